@@ -1,0 +1,1 @@
+"""Kernels in Cython: bytes in, spans and bytes out. No I/O, no logging."""

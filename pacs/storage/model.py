@@ -1,0 +1,185 @@
+"""The types that cross the storage layer's border: what ingest hands over, what the index answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import TypeAlias
+
+import msgspec
+
+from pacs.geometry import FrameGeometry
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
+
+
+class Encoding(StrEnum):
+    """How the inner chunks of an array are encoded."""
+
+    HTJ2K = "htj2k"
+    """One frame an inner chunk, HTJ2K lossless RPCL (.202): a pixel array."""
+    ENCAPSULATED = "encapsulated"
+    """One frame an inner chunk, its fragments joined, in the Transfer Syntax of arrival."""
+    NATIVE = "native"
+    """The value of (Float, Double Float) Pixel Data cut into pieces of `ArrayKey.chunk_bytes`, each zstd."""
+
+
+class UnusedBits(StrEnum):
+    """What the bits above Bits Stored held on arrival. PS3.5 8.1.1"""
+
+    ZERO = "zero"
+    SIGN = "sign"
+    """Copies of the sign bit."""
+    RESIDUAL = "residual"
+    """Anything else (old overlays): kept in a part of the record."""
+
+
+class ArrayKey(msgspec.Struct, frozen=True):
+    """Frames with an equal key share an array."""
+
+    encoding: Encoding
+    rows: int
+    columns: int
+    samples_per_pixel: int
+    dtype: str
+    """numpy's name of the sample type of a pixel array, "uint8" of pieces, "" of an encapsulated array."""
+    transfer_syntax: str
+    """Of an encapsulated array, else ""."""
+    chunk_bytes: int
+    """Raw bytes of an inner chunk: of a native frame, or of a piece."""
+
+    @property
+    def capacity(self) -> int:
+        """Inner chunks of a shard."""
+        return max(1, min(255, (64 << 20) // max(1, self.chunk_bytes)))
+
+
+class Chunk(msgspec.Struct, frozen=True):
+    """One encoded inner chunk. The crc32c is of `data`; on disk its four bytes follow, little endian."""
+
+    data: Buffer
+    crc32c: int
+    level_ends: tuple[int, ...] = ()
+    """Bytes up to the end of each resolution level, coarsest first; the same count in a whole instance."""
+
+
+class Part(msgspec.Struct, frozen=True):
+    """A separately readable piece of a record."""
+
+    data: Buffer
+    """As stored."""
+    raw_length: int
+    zstd: bool
+    """Whether `data` is one zstd frame; else it is the bytes themselves."""
+
+
+class Span(msgspec.Struct, frozen=True):
+    """Where a piece of the received file went. What lies between spans is in the skeleton."""
+
+    offset: int
+    length: int
+    bulk: int
+    """Index of the bulk part that holds these bytes, or -1: they come from the chunks, in order."""
+
+
+class Descriptor(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a record says of its instance beside the tables and parts: enough to rebuild file and index entry."""
+
+    study: str
+    series: str
+    instance: str
+    transfer_syntax: str
+    sha256: bytes
+    """Of the Part 10 file as received."""
+    file_size: int
+    received: int
+    """Milliseconds since 1970, UTC."""
+    whole_file: bool = False
+    """The skeleton is the received file itself (deflated Data Sets); chunks only serve frames."""
+    geometry: FrameGeometry | None = None
+    array_key: ArrayKey | None = None
+    value_length: int = 0
+    """Bytes that the chunks stand for in the received file: of all native frames, or of the cut value."""
+    big_endian: bool = False
+    unused_bits: UnusedBits = UnusedBits.ZERO
+    fragments: tuple[int, ...] = ()
+    """Encapsulated: number of fragments of each frame, empty when every frame has one."""
+
+
+class NewInstance(msgspec.Struct):
+    """An instance ready to be committed: encoded, and proven to rebuild the received file."""
+
+    descriptor: Descriptor
+    json: Part
+    """The Data Set as DICOM JSON, with BulkDataURI relative to the instance."""
+    skeleton: Part
+    residual: Part | None
+    bulk: Sequence[Part]
+    spans: Sequence[Span]
+    chunks: Sequence[Chunk]
+    """Empty when `staged` has them."""
+    staged: object | None
+    """A `frames.StagedArray` already on disk and synced, for an instance that fills a shard or more."""
+    attributes: dict[int, bytes]
+    """JSON text of the Data Elements that the index keeps (`pacs.tags`), by tag."""
+
+
+class StudyEntry(msgspec.Struct):
+    """What the index keeps of a study."""
+
+    uid: str
+    sort_key: bytes
+    """12 bytes, unique; ascending is newest study first."""
+    attributes: dict[int, bytes]
+    """STUDY_TAGS that have been seen, from the first instance that had them: JSON text by tag."""
+    modalities: dict[str, int]
+    """Number of series by Modality."""
+    sop_classes: dict[str, int]
+    """Number of instances by SOP Class UID."""
+    series: int
+    instances: int
+    sequence: int
+    """Of the last commit that changed it."""
+
+
+class SeriesEntry(msgspec.Struct):
+    """What the index keeps of a series."""
+
+    study: str
+    uid: str
+    number: int
+    """Dense id of the series inside the index; not stable across `reindex`."""
+    attributes: dict[int, bytes]
+    """SERIES_TAGS, as in StudyEntry."""
+    instances: int
+    sequence: int
+
+
+class InstanceEntry(msgspec.Struct):
+    """What the index keeps of an instance."""
+
+    descriptor: Descriptor
+    attributes: dict[int, bytes]
+    """INSTANCE_TAGS, as in StudyEntry."""
+    series_number: int
+    """SeriesEntry.number."""
+    record_offset: int
+    """Of its record in the series' `records.log`."""
+    parts: tuple[tuple[int, int, int, bool], ...]
+    """(offset in records.log, stored length, raw length, zstd) of each part of the record, in record order."""
+    array: int
+    """k of `frames-<k>`, or -1 without pixel data."""
+    levels: int
+    """Number of level ends of each chunk."""
+    sequence: int
+
+
+class ChunkLocation(msgspec.Struct, frozen=True):
+    """Where an inner chunk lies: `length` bytes at `offset` of the shard, then its crc32c."""
+
+    path: str
+    """Of the shard, relative to the archive."""
+    offset: int
+    length: int
+    crc32c: int
+    level_ends: tuple[int, ...]
