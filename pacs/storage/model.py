@@ -80,6 +80,10 @@ class Span(msgspec.Struct, frozen=True):
     length: int
     bulk: int
     """Index of the bulk part that holds these bytes, or -1: they come from the chunks, in order."""
+    path: str = ""
+    """Of a bulk value: what follows `bulkdata/` in its BulkDataURI."""
+    vr: str = ""
+    """Of a bulk value."""
 
 
 class Descriptor(msgspec.Struct, frozen=True, omit_defaults=True):
