@@ -1,0 +1,215 @@
+"""Fixtures that every suite shares: the real data, throw-away archives, and a real server over HTTP."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import http.client
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+from hypothesis import settings
+
+ROOT = Path(__file__).resolve().parent.parent
+READY = "pacs is ready at "
+START_SECONDS = 30
+STOP_SECONDS = 20
+
+# Deadlines of hypothesis measure the machine, not the code, on two busy cores.
+settings.register_profile("house", deadline=None, print_blob=True)
+settings.load_profile("house")
+
+
+def find_shared_data() -> Path | None:
+    """The folder of real DICOM files: PACS_SHARED_DATA, or `shared/data` beside the checkout or one of its parents."""
+    named = os.environ.get("PACS_SHARED_DATA")
+    candidates = [Path(named)] if named else [parent / "shared" / "data" for parent in ROOT.parents]
+    return next((path for path in candidates if (path / "MANIFEST.tsv").is_file()), None)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever asks for the real data carries the marker, so that `-m "not shared_data"` leaves it out."""
+    for item in items:
+        if "shared_data" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.shared_data)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    found = find_shared_data()
+    if found is None:
+        pytest.skip("the real DICOM files are absent: set PACS_SHARED_DATA or put them at ../shared/data")
+    return found
+
+
+@pytest.fixture(scope="session")
+def manifest(shared_data: Path) -> list[dict[str, str]]:
+    """The rows of MANIFEST.tsv; `row["path"]` is relative to `shared_data`."""
+    with (shared_data / "MANIFEST.tsv").open(encoding="utf-8", newline="") as lines:
+        return list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
+
+
+@pytest.fixture
+def archive_dir(tmp_path: Path) -> Path:
+    """Where a test may create an archive; nothing is there yet."""
+    return tmp_path / "archive"
+
+
+class CtSlices(Protocol):
+    def __call__(self, count: int = 4, *, rows: int = 64, name: str | None = None) -> list[bytes]: ...
+
+
+@pytest.fixture
+def ct_slices(request: pytest.FixtureRequest) -> CtSlices:
+    """`ct_slices(count, rows=64, name=None)`: Part 10 files of one synthetic CT series, `rows` by `rows`.
+
+    Each call makes another study, the same ones at every run of the test; equal names give equal bytes.
+    """
+    from pacs import demo
+
+    calls = itertools.count()
+
+    def make(count: int = 4, *, rows: int = 64, name: str | None = None) -> list[bytes]:
+        label = name if name is not None else f"{request.node.nodeid} {next(calls)}"
+        return list(demo.head_slices(count, rows=rows, name=label))
+
+    return make
+
+
+class Server:
+    """A `pacs serve` process. `url` is the DICOMweb root, `root_url` the page's."""
+
+    def __init__(self, archive: Path, *, workers: int, env: Mapping[str, str], args: Sequence[str]) -> None:
+        self.archive = archive
+        self.lines: list[str] = []
+        command = [sys.executable, "-m", "pacs", "serve", "--archive", str(archive)]
+        command += ["--host", "127.0.0.1", "--port", "0", "--workers", str(workers), *args]
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            env={**os.environ, "PYTHONUNBUFFERED": "1", **env},
+            cwd=ROOT,
+            start_new_session=True,
+        )
+        self._url: str | None = None
+        self._answered = threading.Event()
+        self._reader = threading.Thread(target=self._read, name="server output", daemon=True)
+        self._reader.start()
+        if not self._answered.wait(START_SECONDS) or self._url is None:
+            self.stop(check=False)
+            raise RuntimeError("the server did not start:\n" + self.log)
+        self.url = self._url
+        self.root_url = self.url.removesuffix("/dicomweb")
+        self.address = self.root_url.removeprefix("http://")
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        with self.process.stdout as output:
+            for line in output:
+                self.lines.append(line)
+                _, found, url = line.partition(READY)
+                if found and self._url is None:
+                    self._url = url.split()[0].rstrip("/.,")
+                    self._answered.set()
+        self._answered.set()
+
+    @property
+    def log(self) -> str:
+        """What the server has printed so far, stdout and stderr."""
+        return "".join(self.lines)
+
+    @property
+    def workers(self) -> list[int]:
+        """Process ids of the workers that run now."""
+        import psutil
+
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return sorted(child.pid for child in psutil.Process(self.process.pid).children())
+        return []
+
+    def connect(self, timeout: float = 30) -> http.client.HTTPConnection:
+        """A plain connection of the standard library, for what a client library would hide."""
+        return http.client.HTTPConnection(self.address, timeout=timeout)
+
+    def kill(self) -> None:
+        """SIGKILL to every process of the server at once, as a crash of the machine would."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(STOP_SECONDS)
+        self._reader.join(STOP_SECONDS)
+
+    def stop(self, *, check: bool = True) -> None:
+        """SIGTERM and wait; `check` fails when the server needs to be killed or leaves an error status."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                self.kill()
+                if check:
+                    raise RuntimeError("the server did not stop on SIGTERM:\n" + self.log) from None
+            if check and self.process.returncode not in (0, -signal.SIGTERM):
+                raise RuntimeError(f"the server ended with status {self.process.returncode}:\n{self.log}")
+        with contextlib.suppress(ProcessLookupError):  # workers that outlived their parent
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self._reader.join(STOP_SECONDS)
+
+
+class StartServer(Protocol):
+    def __call__(
+        self, archive: Path, *, workers: int = 2, env: Mapping[str, str] | None = None, args: Sequence[str] = ()
+    ) -> Server: ...
+
+
+def _server_factory() -> Iterator[StartServer]:
+    started: list[Server] = []
+
+    def start(
+        archive: Path, *, workers: int = 2, env: Mapping[str, str] | None = None, args: Sequence[str] = ()
+    ) -> Server:
+        server = Server(archive, workers=workers, env=env or {}, args=args)
+        started.append(server)
+        return server
+
+    try:
+        yield start
+    finally:
+        for server in reversed(started):
+            server.stop(check=False)
+
+
+@pytest.fixture
+def start_server() -> Iterator[StartServer]:
+    """`start_server(archive, workers=2, env=None, args=())`: a server of the test's own, stopped after it."""
+    yield from _server_factory()
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One server for the whole session, two workers, over an archive that the tests share: use your own UIDs."""
+    for start in _server_factory():
+        yield start(tmp_path_factory.mktemp("shared") / "archive")
+
+
+@pytest.fixture
+def pacs_command() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """`pacs_command("info", "--archive", path)`: a run of the command line in a process of its own."""
+
+    def run(*args: str | Path, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "pacs", *map(str, args)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=timeout, cwd=ROOT, check=False)
+
+    return run
