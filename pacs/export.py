@@ -1,0 +1,140 @@
+"""Rebuilding what was received from what is stored, byte for byte.
+
+The same code proves an ingest before it is committed and answers a download afterwards: only where parts and
+chunks are read from differs (`Source`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import zstandard
+
+from pacs import pixels, transcode, uids
+from pacs.errors import ChecksumError, PixelError
+from pacs.geometry import FrameGeometry
+from pacs.storage.model import Buffer, Descriptor, Encoding, Part, Span
+
+
+class Source(Protocol):
+    """An instance whose parts and chunks can be read, committed or not."""
+
+    @property
+    def descriptor(self) -> Descriptor: ...
+    @property
+    def chunk_count(self) -> int: ...
+    def spans(self) -> Sequence[Span]: ...
+    def skeleton(self) -> Buffer: ...
+    def residual(self) -> Buffer: ...
+    def bulk(self, index: int) -> Buffer: ...
+    def chunk(self, index: int) -> Buffer: ...
+
+
+def unpack(part: Part) -> Buffer:
+    """The raw bytes of a part. Raises ChecksumError when it does not unpack to its stated length."""
+    if not part.zstd:
+        return part.data
+    return decompress(part.data, part.raw_length)
+
+
+def decompress(data: Buffer, raw_length: int) -> bytes:
+    """One zstd frame of exactly `raw_length` bytes, never more memory than that. Raises ChecksumError."""
+    try:
+        raw = zstandard.ZstdDecompressor().decompress(data, max_output_size=raw_length, allow_extra_data=False)
+    except zstandard.ZstdError as error:
+        raise ChecksumError(f"stored bytes do not decompress: {error}") from error
+    if len(raw) != raw_length:
+        raise ChecksumError(f"stored bytes decompress to {len(raw)} bytes instead of {raw_length}")
+    return raw
+
+
+def rebuild(source: Source) -> Iterator[Buffer]:
+    """The Part 10 file as it was received, in pieces of at most a frame, a bulk value or the skeleton."""
+    skeleton = memoryview(source.skeleton())
+    if source.descriptor.whole_file:
+        yield skeleton
+        return
+    value = _Stream(pixel_value(source))
+    position = taken = 0
+    for span in source.spans():
+        gap = span.offset - position
+        if gap:
+            yield skeleton[taken : taken + gap]
+            taken += gap
+        if span.bulk >= 0:
+            yield source.bulk(span.bulk)
+        else:
+            yield from value.take(span.length)
+        position = span.offset + span.length
+    if taken < len(skeleton):
+        yield skeleton[taken:]
+
+
+def pixel_value(source: Source) -> Iterator[Buffer]:
+    """What the chunks stand for in the received file: native frames, pieces of the value, or joined fragments."""
+    descriptor = source.descriptor
+    if descriptor.array_key is None:
+        return
+    encoding = descriptor.array_key.encoding
+    if encoding is Encoding.ENCAPSULATED:
+        for index in range(source.chunk_count):
+            yield source.chunk(index)
+    elif encoding is Encoding.NATIVE:
+        yield from _pieces(source, descriptor)
+    else:
+        for index in range(source.chunk_count):
+            yield native_frame(source, index, big_endian=descriptor.big_endian)
+
+
+def _pieces(source: Source, descriptor: Descriptor) -> Iterator[Buffer]:
+    assert descriptor.array_key is not None
+    left = descriptor.value_length
+    for index in range(source.chunk_count):
+        piece = decompress(source.chunk(index), descriptor.array_key.chunk_bytes)
+        yield piece if left >= len(piece) else memoryview(piece)[:left]
+        left -= len(piece)
+
+
+def native_frame(source: Source, index: int, *, big_endian: bool = False) -> bytes:
+    """Frame `index` (from 0) of a pixel array as native bytes, laid out as its Data Set says."""
+    descriptor = source.descriptor
+    geometry = descriptor.geometry
+    assert geometry is not None
+    samples = transcode.decode_frame(source.chunk(index), geometry, uids.HTJ2K_LOSSLESS_RPCL)
+    residual: Buffer = b""
+    if descriptor.unused_bits == "residual":
+        size = residual_size(geometry)
+        residual = memoryview(source.residual())[index * size : (index + 1) * size]
+        if len(residual) != size:
+            raise PixelError(f"the unused bits of frame {index + 1} are missing")
+    return pixels.join(
+        samples, geometry, big_endian=big_endian, unused_bits=descriptor.unused_bits, residual=residual
+    )
+
+
+def residual_size(geometry: FrameGeometry) -> int:
+    """Bytes of unused high bits that `pixels.split` returns for a frame: one value for each sample."""
+    return geometry.rows * geometry.columns * geometry.samples_per_pixel * (geometry.bits_allocated // 8)
+
+
+class _Stream:
+    """Cuts a stream of buffers at other places, without copying."""
+
+    def __init__(self, buffers: Iterator[Buffer]) -> None:
+        self._buffers = buffers
+        self._rest = memoryview(b"")
+
+    def take(self, length: int) -> Iterator[Buffer]:
+        """The next `length` bytes. Raises ChecksumError when the stream ends before."""
+        while length:
+            if not self._rest:
+                try:
+                    self._rest = memoryview(next(self._buffers)).cast("B")
+                except StopIteration:
+                    raise ChecksumError(f"{length} bytes of pixel data are missing") from None
+                continue
+            piece = self._rest[:length]
+            self._rest = self._rest[length:]
+            length -= len(piece)
+            yield piece
