@@ -102,6 +102,8 @@ class Descriptor(msgspec.Struct, frozen=True, omit_defaults=True):
     """The skeleton is the received file itself (deflated Data Sets); chunks only serve frames."""
     geometry: FrameGeometry | None = None
     array_key: ArrayKey | None = None
+    pixel_tag: int = 0
+    """Of (Float, Double Float) Pixel Data, 0 without it."""
     value_length: int = 0
     """Bytes that the chunks stand for in the received file: of all native frames, or of the cut value."""
     big_endian: bool = False
