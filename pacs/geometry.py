@@ -7,7 +7,7 @@ import math
 import msgspec
 
 
-class FrameGeometry(msgspec.Struct, frozen=True):
+class FrameGeometry(msgspec.Struct, frozen=True, array_like=True):
     """The Image Pixel description of one instance. All of its frames share it.
 
     Values are those of the Data Set and may contradict each other: whoever relies on them checks first.

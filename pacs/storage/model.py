@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 
@@ -34,7 +34,7 @@ class UnusedBits(StrEnum):
     """Anything else (old overlays): kept in a part of the record."""
 
 
-class ArrayKey(msgspec.Struct, frozen=True):
+class ArrayKey(msgspec.Struct, frozen=True, array_like=True):
     """Frames with an equal key share an array."""
 
     encoding: Encoding
@@ -73,7 +73,7 @@ class Part(msgspec.Struct, frozen=True):
     """Whether `data` is one zstd frame; else it is the bytes themselves."""
 
 
-class Span(msgspec.Struct, frozen=True):
+class Span(msgspec.Struct, frozen=True, array_like=True):
     """Where a piece of the received file went. What lies between spans is in the skeleton."""
 
     offset: int
@@ -86,8 +86,11 @@ class Span(msgspec.Struct, frozen=True):
     """Of a bulk value."""
 
 
-class Descriptor(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a record says of its instance beside the tables and parts: enough to rebuild file and index entry."""
+class Descriptor(msgspec.Struct, frozen=True, array_like=True):
+    """What a record says of its instance beside the tables and parts: enough to rebuild file and index entry.
+
+    On disk it is a msgpack array in this order: add new fields at the end, with a default.
+    """
 
     study: str
     series: str
@@ -130,7 +133,7 @@ class NewInstance(msgspec.Struct):
     """JSON text of the Data Elements that the index keeps (`pacs.tags`), by tag."""
 
 
-class StudyEntry(msgspec.Struct):
+class StudyEntry(msgspec.Struct, array_like=True):
     """What the index keeps of a study."""
 
     uid: str
@@ -148,7 +151,7 @@ class StudyEntry(msgspec.Struct):
     """Of the last commit that changed it."""
 
 
-class SeriesEntry(msgspec.Struct):
+class SeriesEntry(msgspec.Struct, array_like=True):
     """What the index keeps of a series."""
 
     study: str
@@ -161,7 +164,19 @@ class SeriesEntry(msgspec.Struct):
     sequence: int
 
 
-class InstanceEntry(msgspec.Struct):
+class PartLocation(NamedTuple):
+    """Where a part of a record lies in `records.log`."""
+
+    offset: int
+    length: int
+    """As stored."""
+    raw_length: int
+    zstd: bool
+    crc32c: int
+    """Of the stored bytes."""
+
+
+class InstanceEntry(msgspec.Struct, array_like=True):
     """What the index keeps of an instance."""
 
     descriptor: Descriptor
@@ -171,13 +186,29 @@ class InstanceEntry(msgspec.Struct):
     """SeriesEntry.number."""
     record_offset: int
     """Of its record in the series' `records.log`."""
-    parts: tuple[tuple[int, int, int, bool], ...]
-    """(offset in records.log, stored length, raw length, zstd) of each part of the record, in record order."""
+    parts: tuple[PartLocation, ...]
+    """Of the record's first five parts; bulk values are found through the record's own table."""
     array: int
     """k of `frames-<k>`, or -1 without pixel data."""
     levels: int
     """Number of level ends of each chunk."""
     sequence: int
+    chunks: int = 0
+    """Number of inner chunks."""
+
+
+class Counters(msgspec.Struct, array_like=True):
+    """Sums over the archive."""
+
+    studies: int = 0
+    series: int = 0
+    instances: int = 0
+    received_bytes: int = 0
+    """Of the Part 10 files as they came."""
+    stored_bytes: int = 0
+    """Of records and encoded frames."""
+    sequence: int = 0
+    """Of the last commit."""
 
 
 class ChunkLocation(msgspec.Struct, frozen=True):
