@@ -279,7 +279,7 @@ def _request_keys(fragment: bytes | None) -> Iterator[bytes]:
     element = decode(fragment)
     items = element.get("Value") if isinstance(element, dict) else None
     for item in items[:VALUES] if isinstance(items, list) else ():
-        for tag, field in REQUEST_FIELDS.items():
+        for tag, field in REQUEST_FIELDS.items() if isinstance(item, dict) else ():
             yield from _field_keys(field, item.get(tags.text(tag)))
 
 

@@ -1,0 +1,317 @@
+"""Searching the index: candidates from postings in answer order, attributes tested, one page emitted.
+
+Studies come newest first, series by Series Number, instances by Instance Number, then by UID: always the same order,
+so that pages neither overlap nor leave gaps. A page costs what it emits, not what the archive holds.
+PS3.18 10.6, PS3.4 C.2.2
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, Final, NamedTuple, Protocol
+
+import lmdb
+
+from pacs import tags
+from pacs.errors import IndexMismatchError
+from pacs.storage import matching
+from pacs.storage.matching import ORDER, POSTINGS
+from pacs.storage.model import InstanceEntry, SeriesEntry, StudyEntry
+from pacs.storage.rules import DATE_AND_TIME, Level, Match, Rule, compile_rules
+from pacs.storage.streams import Fixed, Opener, Stream, intersection
+
+TOTAL: Final = 10_000
+"""Totals are exact up to here, and not counted further."""
+COUNTING: Final = 50_000
+"""Entries that are read only for the sake of the total; a search that would need more is not counted."""
+
+
+class View(Protocol):
+    """What a search needs of an index inside one read transaction."""
+
+    @property
+    def txn(self) -> lmdb.Transaction: ...
+    @property
+    def databases(self) -> Any: ...
+    def study(self, uid: str) -> StudyEntry | None: ...
+    def series(self, study: str, uid: str) -> SeriesEntry | None: ...
+    def instance(self, uid: str) -> InstanceEntry | None: ...
+    def series_of(self, study: str) -> Iterator[SeriesEntry]: ...
+    def instances_of(self, series: SeriesEntry) -> Iterator[InstanceEntry]: ...
+    def counters(self) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """One request: what is looked for, below which parent, and which page of it."""
+
+    level: Level
+    matches: tuple[Match, ...] = ()
+    study: str | None = None
+    series: str | None = None
+    limit: int = 100
+    offset: int = 0
+    fuzzy: bool = False
+
+
+class Item(NamedTuple):
+    """One result with its parents."""
+
+    study: StudyEntry
+    series: SeriesEntry | None = None
+    instance: InstanceEntry | None = None
+
+
+@dataclass(slots=True)
+class Page:
+    """The results from `offset` on, at most `limit`."""
+
+    items: list[Item] = field(default_factory=list)
+    total: int | None = None
+    """All results there are, up to TOTAL; None when there are more, or when counting costs too much."""
+    more: bool = False
+    """Whether results follow this page."""
+
+
+def search(view: View, request: Search) -> Page:
+    """One page of the results. Raises QueryError for a match that cannot be understood."""
+    return _Run(view, request).page()
+
+
+class _Run:
+    """The state of one search: rules by level, entries read, results seen."""
+
+    def __init__(self, view: View, request: Search) -> None:
+        self._view = view
+        self._request = request
+        rules = compile_rules(request.matches, fuzzy=request.fuzzy)
+        self._rules = {level: [rule for rule in rules if rule.level is level] for level in Level}
+        self._read = 0
+        self._seen = 0
+        self._items: list[Item] = []
+        self._opener = Opener(view.txn, view.databases[POSTINGS], view.databases[ORDER])
+
+    # --- the page and the total -------------------------------------------------------------------------------
+
+    def page(self) -> Page:
+        proven, keys = self._candidates()
+        if proven and self._request.level is Level.STUDY:
+            return self._page_of(keys)
+        known = self._known_total()
+        for _ in self._results(proven, keys):
+            full = len(self._items) >= self._request.limit
+            if full and known is not None:
+                break
+            if full and self._seen > self._request.offset + len(self._items) and self._uncountable():
+                return Page(self._items, None, more=True)
+        last = self._request.offset + len(self._items)
+        total = self._seen if known is None else known
+        return Page(self._items, total if total <= TOTAL else None, more=total > last)
+
+    def _page_of(self, keys: Stream) -> Page:
+        """A page of studies that need no test: only what it shows is read."""
+        offset, limit = self._request.offset, self._request.limit
+        rest = iter(keys)
+        skipped = sum(1 for _ in islice(rest, offset))
+        items = [Item(self._load(at)) for at in islice(rest, limit)]
+        last = skipped + len(items)
+        total = keys.exact()
+        if total is None:
+            total = last + sum(1 for _ in islice(rest, max(1, TOTAL + 1 - last)))
+        return Page(items, total if total <= TOTAL else None, more=total > last)
+
+    def _uncountable(self) -> bool:
+        return self._seen > TOTAL or self._read > COUNTING
+
+    def _known_total(self) -> int | None:
+        """The total where the index has it without looking at results."""
+        request = self._request
+        if any(self._rules.values()) or request.study is not None:
+            return None
+        counters = self._view.counters()
+        totals = {Level.STUDY: counters.studies, Level.SERIES: counters.series, Level.INSTANCE: counters.instances}
+        return int(totals[request.level])
+
+    def _skips(self, count: int) -> bool:
+        """Counts `count` results at once when none of them is on the page."""
+        full = len(self._items) >= self._request.limit
+        if full or self._seen + count <= self._request.offset:
+            self._seen += count
+            return True
+        return False
+
+    def _emit(self, item: Item) -> None:
+        self._seen += 1
+        if self._seen > self._request.offset and len(self._items) < self._request.limit:
+            self._items.append(item)
+
+    # --- walking ----------------------------------------------------------------------------------------------
+
+    def _results(self, proven: bool, keys: Stream) -> Iterator[None]:
+        """Walks the results in order; yields whenever some have been seen."""
+        for at in keys:
+            study = self._load(at)
+            if proven or self._study_matches(study):
+                yield from self._below_study(study)
+
+    def _below_study(self, study: StudyEntry) -> Iterator[None]:
+        level = self._request.level
+        below = self._rules[Level.SERIES] or self._rules[Level.INSTANCE]
+        if level is Level.STUDY:
+            if not below or any(self._series_passes(study, series) for series in self._series(study)):
+                self._emit(Item(study))
+                yield
+            return
+        if not below and self._request.series is None:
+            count = study.series if level is Level.SERIES else study.instances
+            if self._skips(count):
+                yield
+                return
+        for series in self._series(study):
+            if level is Level.SERIES:
+                if self._series_passes(study, series):
+                    self._emit(Item(study, series))
+                    yield
+            elif self._series_matches(series):
+                yield from self._below_series(study, series)
+
+    def _below_series(self, study: StudyEntry, series: SeriesEntry) -> Iterator[None]:
+        if not self._rules[Level.INSTANCE] and self._skips(series.instances):
+            yield
+            return
+        for instance in self._instances(series):
+            if self._instance_matches(instance):
+                self._emit(Item(study, series, instance))
+                yield
+
+    def _load(self, at: bytes) -> StudyEntry:
+        self._read += 1
+        uid = self._view.txn.get(at, b"", db=self._view.databases[ORDER])
+        study = self._view.study(bytes(uid).decode())
+        if study is None:
+            raise IndexMismatchError(f"the index names a study {bytes(uid)!r} that it does not hold")
+        return study
+
+    def _series(self, study: StudyEntry) -> list[SeriesEntry]:
+        wanted = self._uids(Level.SERIES)
+        if self._request.series is not None:
+            wanted = [self._request.series]
+        if wanted is not None:
+            found = [entry for uid in wanted if (entry := self._view.series(study.uid, uid)) is not None]
+        else:
+            found = list(self._view.series_of(study.uid))
+        self._read += len(found)
+        return sorted(found, key=_series_order)
+
+    def _instances(self, series: SeriesEntry) -> Iterator[InstanceEntry]:
+        wanted = self._uids(Level.INSTANCE)
+        found: Iterable[InstanceEntry]
+        if wanted is None:
+            found = self._view.instances_of(series)
+        else:
+            named = [entry for uid in wanted if (entry := self._view.instance(uid)) is not None]
+            here = (e for e in named if (e.descriptor.study, e.descriptor.series) == (series.study, series.uid))
+            found = sorted(here, key=_instance_order)
+        for entry in found:
+            self._read += 1
+            yield entry
+
+    # --- candidates -------------------------------------------------------------------------------------------
+
+    def _candidates(self) -> tuple[bool, Stream]:
+        """Sort keys of the studies that can hold results, and whether nothing of the study is left to test."""
+        proven = not (self._rules[Level.SERIES] or self._rules[Level.INSTANCE])
+        streams: list[Stream] = []
+        for rules in self._rules.values():
+            for rule in rules:
+                stream = self._named_studies(rule) or self._opener.rule(rule)
+                if stream is None:
+                    proven = False
+                else:
+                    proven = proven and (rule.proven or rule.tag == tags.STUDY_INSTANCE_UID)
+                    streams.append(stream)
+        if self._request.study is not None:
+            streams.append(self._fixed([self._request.study]))
+        return proven, intersection(streams) if streams else self._opener.all()
+
+    def _named_studies(self, rule: Rule) -> Stream | None:
+        if rule.tag == tags.STUDY_INSTANCE_UID:
+            return self._fixed(rule.unique)
+        if rule.tag == tags.SOP_INSTANCE_UID:
+            found = (self._view.instance(uid) for uid in rule.unique)
+            return self._fixed([entry.descriptor.study for entry in found if entry is not None])
+        return None
+
+    def _fixed(self, uids: Iterable[str]) -> Stream:
+        found = (self._view.study(uid) for uid in set(uids))
+        return Fixed(sorted(entry.sort_key for entry in found if entry is not None))
+
+    def _uids(self, level: Level) -> list[str] | None:
+        """The UIDs of this level that the rules name."""
+        unique = [set(rule.unique) for rule in self._rules[level] if rule.unique]
+        return sorted(set.intersection(*unique)) if unique else None
+
+    # --- tests ------------------------------------------------------------------------------------------------
+
+    def _study_matches(self, study: StudyEntry) -> bool:
+        return all(_study_rule_holds(rule, study) for rule in self._rules[Level.STUDY])
+
+    def _series_matches(self, series: SeriesEntry) -> bool:
+        return all(
+            rule.accepts([series.uid])
+            if rule.tag == tags.SERIES_INSTANCE_UID
+            else rule.matches(matching.decode(series.attributes.get(rule.tag)))
+            for rule in self._rules[Level.SERIES]
+        )
+
+    def _series_passes(self, study: StudyEntry, series: SeriesEntry) -> bool:
+        """The series itself, and, when instances are asked about, one of its instances."""
+        if not self._series_matches(series):
+            return False
+        return not self._rules[Level.INSTANCE] or any(map(self._instance_matches, self._instances(series)))
+
+    def _instance_matches(self, instance: InstanceEntry) -> bool:
+        return all(
+            rule.accepts([instance.descriptor.instance])
+            if rule.tag == tags.SOP_INSTANCE_UID
+            else rule.matches(matching.decode(instance.attributes.get(rule.tag)))
+            for rule in self._rules[Level.INSTANCE]
+        )
+
+
+def _study_rule_holds(rule: Rule, study: StudyEntry) -> bool:
+    match rule.tag:
+        case tags.STUDY_INSTANCE_UID:
+            return rule.accepts([study.uid])
+        case tags.MODALITIES_IN_STUDY:
+            return rule.accepts([matching.normal(rule.kind, code) for code in study.modalities])
+        case tags.SOP_CLASSES_IN_STUDY:
+            return rule.accepts(list(study.sop_classes))
+        case _ if rule.tag == DATE_AND_TIME:
+            date = _first(study, tags.STUDY_DATE, matching.Kind.DATE)
+            time = _first(study, tags.STUDY_TIME, matching.Kind.TIME)
+            return rule.accepts([date + time] if date and time else [])
+        case _:
+            return rule.matches(matching.decode(study.attributes.get(rule.tag)))
+
+
+def _first(study: StudyEntry, tag: int, kind: matching.Kind) -> str:
+    return "".join(matching.normal_values(kind, matching.decode(study.attributes.get(tag)))[:1])
+
+
+def _number(attributes: dict[int, bytes], tag: int) -> float:
+    values: Sequence[str] = matching.normal_values(matching.Kind.NUMBER, matching.decode(attributes.get(tag)))
+    try:
+        return int(values[0]) if values else float("inf")
+    except ValueError:
+        return float("inf")
+
+
+def _series_order(series: SeriesEntry) -> tuple[float, str]:
+    return _number(series.attributes, tags.SERIES_NUMBER), series.uid
+
+
+def _instance_order(instance: InstanceEntry) -> tuple[float, str]:
+    return _number(instance.attributes, tags.INSTANCE_NUMBER), instance.descriptor.instance

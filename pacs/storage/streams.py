@@ -1,0 +1,250 @@
+"""Studies nominated by postings, as streams of sort keys in answer order that skip ahead by seeking in LMDB."""
+
+from __future__ import annotations
+
+import heapq
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, Protocol
+
+import lmdb
+
+from pacs.storage.matching import SORT_KEY
+from pacs.storage.rules import Days, Keys, Lookup, Range, Rule
+
+LISTS: Final = 4000
+"""Lists that one union reads side by side; a range over more is tested study by study instead."""
+GATHERED: Final = 4000
+"""Postings of a union that are rather sorted in memory than merged."""
+FIRST: Final = b"\x00" * SORT_KEY
+
+
+def successor(at: bytes) -> bytes:
+    """The next possible sort key."""
+    return (int.from_bytes(at, "big") + 1).to_bytes(SORT_KEY, "big")
+
+
+class Stream(Protocol):
+    """Ascending sort keys. `seek` is called with ascending keys only."""
+
+    def seek(self, at: bytes) -> bytes | None:
+        """The first sort key that is not below `at`."""
+
+    def size(self) -> int:
+        """How many there are, or an upper bound of it."""
+
+    def exact(self) -> int | None:
+        """How many there are, where that is known without a walk."""
+
+    def __iter__(self) -> Iterator[bytes]: ...
+
+
+class Postings:
+    """The duplicates of one key."""
+
+    def __init__(self, cursor: lmdb.Cursor, key: bytes) -> None:
+        self._cursor = cursor
+        self._key = key
+        self._size = cursor.count() if cursor.set_key(key) else 0
+
+    def seek(self, at: bytes) -> bytes | None:
+        cursor = self._cursor
+        return bytes(cursor.value()) if self._size and cursor.set_range_dup(self._key, at) else None
+
+    def size(self) -> int:
+        return self._size
+
+    def exact(self) -> int | None:
+        return self._size
+
+    def __iter__(self) -> Iterator[bytes]:
+        if self._size and self._cursor.set_key(self._key):
+            yield from map(bytes, self._cursor.iternext_dup(keys=False, values=True))
+
+
+class Order:
+    """The sort keys of all studies from `low` to `high` (not included)."""
+
+    def __init__(self, cursor: lmdb.Cursor, entries: int, low: bytes = FIRST, high: bytes | None = None) -> None:
+        self._cursor = cursor
+        self._entries = entries
+        self._low = low
+        self._high = high
+
+    def seek(self, at: bytes) -> bytes | None:
+        if not self._cursor.set_range(max(at, self._low)):
+            return None
+        found = bytes(self._cursor.key())
+        return found if self._high is None or found < self._high else None
+
+    def size(self) -> int:
+        return self._entries
+
+    def exact(self) -> int | None:
+        return self._entries if self._low == FIRST and self._high is None else None
+
+    def __iter__(self) -> Iterator[bytes]:
+        if self._cursor.set_range(self._low):
+            for key in map(bytes, self._cursor.iternext(keys=True, values=False)):
+                if self._high is not None and key >= self._high:
+                    return
+                yield key
+
+
+class Fixed:
+    """Sort keys known beforehand."""
+
+    def __init__(self, keys: Sequence[bytes]) -> None:
+        self._keys = keys
+
+    def seek(self, at: bytes) -> bytes | None:
+        i = bisect_left(self._keys, at)
+        return self._keys[i] if i < len(self._keys) else None
+
+    def size(self) -> int:
+        return len(self._keys)
+
+    def exact(self) -> int | None:
+        return len(self._keys)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._keys)
+
+
+class Union:
+    """What is in any of the streams."""
+
+    def __init__(self, streams: Sequence[Stream]) -> None:
+        self._streams = streams
+        self._heads: list[tuple[bytes, int]] | None = None
+
+    def seek(self, at: bytes) -> bytes | None:
+        if self._heads is None:
+            found = ((stream.seek(at), i) for i, stream in enumerate(self._streams))
+            self._heads = [(head, i) for head, i in found if head is not None]
+            heapq.heapify(self._heads)
+        heads = self._heads
+        while heads and heads[0][0] < at:
+            i = heads[0][1]
+            head = self._streams[i].seek(at)
+            if head is None:
+                heapq.heappop(heads)
+            else:
+                heapq.heapreplace(heads, (head, i))
+        return heads[0][0] if heads else None
+
+    def size(self) -> int:
+        return sum(stream.size() for stream in self._streams)
+
+    def exact(self) -> int | None:
+        return None
+
+    def __iter__(self) -> Iterator[bytes]:
+        return by_seeking(self)
+
+
+class Intersection:
+    """What is in all of the streams: the shortest is walked, the others are asked for what it has."""
+
+    def __init__(self, streams: Sequence[Stream]) -> None:
+        self._streams = sorted(streams, key=lambda stream: stream.size())
+
+    def seek(self, at: bytes) -> bytes | None:
+        first, others = self._streams[0], self._streams[1:]
+        head = first.seek(at)
+        while head is not None:
+            for stream in others:
+                found = stream.seek(head)
+                if found is None:
+                    return None
+                if found != head:
+                    head = first.seek(found)
+                    break
+            else:
+                return head
+        return None
+
+    def size(self) -> int:
+        return self._streams[0].size()
+
+    def exact(self) -> int | None:
+        return None
+
+    def __iter__(self) -> Iterator[bytes]:
+        return by_seeking(self)
+
+
+def by_seeking(stream: Stream) -> Iterator[bytes]:
+    """All sort keys of a stream that can only seek."""
+    at = stream.seek(FIRST)
+    while at is not None:
+        yield at
+        at = stream.seek(successor(at))
+
+
+def union(streams: Sequence[Stream]) -> Stream:
+    """The cheapest form of a union."""
+    if len(streams) == 1:
+        return streams[0]
+    if sum(stream.size() for stream in streams) <= GATHERED:
+        return Fixed(sorted({key for stream in streams for key in stream}))
+    return Union(streams)
+
+
+def intersection(streams: Sequence[Stream]) -> Stream:
+    """The cheapest form of an intersection."""
+    return streams[0] if len(streams) == 1 else Intersection(streams)
+
+
+class Opener:
+    """Opens the streams of one search in one LMDB read transaction."""
+
+    def __init__(self, txn: lmdb.Transaction, postings: Any, order: Any) -> None:
+        self._txn = txn
+        self._postings = postings
+        self._order = order
+
+    def all(self) -> Order:
+        """Every study."""
+        return self.order()
+
+    def order(self, low: bytes = FIRST, high: bytes | None = None) -> Order:
+        entries: int = self._txn.stat(self._order)["entries"]
+        return Order(self._txn.cursor(self._order), entries, low, high)
+
+    def rule(self, rule: Rule) -> Stream | None:
+        """The studies that `rule` nominates; None when its postings do not narrow the search."""
+        streams = []
+        for key in rule.keys:
+            found = [stream for lookup in key.lookups if (stream := self._lookup(lookup)) is not None]
+            if not found:
+                return None
+            streams.append(intersection(found))
+        return union(streams)
+
+    def _lookup(self, lookup: Lookup) -> Stream | None:
+        match lookup:
+            case Keys(keys):
+                return union([self._list(key) for key in keys])
+            case Days(low, high):
+                return self.order(low, high)
+            case Range():
+                return self._range(lookup)
+
+    def _list(self, key: bytes) -> Postings:
+        return Postings(self._txn.cursor(self._postings), key)
+
+    def _range(self, lookup: Range) -> Stream | None:
+        cursor = self._txn.cursor(self._postings)
+        keys: list[bytes] = []
+        more = cursor.set_range(lookup.low)
+        while more and (key := bytes(cursor.key())) < lookup.high:
+            # The two bytes before the text are the field and the kind of posting. A text that was cut is let through.
+            text = key[2:].decode("utf-8", "replace")
+            if lookup.accept is None or lookup.accept(text) or len(text) >= 100:
+                if len(keys) == LISTS:
+                    return None
+                keys.append(key)
+            more = cursor.next_nodup()
+        return union([self._list(key) for key in keys]) if keys else Fixed(())
+
