@@ -121,3 +121,77 @@ class SettingsError(PacsError):
     """An unknown or impossible setting."""
 
     code = "SET-01"
+
+
+# --- what was asked of the DICOMweb server --------------------------------------------------------------------
+
+
+class RequestError(PacsError):
+    """A request that cannot be understood."""
+
+    code = "WEB-01"
+
+
+class UnknownResourceError(PacsError):
+    """There is no such path under `/dicomweb`."""
+
+    code = "WEB-02"
+
+
+class MethodError(PacsError):
+    """The resource exists and does not know this HTTP method. `allowed` are those it knows."""
+
+    code = "WEB-03"
+
+    def __init__(self, message: str, allowed: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.allowed = allowed
+
+
+class NotAcceptableError(PacsError):
+    """None of the media types asked for can be sent. `offered` are those that can. PS3.18 8.7"""
+
+    code = "WEB-04"
+
+    def __init__(self, message: str, offered: tuple[str, ...] = ()) -> None:
+        super().__init__(f"{message}; offered: {', '.join(offered)}" if offered else message)
+        self.offered = offered
+
+
+class MediaTypeError(PacsError):
+    """The body of the request is of a media type that is not read here."""
+
+    code = "WEB-05"
+
+
+class TooLargeError(PacsError):
+    """A request or a part of it is longer than the settings allow."""
+
+    code = "WEB-06"
+
+
+class PartError(PacsError):
+    """A part of a multipart body that is not whole: truncated, or with a header that cannot be read."""
+
+    code = "WEB-07"
+
+
+class BusyError(PacsError):
+    """Too much is in work; asking again later will do."""
+
+    code = "WEB-08"
+
+
+class InternalError(PacsError):
+    """A fault of this program: the log has its trace."""
+
+    code = "WEB-99"
+
+
+# --- on the sending side --------------------------------------------------------------------------------------
+
+
+class UploadError(PacsError):
+    """There is no use in sending more: nobody answers at that URL, or what answers is no DICOMweb server."""
+
+    code = "UPL-01"

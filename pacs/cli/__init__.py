@@ -1,0 +1,196 @@
+"""The command line. Each command imports what it needs when it runs: `pacs --help` must not wait for codecs."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from pacs import __version__
+
+OK, WRONG, USAGE = 0, 1, 2
+
+_EPILOG = """\
+exit status: 0 everything went well, 1 something was refused or is wrong, 2 the command line was not understood.
+Settings of the server are environment variables, PACS_<NAME>; docs/settings.md lists them.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command. The status is for `sys.exit`."""
+    arguments = parser().parse_args(argv)
+    from pacs.errors import PacsError
+
+    try:
+        return int(arguments.run(arguments))
+    except PacsError as error:
+        print(f"pacs {arguments.command}: {error.message} [{error.code}]", file=sys.stderr)
+    except OSError as error:
+        where = f": {error.filename}" if error.filename else ""
+        print(f"pacs {arguments.command}: {error.strerror or error}{where}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("", file=sys.stderr)
+        return 128 + 2
+    return WRONG
+
+
+class _Format(argparse.RawDescriptionHelpFormatter):
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=28, width=min(100, _columns()))
+
+
+def _columns() -> int:
+    try:
+        return os.get_terminal_size().columns
+    except OSError:
+        return 100
+
+
+def parser() -> argparse.ArgumentParser:
+    """The grammar of the command line."""
+    top = argparse.ArgumentParser(
+        prog="pacs",
+        description="A DICOMweb archive: stores studies as HTJ2K in a Zarr hierarchy, streams them to viewers.",
+        epilog=_EPILOG,
+        formatter_class=_Format,
+    )
+    top.add_argument("--version", action="version", version=f"pacs {__version__}")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for add in (_serve, _store, _import, _export, _check, _reindex, _info):
+        add(commands)
+    return top
+
+
+def _command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, summary: str, text: str
+) -> argparse.ArgumentParser:
+    return commands.add_parser(
+        name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.\n\n{text}", formatter_class=_Format
+    )
+
+
+def _archive(command: argparse.ArgumentParser, text: str = "folder of the archive") -> None:
+    command.add_argument("--archive", metavar="DIR", type=Path, required=True, help=text)
+
+
+def positive(text: str) -> int:
+    """A whole number above zero, for argparse."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not above zero")
+    return number
+
+
+def _port(text: str) -> int:
+    number = int(text)
+    if not 0 <= number <= 65535:
+        raise argparse.ArgumentTypeError(f"{text} is not a port")
+    return number
+
+
+def _serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = _command(
+        commands, "serve", "serve an archive over HTTP",
+        "The page is at http://HOST:PORT/, the DICOMweb root at http://HOST:PORT/dicomweb. Ctrl-C or SIGTERM stops\n"
+        "the server after the requests in work; killing it loses nothing that was acknowledged.",
+    )  # fmt: skip
+    _archive(command, "folder of the archive; created when it does not exist")
+    command.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    command.add_argument("--port", type=_port, default=8080, help="port to listen on, 0: any (default: %(default)s)")
+    command.add_argument(
+        "--workers", metavar="N", type=positive, default=os.cpu_count() or 1,
+        help="processes that answer requests (default: one per core, here %(default)s)",
+    )  # fmt: skip
+    command.add_argument("--demo", action="store_true", help="put a small demo into the archive when it is empty")
+    command.add_argument(
+        "--insecure", action="store_true",
+        help="allow an address that other machines can reach: there is no authentication, whoever reaches it reads "
+        "and writes everything",
+    )  # fmt: skip
+    command.set_defaults(run=_Lazy("serving", "serve"))
+
+
+def _store(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = _command(
+        commands, "store", "upload files and folders by STOW-RS",
+        "Folders are searched for DICOM files; what is none is left out. Temporary refusals (429, 503) and lost\n"
+        "connections are tried again. Uploading the same files twice changes nothing.",
+    )  # fmt: skip
+    command.add_argument("paths", metavar="PATH", nargs="+", type=Path, help="file or folder")
+    command.add_argument(
+        "--url", default="http://127.0.0.1:8080/dicomweb", help="DICOMweb root of the server (default: %(default)s)"
+    )
+    command.add_argument(
+        "--jobs", metavar="N", type=positive, default=4, help="requests at once (default: %(default)s)"
+    )
+    command.add_argument(
+        "--per-request", metavar="N", type=positive, default=10, help="instances in a request (default: %(default)s)"
+    )
+    command.add_argument(
+        "--header", metavar="'NAME: VALUE'", action="append", default=[], help="HTTP header to send; may be repeated"
+    )
+    command.set_defaults(run=_Lazy("sending", "store"))
+
+
+def _import(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = _command(
+        commands, "import", "take files and folders straight into an archive",
+        "The same as `store`, without a server between; one may be running on the archive all the while.",
+    )  # fmt: skip
+    command.add_argument("paths", metavar="PATH", nargs="+", type=Path, help="file or folder")
+    _archive(command, "folder of the archive; created when it does not exist")
+    command.set_defaults(run=_Lazy("sending", "import_"))
+
+
+def _export(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = _command(
+        commands, "export", "write out the original files, byte for byte",
+        "UID is a Study, Series or SOP Instance UID. Files are written as OUT/<study>/<series>/<instance>.dcm.",
+    )  # fmt: skip
+    command.add_argument("uids", metavar="UID", nargs="+", help="Study, Series or SOP Instance UID")
+    _archive(command)
+    command.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder to write into")
+    command.set_defaults(run=_Lazy("sending", "export"))
+
+
+def _check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = _command(
+        commands, "check", "verify every checksum, and the index against the hierarchy",
+        "Reads the whole archive and writes nothing; a server may be running on it. What is wrong is listed on\n"
+        "standard output, one line each, and the exit status is 1.",
+    )  # fmt: skip
+    _archive(command)
+    command.set_defaults(run=_Lazy("upkeep", "check"))
+
+
+def _reindex(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = _command(
+        commands, "reindex", "rebuild index/ from the files under studies/ alone",
+        "Needed when index/ was lost or restored from a backup. No server may be running on the archive.",
+    )  # fmt: skip
+    _archive(command)
+    command.set_defaults(run=_Lazy("upkeep", "reindex"))
+
+
+def _info(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = _command(
+        commands, "info", "show what an archive holds",
+        "Counts, bytes as received and as stored, their ratio, and the version of the format.",
+    )  # fmt: skip
+    _archive(command)
+    command.add_argument("--json", action="store_true", help="print one JSON object")
+    command.set_defaults(run=_Lazy("upkeep", "info"))
+
+
+class _Lazy:
+    """A command's function in a module of this package that is imported when the command runs."""
+
+    def __init__(self, module: str, name: str) -> None:
+        self._module, self._name = module, name
+
+    def __call__(self, arguments: argparse.Namespace) -> int:
+        from importlib import import_module
+
+        return int(getattr(import_module(f"pacs.cli.{self._module}"), self._name)(arguments))

@@ -1,0 +1,101 @@
+"""What commands show while they work and when they are done."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Any, Self, TextIO
+
+from tqdm import tqdm
+
+from pacs.client.tally import NAMES_KEPT, Group, Status, Tally
+
+
+class Progress:
+    """A bar on standard error while it is a terminal, nothing otherwise; gone when the work is done."""
+
+    def __init__(self, what: str, total: int | None, unit: str = "file") -> None:
+        self._bar: tqdm[Any] | None = None
+        if sys.stderr.isatty():
+            self._bar = tqdm(
+                desc=what, total=total, unit=f" {unit}s", file=sys.stderr, leave=False, dynamic_ncols=True,
+                mininterval=0.2, bar_format="{desc} {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt}{unit}, {rate_fmt}, "
+                "{remaining} left{postfix}" if total else "{desc}: {n_fmt}{unit}, {rate_fmt}{postfix}",
+            )  # fmt: skip
+
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        if self._bar is not None:
+            if note:
+                self._bar.set_postfix_str(note, refresh=False)
+            self._bar.update(steps)
+
+    def show(self, done: int, total: int | None) -> None:
+        """An absolute position, for work that counts by itself."""
+        if self._bar is not None:
+            self._bar.total = total
+            self._bar.update(done - self._bar.n)
+
+    def print(self, line: str, file: TextIO | None = None) -> None:
+        """A line that does not disturb the bar."""
+        if self._bar is not None:
+            self._bar.write(line, file=file or sys.stdout)
+        else:
+            print(line, file=file or sys.stdout, flush=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+def size_text(count: float) -> str:
+    """Bytes for people: 12.3 MB, decimal as disks are sold."""
+    for unit in ("bytes", "kB", "MB", "GB", "TB"):
+        if count < 1000 or unit == "TB":
+            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1000
+    raise AssertionError("unreachable")
+
+
+def count_text(count: int, unit: str, plural: str | None = None) -> str:
+    """1 file, 2,000 files."""
+    return f"{count:,} {unit if count == 1 else plural or unit + 's'}"
+
+
+def summary(tally: Tally, seconds: float) -> Iterable[str]:
+    """The lines that `store` and `import` end with."""
+    files, size = tally.files, tally.bytes
+    stored = files[Status.STORED]
+    seconds = max(seconds, 0.001)
+    amount = size[Status.STORED]
+    speed = f"{size_text(amount)} in {seconds:.1f} s: {stored / seconds:,.0f}/s, {size_text(amount / seconds)}/s"
+    rows = [("stored", stored, speed if stored else "")]
+    rows.append(("already there", files[Status.DUPLICATE], ""))
+    rows.append(("refused", files[Status.REFUSED], ""))
+    if files[Status.UNREADABLE]:
+        rows.append(("not read", files[Status.UNREADABLE], ""))
+    if files[Status.SKIPPED]:
+        rows.append(("skipped", files[Status.SKIPPED], ""))
+    for name, count, note in rows:
+        yield f"{name:<14}{count:>9,}   {note}".rstrip()
+    for status in (Status.REFUSED, Status.UNREADABLE, Status.SKIPPED):
+        for reason, group in tally.groups(status):
+            yield ""
+            yield f"{status.value}, {reason}: {group.count:,}"
+            yield from _names(group)
+    for warning, group in sorted(tally.warnings.items(), key=lambda item: -item[1].count):
+        yield ""
+        yield f"stored with a warning, {warning}: {group.count:,}"
+        yield from _names(group)
+
+
+def _names(group: Group) -> Iterable[str]:
+    for path, detail in group.first:
+        yield f"    {path}" + (f": {detail}" if detail else "")
+    if group.count > NAMES_KEPT:
+        yield f"    … and {group.count - len(group.first):,} more"

@@ -1,0 +1,209 @@
+"""`pacs store`, `pacs import`, `pacs export`: files into an archive and out of it."""
+
+from __future__ import annotations
+
+import argparse
+import mmap
+import os
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
+from pathlib import Path
+
+from pacs.archive import Archive, StoreResult
+from pacs.cli import OK, USAGE, WRONG
+from pacs.cli.report import Progress, count_text, size_text, summary
+from pacs.client import files
+from pacs.client.tally import Result, Status, Tally
+from pacs.errors import NotFoundError, PacsError
+from pacs.storage.model import Buffer, InstanceEntry
+
+_IN_WORK = 64
+_IN_WORK_BYTES = 256 << 20
+_MAPPED_FROM = 64 << 20
+"""Bytes from which a file is mapped instead of read."""
+
+
+def store(arguments: argparse.Namespace) -> int:
+    from pacs.client import upload
+
+    headers = {}
+    for header in arguments.header:
+        name, colon, value = header.partition(":")
+        if not colon or not name.strip():
+            print(f"pacs store: --header {header!r} is not of the form 'NAME: VALUE'", file=sys.stderr)
+            return USAGE
+        headers[name.strip()] = value.strip()
+    target = upload.Target(arguments.url, arguments.jobs, arguments.per_request, headers)
+    began = time.monotonic()
+    with _progress("uploading", arguments.paths) as progress:
+        tally = upload.store(files.walk(arguments.paths), target, _Advance(progress))
+    return _end("store", tally, time.monotonic() - began)
+
+
+def import_(arguments: argparse.Namespace) -> int:
+    began = time.monotonic()
+    with (
+        Archive.open(arguments.archive, create=True) as archive,
+        _progress("importing", arguments.paths) as progress,
+    ):
+        tally = import_files(archive, files.walk(arguments.paths), progress)
+    return _end("import", tally, time.monotonic() - began)
+
+
+def _progress(what: str, paths: list[Path]) -> Progress:
+    return Progress(what, files.count(paths) if sys.stderr.isatty() else None)
+
+
+class _Advance:
+    """Counts results on a progress bar and notes what went wrong so far."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._wrong = 0
+
+    def __call__(self, result: Result) -> None:
+        self._wrong += result.status in (Status.REFUSED, Status.UNREADABLE)
+        self._progress.advance(note=f"{self._wrong:,} refused" if self._wrong else "")
+
+
+def _end(command: str, tally: Tally, seconds: float) -> int:
+    for line in summary(tally, seconds):
+        print(line)
+    if tally.offered == 0:
+        print(f"pacs {command}: there is no DICOM file", file=sys.stderr)
+        return WRONG
+    return OK if tally.in_order else WRONG
+
+
+# --- import ---------------------------------------------------------------------------------------------------------
+
+
+def import_files(archive: Archive, found: Iterable[files.Found], progress: Progress) -> Tally:
+    """Store everything usable of `found`, several files at once, holding a bounded number of bytes."""
+    tally = Tally()
+    advance = _Advance(progress)
+    waiting: deque[tuple[files.Found, Future[StoreResult]]] = deque()
+    held = 0
+
+    def settle(result: Result) -> None:
+        tally.add(result)
+        advance(result)
+
+    def settle_oldest() -> None:
+        nonlocal held
+        file, future = waiting.popleft()
+        held -= file.size
+        settle(_result(file, future.result()))
+
+    for file in found:
+        if not file.usable:
+            status = Status.SKIPPED if file.skipped else Status.UNREADABLE
+            settle(Result(file.path, file.size, status, file.skipped or file.unreadable))
+            continue
+        while waiting and (len(waiting) >= _IN_WORK or held + file.size > _IN_WORK_BYTES):
+            settle_oldest()
+        try:
+            data = _content(file)
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            settle(Result(file.path, file.size, Status.UNREADABLE, reason))
+            continue
+        held += file.size
+        waiting.append((file, archive.submit(data)))
+    while waiting:
+        settle_oldest()
+    return tally
+
+
+def _content(file: files.Found) -> Buffer:
+    if file.size < _MAPPED_FROM:
+        return file.path.read_bytes()
+    with file.path.open("rb") as opened:
+        return memoryview(mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ))
+
+
+def _result(file: files.Found, stored: StoreResult) -> Result:
+    if stored.status == "stored":
+        return Result(file.path, file.size, Status.STORED, warnings=stored.warnings)
+    if stored.status == "duplicate":
+        return Result(file.path, file.size, Status.DUPLICATE)
+    if stored.error is None:
+        return Result(file.path, file.size, Status.REFUSED, "no reason given")
+    return Result(file.path, file.size, Status.REFUSED, _kind(stored.error), stored.error.message)
+
+
+def _kind(error: PacsError) -> str:
+    """The code and the first sentence of the error's description: what refusals are grouped by."""
+    text = (type(error).__doc__ or "").strip().split("\n")[0]
+    return f"{error.code} {text.split('. ')[0].rstrip('.')}"
+
+
+# --- export ---------------------------------------------------------------------------------------------------------
+
+
+def export(arguments: argparse.Namespace) -> int:
+    wrong = written = size = 0
+    with Archive.open(arguments.archive) as archive:
+        wanted = [(uid, *_instances(archive, uid)) for uid in arguments.uids]
+        with Progress("exporting", sum(count for _, count, _ in wanted)) as progress:
+            for uid, count, entries in wanted:
+                if not count:
+                    progress.print(f"pacs export: {uid} is not stored", sys.stderr)
+                    wrong += 1
+                for entry in entries:
+                    try:
+                        size += _write(archive, entry, arguments.out)
+                        written += 1
+                    except PacsError as error:
+                        name = entry.descriptor.instance
+                        progress.print(f"pacs export: {name}: {error.message} [{error.code}]", sys.stderr)
+                        wrong += 1
+                    progress.advance()
+    print(f"{count_text(written, 'file')}, {size_text(size)}, written below {arguments.out}")
+    return WRONG if wrong else OK
+
+
+def _instances(archive: Archive, uid: str) -> tuple[int, Iterator[InstanceEntry]]:
+    """How many instances have `uid` as their Study, Series or SOP Instance UID, and these."""
+    entry = archive.find_instance(uid)
+    if entry is not None:
+        return 1, iter((entry,))
+    try:
+        study = archive.study(uid)
+    except NotFoundError:
+        pass
+    else:
+        series_of_study = archive.series_of(uid)
+        return study.instances, (
+            entry for series in series_of_study for entry in archive.instances_of(uid, series.uid)
+        )
+    for found in archive.studies():
+        for series in archive.series_of(found.uid):
+            if series.uid == uid:
+                return series.instances, iter(archive.instances_of(found.uid, uid))
+    return 0, iter(())
+
+
+def _write(archive: Archive, entry: InstanceEntry, out: Path) -> int:
+    """Write one original file under its UIDs; it appears whole or not at all."""
+    descriptor = entry.descriptor
+    folder = out / descriptor.study / descriptor.series
+    folder.mkdir(parents=True, exist_ok=True)
+    size = 0
+    handle, partial = tempfile.mkstemp(prefix=".", suffix=".partial", dir=folder)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            for piece in archive.part10(entry):
+                size += file.write(piece)
+            mask = os.umask(0)
+            os.umask(mask)
+            os.fchmod(file.fileno(), 0o666 & ~mask)
+        Path(partial).replace(folder / f"{descriptor.instance}.dcm")
+    except BaseException:
+        Path(partial).unlink(missing_ok=True)
+        raise
+    return size
