@@ -2,8 +2,22 @@
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import TypeAlias
+from functools import cache, lru_cache
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+from pydicom._dicom_dict import DicomDictionary, RepeatersDictionary
+from pydicom._private_dict import private_dictionaries
+from pydicom.datadict import masks
+
+from pacs import charset, tags
+from pacs import uids as transfer_syntaxes
+from pacs._codecs import part10 as kernel
+from pacs.errors import DicomError
+from pacs.geometry import FrameGeometry
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
@@ -56,3 +70,252 @@ class Part10:
     warnings: tuple[str, ...]
 
 
+_FILE_LIMIT = 4 << 30
+"""Inflated size beyond which a deflated file is refused. Deflate itself expands 1,032 times at most."""
+
+_INFLATE_STEP = 1 << 20
+
+
+def scan(data: Buffer) -> Part10:
+    """Structure, attributes as DICOM JSON and spans of one file, with or without preamble and File Meta Information.
+
+    Raises DicomError, with the offset, when the bytes are no DICOM. What could be read in spite of an error is in
+    `warnings`.
+
+    PS3.10 7, PS3.5 7, PS3.18 F
+    """
+    view = memoryview(data).cast("B").toreadonly() if not isinstance(data, bytes) else memoryview(data)
+    if not view.nbytes:
+        raise DicomError("the file is empty")
+    head = _start(view)
+    start, meta_syntax, meta_instance = kernel.scan_meta(view, head)
+    stated = meta_syntax.decode("latin_1").strip()
+    deflated = stated == transfer_syntaxes.DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
+    if deflated:
+        view = _inflated(view, start)
+    implicit, big_endian = _encoding(view, start, stated)
+    if not head and start == head:
+        _check_first_element(view, implicit, big_endian)
+    answer = kernel.scan_data_set(view, start, implicit, big_endian, _dictionary(), charset.repertoire)
+    if answer[4] is not None:
+        answer = kernel.scan_data_set(view, start, implicit, big_endian, _dictionary(), charset.repertoire, *answer[4])
+    json, bulk, pixel, warnings, _ = answer
+    span = None if pixel is None else PixelSpan(*pixel)
+    found, doubt = _syntax(view, stated, implicit, big_endian, span)
+    sentences = [f"{sentence} (byte {offset})" for sentence, offset in warnings.items()]
+    return Part10(
+        data=view,
+        deflated=deflated,
+        transfer_syntax=found,
+        media_storage_sop_instance_uid=meta_instance.decode("latin_1").strip(),
+        big_endian=big_endian,
+        json=json,
+        bulk=tuple([BulkSpan(*entry) for entry in bulk]),
+        pixel=span,
+        warnings=tuple(doubt + sentences),
+    )
+
+
+def _start(view: memoryview) -> int:
+    """Where the first Data Element is: behind preamble and prefix, behind a prefix alone, or at once."""
+    if bytes(view[128:132]) == b"DICM":
+        return 132
+    return 4 if bytes(view[:4]) == b"DICM" else 0
+
+
+def _encoding(view: memoryview, start: int, stated: str) -> tuple[bool, bool]:
+    """(implicit VR, big endian): as the Transfer Syntax says unless the first Data Element shows otherwise."""
+    first = bytes(view[start : start + 6])
+    big_endian = stated == transfer_syntaxes.EXPLICIT_VR_BIG_ENDIAN
+    if len(first) < 6:
+        return stated == transfer_syntaxes.IMPLICIT_VR_LITTLE_ENDIAN, big_endian
+    explicit = 64 < first[4] < 91 and 64 < first[5] < 91
+    if not stated:
+        # The first group is a small number: read in the wrong order it is 256 or more times as large.
+        big_endian = explicit and int.from_bytes(first[:2], "little") >= 0x0400
+    return not explicit, big_endian and explicit
+
+
+def _check_first_element(view: memoryview, implicit: bool, big_endian: bool) -> None:
+    """Refuse what has neither prefix nor File Meta Information and does not begin as a Data Set does."""
+    order: Literal["big", "little"] = "big" if big_endian else "little"
+    group = int.from_bytes(view[:2], order)
+    if view.nbytes < 8 or group > 0x00FF or (group % 2 and group < 0x0009):
+        raise DicomError("neither the DICM prefix nor a Data Element is there")
+    length = int.from_bytes(view[4:8], order) if implicit else int.from_bytes(view[6:8], order)
+    if 8 + length > view.nbytes and length != 0xFFFFFFFF:
+        raise DicomError("neither the DICM prefix nor a whole Data Element is there")
+
+
+def _syntax(
+    view: memoryview, stated: str, implicit: bool, big_endian: bool, pixel: PixelSpan | None
+) -> tuple[str, list[str]]:
+    """The Transfer Syntax that the bytes are in, and a sentence if that is not the stated one."""
+    if implicit:
+        seen = transfer_syntaxes.IMPLICIT_VR_LITTLE_ENDIAN
+    else:
+        seen = transfer_syntaxes.EXPLICIT_VR_BIG_ENDIAN if big_endian else transfer_syntaxes.EXPLICIT_VR_LITTLE_ENDIAN
+    if not stated:
+        return seen, ["no Transfer Syntax is stated"]
+    known = transfer_syntaxes.TRANSFER_SYNTAXES.get(stated)
+    if known is None:
+        return stated, []  # a private one may mean anything by these bytes
+    if stated == transfer_syntaxes.DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN:
+        return stated, ["the Data Set is in implicit VR, against its Transfer Syntax"] if implicit else []
+    if known.encapsulated:
+        if pixel is not None and not pixel.encapsulated:
+            if bytes(view[pixel.offset : pixel.offset + 2]) in _CODESTREAM_STARTS:
+                return stated, ["the pixel data is compressed but not encapsulated"]
+            return seen, [f"the pixel data is native, against the stated Transfer Syntax {stated}"]
+        return stated, ["the Data Set is in implicit VR, against its Transfer Syntax"] if implicit else []
+    doubts = []
+    if pixel is not None and pixel.encapsulated:
+        doubts.append("the pixel data is encapsulated, against the stated Transfer Syntax")
+    if seen != stated:
+        doubts.append(f"the Data Set is not in the stated Transfer Syntax {stated}")
+    return seen, doubts
+
+
+_CODESTREAM_STARTS = (b"\xff\xd8", b"\xff\x4f", b"\xff\x0a")
+"""JPEG and JPEG-LS, JPEG 2000, JPEG XL."""
+
+
+def _inflated(view: memoryview, start: int) -> memoryview:
+    """The file with its Data Set inflated, bounded by what a deflated stream can hold. PS3.5 A.5"""
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    whole = bytearray(view[:start])
+    offset = start
+    try:
+        while not inflater.eof and offset < view.nbytes:
+            whole += inflater.decompress(view[offset : offset + _INFLATE_STEP])
+            offset += _INFLATE_STEP
+            if len(whole) > _FILE_LIMIT:
+                raise DicomError("the Data Set inflates to more than 4 GiB", start)
+    except zlib.error as error:
+        raise DicomError(f"the deflated Data Set cannot be inflated ({error})", start) from None
+    if not inflater.eof:
+        raise DicomError("the deflated Data Set is not complete", view.nbytes)
+    return memoryview(whole).toreadonly()
+
+
+@cache
+def _dictionary() -> kernel.Dictionary:
+    """PS3.6 and the private dictionaries, as pydicom carries them."""
+    entries = ((int(tag), entry[0]) for tag, entry in DicomDictionary.items())
+    repeaters = [
+        (bits, mask, RepeatersDictionary[pattern][0]) for pattern, (bits, mask) in masks.items()
+    ]
+    return kernel.Dictionary(entries, repeaters, _private_block)
+
+
+def _private_block(creator: bytes) -> dict[int, str] | None:
+    """VRs of a private creator's elements by the keys that `Dictionary.private_vr` looks for; None if unknown."""
+    name = creator.decode("latin_1")
+    if name not in private_dictionaries:
+        return None
+    return _known_private_block(name)
+
+
+@cache
+def _known_private_block(name: str) -> dict[int, str]:
+    block = {}
+    for pattern, entry in private_dictionaries[name].items():
+        if pattern[2:6] == "xxxx":
+            key = 2 << 32 | int(pattern[:2], 16) << 16 | int(pattern[6:], 16)
+        elif pattern[4:6] == "xx":
+            key = 1 << 32 | int(pattern[:4], 16) << 16 | int(pattern[6:], 16)
+        elif "x" not in pattern:
+            key = int(pattern, 16)
+        else:
+            continue
+        block[key] = entry[0]
+    return block
+
+
+# --- reading the JSON back ------------------------------------------------------------------------------------
+
+
+def index_fragments(json: bytes, tags: Collection[int]) -> dict[int, bytes]:
+    """The JSON text of the wanted top-level Data Elements that are there."""
+    model = _selection(tuple(tags))
+    found = msgspec.json.decode(json, type=model)
+    return {
+        tag: bytes(value)
+        for tag, value in zip(tags, msgspec.structs.astuple(found), strict=True)
+        if value is not msgspec.UNSET
+    }
+
+
+@lru_cache(maxsize=64)
+def _selection(tags: tuple[int, ...]) -> type[msgspec.Struct]:
+    """A type that decodes the given Data Elements as raw text and skips the others."""
+    fields: list[tuple[str, object, object]] = []
+    for tag in tags:
+        fields.append((f"t{tag:08X}", msgspec.Raw | msgspec.UnsetType, msgspec.UNSET))
+    return msgspec.defstruct("Selection", fields, rename=lambda name: name[1:])
+
+
+class InstanceUids(msgspec.Struct, frozen=True):
+    """What identifies an instance, "" where the Data Set does not say. Nothing is checked: see `pacs.uids.check`."""
+
+    study: str
+    series: str
+    instance: str
+    sop_class: str
+
+
+def uids(json: bytes) -> InstanceUids:
+    """Study, Series and SOP Instance UID and the SOP Class UID of an instance."""
+    found = index_fragments(json, _UID_TAGS)
+    return InstanceUids(*[_text(found.get(tag)) for tag in _UID_TAGS])
+
+
+_UID_TAGS = (tags.STUDY_INSTANCE_UID, tags.SERIES_INSTANCE_UID, tags.SOP_INSTANCE_UID, tags.SOP_CLASS_UID)
+
+
+def geometry(json: bytes) -> FrameGeometry | None:
+    """How a frame's samples lie; None unless Rows, Columns and Bits Allocated are there. PS3.3 C.7.6.3"""
+    found = index_fragments(json, tags.GEOMETRY_TAGS)
+    rows = _whole(found.get(tags.ROWS), 0)
+    columns = _whole(found.get(tags.COLUMNS), 0)
+    bits_allocated = _whole(found.get(tags.BITS_ALLOCATED), 0)
+    if not (rows and columns and bits_allocated):
+        return None
+    bits_stored = _whole(found.get(tags.BITS_STORED), bits_allocated)
+    return FrameGeometry(
+        rows=rows,
+        columns=columns,
+        samples_per_pixel=_whole(found.get(tags.SAMPLES_PER_PIXEL), 1),
+        bits_allocated=bits_allocated,
+        bits_stored=bits_stored,
+        high_bit=_whole(found.get(tags.HIGH_BIT), bits_stored - 1),
+        pixel_representation=_whole(found.get(tags.PIXEL_REPRESENTATION), 0),
+        planar_configuration=_whole(found.get(tags.PLANAR_CONFIGURATION), 0),
+        photometric_interpretation=_text(found.get(tags.PHOTOMETRIC_INTERPRETATION)),
+        frames=_whole(found.get(tags.NUMBER_OF_FRAMES), 1),
+    )
+
+
+class _Element(msgspec.Struct):
+    values: Any = msgspec.field(name="Value", default=None)
+
+
+_element = msgspec.json.Decoder(_Element)
+
+
+def _first(fragment: bytes | None) -> object:
+    if fragment is None:
+        return None
+    values = _element.decode(fragment).values
+    return values[0] if isinstance(values, list) and values else None
+
+
+def _whole(fragment: bytes | None, default: int) -> int:
+    """The first value if it is a whole number that is not negative, else the default."""
+    value = _first(fragment)
+    return value if isinstance(value, int) and value >= 0 else default
+
+
+def _text(fragment: bytes | None) -> str:
+    value = _first(fragment)
+    return value if isinstance(value, str) else ""

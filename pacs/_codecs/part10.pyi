@@ -1,0 +1,41 @@
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeAlias
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
+
+class Dictionary:
+    def __init__(
+        self,
+        entries: Iterable[tuple[int, str]],
+        repeaters: Iterable[tuple[int, int, str]],
+        private: Callable[[bytes], Mapping[int, str] | None],
+    ) -> None: ...
+
+def scan_data_set(
+    data: Buffer,
+    start: int,
+    implicit: bool,
+    big_endian: bool,
+    dictionary: Dictionary,
+    repertoire: Callable[[bytes], tuple[int, Callable[[bytes], str]]],
+    charset: bytes = b"",
+    pixel_representation: int = -1,
+) -> tuple[
+    bytes,
+    list[tuple[str, str, int, int]],
+    tuple[
+        int,
+        str,
+        int,
+        int,
+        bool,
+        tuple[tuple[int, int], ...],
+        tuple[int, ...],
+        tuple[int, ...],
+        tuple[int, ...],
+    ]
+    | None,
+    dict[str, int],
+    tuple[bytes, int] | None,
+]: ...
+def scan_meta(data: Buffer, start: int) -> tuple[int, bytes, bytes]: ...
