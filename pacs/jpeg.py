@@ -9,7 +9,7 @@ from pacs.errors import PixelError
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
-_SOI, _EOI, _SOS, _TEM, _SOF55 = 0xD8, 0xD9, 0xDA, 0x01, 0xF7
+_SOI, _EOI, _SOS, _TEM, _SOF55, _APP0, _APP14 = 0xD8, 0xD9, 0xDA, 0x01, 0xF7, 0xE0, 0xEE
 _FRAME_HEADERS: Final = frozenset({*range(0xC0, 0xD0), _SOF55} - {0xC4, 0xC8, 0xCC})
 """SOF0 to SOF15 without DHT, JPG and DAC, and that of JPEG-LS. T.81 Table B.1, T.87 C.1.1"""
 _LOSSLESS: Final = frozenset({0xC3, 0xC7, 0xCB, 0xCF})
@@ -25,6 +25,8 @@ class FrameHeader:
     rows: int
     columns: int
     components: int
+    ycbcr: bool
+    """Whether an Adobe or JFIF marker says that three components are Y, Cb and Cr."""
 
     @property
     def lossless(self) -> bool:
@@ -38,6 +40,8 @@ def parse(codestream: Buffer) -> FrameHeader:
     if len(data) < 4 or data[0] != 0xFF or data[1] != _SOI:
         raise PixelError("no JPEG: it does not start with SOI")
     at = 2
+    adobe: int | None = None
+    jfif = False
     while at + 4 <= len(data):
         if data[at] != 0xFF:
             raise PixelError(f"JPEG: no marker at byte {at}")
@@ -52,12 +56,17 @@ def parse(codestream: Buffer) -> FrameHeader:
             continue
         length = int.from_bytes(data[at + 2 : at + 4], "big")
         if marker in _FRAME_HEADERS:
-            return _frame_header(marker, data[at + 4 : at + 2 + length], at)
+            # The Adobe marker names the transform and outranks JFIF, which implies it.
+            return _frame_header(marker, data[at + 4 : at + 2 + length], at, jfif if adobe is None else adobe == 1)
+        if marker == _APP0 and bytes(data[at + 4 : at + 8]) == b"JFIF":
+            jfif = True
+        elif marker == _APP14 and bytes(data[at + 4 : at + 9]) == b"Adobe" and at + 15 < len(data):
+            adobe = data[at + 15]
         at += 2 + max(length, 2)
     raise PixelError("JPEG: no frame header")
 
 
-def _frame_header(marker: int, segment: memoryview, at: int) -> FrameHeader:
+def _frame_header(marker: int, segment: memoryview, at: int, ycbcr: bool) -> FrameHeader:
     if len(segment) < 6 or len(segment) < 6 + 3 * segment[5]:
         raise PixelError(f"JPEG: the frame header at byte {at} is cut")
     return FrameHeader(
@@ -66,4 +75,5 @@ def _frame_header(marker: int, segment: memoryview, at: int) -> FrameHeader:
         rows=int.from_bytes(segment[1:3], "big"),
         columns=int.from_bytes(segment[3:5], "big"),
         components=segment[5],
+        ycbcr=ycbcr,
     )

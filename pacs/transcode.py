@@ -30,6 +30,10 @@ _codecs: Any = imagecodecs
 _RESOLUTIONS = imagecodecs.HTJ2K.TILEPART.RESOLUTIONS
 
 
+_WIDE: Final = 24
+"""Bits that OpenJPH computes with and that hold any overshoot of 16."""
+
+
 class EncodedFrame(NamedTuple):
     """A frame as .202 and where each resolution level ends in it, coarsest first."""
 
@@ -142,13 +146,13 @@ def _conform(decoded: Samples, geometry: FrameGeometry, bits: int) -> Samples:
     if decoded.size != int(np.prod(_shape(geometry))):
         raise PixelError(f"the decoder gave {decoded.shape} where {_shape(geometry)} is described")
     target = _dtype(geometry)
-    decoded = decoded.reshape(_shape(geometry))
+    samples: Samples = decoded.reshape(_shape(geometry))
     bits = min(bits, 8 * target.itemsize)
-    if decoded.dtype == target and bits >= 8 * target.itemsize:
-        return decoded
+    if samples.dtype == target and bits >= 8 * target.itemsize:
+        return samples
     # Casting between integers keeps the low bits, whatever the signs.
     unused = 8 * target.itemsize - bits
-    samples = np.left_shift(decoded.astype(target), unused)
+    samples = np.left_shift(samples.astype(target), unused)
     np.right_shift(samples, unused, out=samples)
     return samples
 
@@ -181,7 +185,11 @@ def _decode_j2k(codestream: Buffer, geometry: FrameGeometry) -> Samples:
     raw = memoryview(codestream)[parsed.start : parsed.start + parsed.length]
     if parsed.ht:
         try:
-            decoded = _codecs.htj2k_decode(raw, planar=planar)
+            if parsed.reversible:
+                decoded = _codecs.htj2k_decode(raw, planar=planar)
+            else:
+                wide = _ht_unclamped(bytearray(raw), parsed, 0, planar)
+                decoded = np.clip(wide, *_range(parsed.precision, parsed.signed))
         except imagecodecs.Htj2kError:
             decoded = _codecs.jpeg2k_decode(raw, planar=planar)
     else:
@@ -202,7 +210,7 @@ def _decode_j2k_level(codestream: Buffer, geometry: FrameGeometry, dropped: int)
         raise PixelError(f"the JPEG 2000 frame ends at byte {parsed.length}, {needed} are needed")
     raw = bytearray(memoryview(codestream)[parsed.start : parsed.start + parsed.length])
     if parsed.ht:
-        decoded = _ht_level(raw, parsed, dropped, planar=False if geometry.samples_per_pixel > 1 else None)
+        decoded = _ht_unclamped(raw, parsed, dropped, planar=False if geometry.samples_per_pixel > 1 else None)
     elif parsed.level_ends:
         return _decode_j2k(j2k.reduce(raw, dropped), smaller)
     else:
@@ -210,25 +218,26 @@ def _decode_j2k_level(codestream: Buffer, geometry: FrameGeometry, dropped: int)
         for _ in range(dropped):
             decoded = _low_pass(decoded)
     bits = _j2k_bits(parsed, geometry)
-    low, high = _range(min(bits, parsed.precision), parsed.signed)
-    return _conform(np.clip(decoded, low, high), smaller, bits)
+    return _conform(np.clip(decoded, *_range(min(bits, parsed.precision), parsed.signed)), smaller, bits)
 
 
 def _range(bits: int, signed: bool) -> tuple[int, int]:
     return (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if signed else (0, (1 << bits) - 1)
 
 
-def _ht_level(raw: bytearray, parsed: j2k.Codestream, dropped: int, planar: bool | None) -> Samples:
-    """A resolution level as the wavelet left it, not clamped.
+def _ht_unclamped(raw: bytearray, parsed: j2k.Codestream, dropped: int, planar: bool | None) -> Samples:
+    """Values as the wavelet left them, beyond the range of the declared precision where it overshot.
 
-    The low-pass band overshoots the range of the image, and OpenJPH wraps what does not fit the type that the
-    declared precision chooses. Declared as signed 24 bits, every value of a reversible stream fits, and the level
-    shift is left to us. An irreversible one is scaled by its precision, so there only the sign may change.
+    OpenJPH wraps what does not fit the type that the declared precision chooses: in the low-pass bands of any stream,
+    and everywhere in an irreversible one. Declared as signed 24 bits all of them fit, and the level shift is left to
+    us. An irreversible stream is scaled by its precision, so there the surplus bits are rounded away again.
     """
-    bits = 24 if parsed.reversible else parsed.precision
-    j2k.set_precision(raw, bits, True)
-    decoded: Samples = _codecs.htj2k_decode(raw, planar=planar, skipres=dropped, resilient=not parsed.complete)
-    return decoded.astype(np.int32) + (0 if parsed.signed else 1 << (parsed.precision - 1))
+    j2k.set_precision(raw, _WIDE, True)
+    wide: Samples = _codecs.htj2k_decode(raw, planar=planar, skipres=dropped or None, resilient=not parsed.complete)
+    surplus = 0 if parsed.reversible else _WIDE - parsed.precision
+    if surplus:
+        wide = (wide + (1 << (surplus - 1))) >> surplus
+    return wide if parsed.signed else wide + (1 << (parsed.precision - 1))
 
 
 def _low_pass(samples: Samples) -> Samples:
@@ -253,8 +262,9 @@ def _decode_jpeg(codestream: Buffer, geometry: FrameGeometry) -> Samples:
     """All kinds of T.81. Colour is left as coded, unless the Data Set says RGB and the JPEG itself says YCbCr."""
     header = jpeg.parse(codestream)
     _described(header.rows, header.columns, header.components, geometry)
-    coded = geometry.photometric_interpretation != "RGB" and header.components == 3
-    space = {"colorspace": "YCBCR", "outcolorspace": "YCBCR"} if coded and not header.lossless else {}
+    convert = geometry.photometric_interpretation == "RGB" and header.ycbcr
+    coded = header.components == 3 and not header.lossless and not convert
+    space = {"colorspace": "YCBCR", "outcolorspace": "YCBCR"} if coded else {}
     try:
         decoded = _codecs.jpeg8_decode(codestream, **space)
     except imagecodecs.Jpeg8Error:
@@ -279,7 +289,9 @@ def _decode_jpeg_xl(codestream: Buffer, geometry: FrameGeometry) -> Samples:
 
 
 def _decode_rle(codestream: Buffer, geometry: FrameGeometry) -> Samples:
-    """Samples come out by plane. PS3.5 Annex G"""
+    """Samples come out by plane; those of 1 bit packed as in a native frame. PS3.5 Annex G"""
+    if geometry.bits_allocated == 1:
+        return pixels.decode_native(_codecs.dicomrle_decode(codestream, "u1"), geometry, big_endian=False)
     word = f"<u{max(1, geometry.bits_allocated // 8)}"
     decoded = np.frombuffer(_codecs.dicomrle_decode(codestream, word), word)
     if decoded.size != geometry.rows * geometry.columns * geometry.samples_per_pixel:
