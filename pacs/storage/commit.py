@@ -1,0 +1,235 @@
+"""The one way into the archive: a batch of instances becomes durable and visible, or leaves nothing.
+
+See `Committer._commit` for the order, and for what a crash at each step leaves.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from pacs.errors import ConflictError, IndexMismatchError, PacsError, StorageError
+from pacs.storage import hierarchy, last_commit, layout, recovery
+from pacs.storage.disk import Disk, SyncError
+from pacs.storage.entries import Entries
+from pacs.storage.frames import StagedArray
+from pacs.storage.index import Index, ReadView, WriteView
+from pacs.storage.last_commit import LastCommit
+from pacs.storage.locks import WriterLock
+from pacs.storage.model import ArrayKey, NewInstance
+from pacs.storage.placement import Placement, TailError
+from pacs.storage.staging import Staging
+
+_log = logging.getLogger(__name__)
+
+_LARGEST_DIRTY = 64
+"""Arrays whose derived files may await a sync before one is made for them alone."""
+
+
+class Status(StrEnum):
+    """What became of an instance."""
+
+    STORED = "stored"
+    DUPLICATE = "duplicate"
+    """The same bytes are stored already; nothing was written."""
+    CONFLICT = "conflict"
+    """Other bytes are stored under this SOP Instance UID; they stay."""
+    FAILED = "failed"
+    """The disk or the index refused; nothing of it is left."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The answer for one instance of a batch, given when everything of it is durable."""
+
+    status: Status
+    warnings: tuple[str, ...] = ()
+    error: PacsError | None = None
+    """Why it is CONFLICT or FAILED."""
+
+
+class Committer:
+    """Commits batches. One per process; every process of an archive may have one."""
+
+    def __init__(self, root: layout.Root, index: Index, disk: Disk, lock: WriterLock) -> None:
+        self.root = root
+        self.index = index
+        self._disk = disk
+        self._lock = lock
+        self._last = LastCommit(root, disk)
+        self._staging = Staging(root, disk)
+        self._refusal: StorageError | None = None
+
+    def stage(self, study: str, series: str, key: ArrayKey, levels: int) -> StagedArray:
+        """An array of its own for an instance that fills a shard or more, to be filled before it is committed."""
+        del study, series  # it gets its place in the commit
+        return self._staging.new_array(key, levels)
+
+    def close(self) -> None:
+        self._staging.close()
+
+    def commit(self, batch: Sequence[NewInstance]) -> list[Outcome]:
+        """Make these instances durable and visible; one Outcome for each, in order. Never raises for one of them.
+
+        Staged arrays of instances that are not stored are removed.
+        """
+        outcomes: list[Outcome] = []
+        for start in range(0, len(batch), last_commit.LARGEST_BATCH):
+            with self._lock:
+                outcomes += self._commit_or_take_back(batch[start : start + last_commit.LARGEST_BATCH])
+        for new, outcome in zip(batch, outcomes, strict=True):
+            if outcome.status is not Status.STORED and isinstance(new.staged, StagedArray):
+                self._discard(new.staged)
+        return outcomes
+
+    def _discard(self, staged: StagedArray) -> None:
+        try:
+            staged.discard()
+        except StorageError as error:
+            _log.error("%s", error.message)
+
+    def _commit_or_take_back(self, batch: Sequence[NewInstance]) -> list[Outcome]:
+        try:
+            self._check_writable()
+            try:
+                return self._commit(batch)
+            except TailError as tail:
+                # Left behind by a batch that could not be taken back. Rare, so it is not looked for before.
+                recovery.adopt_tails(self.root, self.index, self._disk, [tail.series])
+                return self._commit(batch)
+        except PacsError as error:
+            return [Outcome(Status.FAILED, error=error)] * len(batch)
+        except TailError as tail:
+            failure = StorageError(f"the log of series {tail.series[1]} has a tail that cannot be removed")
+            return [Outcome(Status.FAILED, error=failure)] * len(batch)
+        except OSError as error:
+            failure = StorageError(f"the disk refused: {error.strerror}")
+            return [Outcome(Status.FAILED, error=failure)] * len(batch)
+
+    def _check_writable(self) -> None:
+        if self._refusal is not None:
+            raise self._refusal
+        if not self.index.in_place:
+            _log.critical("%s was deleted or replaced while it was in use: nothing is stored any more", self.index.path)
+            raise IndexMismatchError("the index was deleted or replaced under the running server: run `pacs reindex`")
+        recovery.catch_up(self.root, self.index, self._disk, self._last)
+
+    # --- the order ---
+
+    def _commit(self, batch: Sequence[NewInstance]) -> list[Outcome]:
+        placement: Placement | None = None
+        sequence = 0
+        try:
+            with self.index.write() as view:
+                sequence = view.counters().sequence + 1
+                placement = Placement(self.root, Entries(view, sequence))
+                outcomes = self._place(placement, view, batch)
+                if placement.empty:
+                    return outcomes
+                self._disk.step("placed")
+                self._write(placement, view, sequence)
+                # 4. The LMDB transaction: from here on the batch is visible, and was ever since step 3 safe. A
+                #    crash during it leaves step 3's state, or the whole batch.
+            self._disk.step("index-committed")
+        except SyncError as error:
+            # What a failed sync has written nobody knows, and the kernel does not try again: stop here.
+            self._refusal = StorageError(f"a sync failed ({error.strerror}): nothing is stored until a restart")
+            _log.critical("%s: %s", error.filename, self._refusal.message)
+            self._take_back(placement, sequence)
+            raise self._refusal from error
+        except OSError as error:
+            self._take_back(placement, sequence)
+            raise StorageError(f"the disk refused: {error.strerror}") from error
+        except StorageError:
+            self._after_index_failure(placement, sequence)
+            raise
+        except BaseException:
+            self._take_back(placement, sequence)
+            raise
+        # 5. Answer, after the index blocks of the shards and the shapes in `zarr.json`: derived from the index and
+        #    not synced here. A crash leaves some of them old or torn; `dirty` in the index names them, and they are
+        #    written again before the next batch or at the next open.
+        self._settle(placement, sequence)
+        return outcomes
+
+    def _place(self, placement: Placement, view: ReadView, batch: Sequence[NewInstance]) -> list[Outcome]:
+        outcomes = []
+        for new in batch:
+            instance = new.descriptor.instance
+            # Reads through the write transaction, so it sees the instances of this batch too.
+            stored = view.instance(instance)
+            if stored is None:
+                try:
+                    outcomes.append(Outcome(Status.STORED, placement.add(new)))
+                except PacsError as error:  # nothing of it was placed: its neighbours go on
+                    outcomes.append(Outcome(Status.FAILED, error=error))
+            elif stored.descriptor.sha256 == new.descriptor.sha256:
+                outcomes.append(Outcome(Status.DUPLICATE))
+            else:
+                conflict = ConflictError(f"SOP Instance UID {instance} is already stored with other content")
+                outcomes.append(Outcome(Status.CONFLICT, error=conflict))
+        return outcomes
+
+    def _write(self, placement: Placement, view: WriteView, sequence: int) -> None:
+        disk = self._disk
+        # 1. `last-commit` says which logs this batch is about to grow; then frames behind the committed end of their
+        #    shards, arrays of their own moved into place, directories of new series. Nothing that a record points to
+        #    is overwritten. A crash leaves bytes that nothing points to: overwritten by the next batch there.
+        self._last.write(sequence, placement.series)
+        placement.write_frames(disk)
+        disk.step("frames-written")
+        # 2. Records behind the committed end of their logs. A crash leaves some of them, perhaps torn. At the next
+        #    open or batch those that are whole, and whose frames are, are entered into the index; the rest is cut
+        #    off. Nobody was promised anything yet.
+        placement.write_records(disk)
+        disk.step("records-written")
+        # 3. One sync of all this. Frames need none of their own before the records: recovery believes a record only
+        #    with its frames. A crash after it leaves the whole batch, to be entered from the records.
+        dirty = view.dirty()
+        if placement.creates or len(dirty) > _LARGEST_DIRTY:
+            disk.syncfs(str(self.root))
+            dirty = {}  # what earlier batches left unsynced in step 5 is on the disk now
+        else:
+            disk.sync([*placement.files(), self._last.path])
+        disk.step("synced")
+        placement.entries.put()
+        for array, shards in placement.entries.touched().items():
+            dirty[array] = dirty.get(array, set()) | shards
+        view.put_dirty(dirty)
+        disk.step("index-written")
+
+    def _settle(self, placement: Placement, sequence: int) -> None:
+        try:
+            with self.index.read() as view:
+                hierarchy.settle(self._disk, self.root, view, placement.entries.touched().items())
+            self._last.settle(sequence)
+            self._disk.step("settled")
+        except OSError as error:
+            _log.error("index blocks and shapes await the next batch: %s", error)
+
+    # --- when it fails ---
+
+    def _take_back(self, placement: Placement | None, sequence: int) -> None:
+        if placement is None or placement.empty:
+            return
+        placement.take_back(self._disk)
+        try:
+            self._last.erase(sequence)
+        except OSError as error:
+            _log.error("%s could not be taken back: %s", self._last.path, error.strerror)
+
+    def _after_index_failure(self, placement: Placement | None, sequence: int) -> None:
+        """LMDB could not commit. Usually it has no space, and the batch is taken back. If it cannot say where it
+        stands, the records stay: whoever opens the archive next enters them or finds them entered."""
+        try:
+            with self.index.read() as view:
+                committed = view.counters().sequence
+        except (PacsError, OSError):
+            committed = -1
+        if committed == sequence - 1:
+            self._take_back(placement, sequence)
+        else:
+            self._refusal = StorageError("the index failed: nothing is stored until a restart")
+            _log.critical("%s", self._refusal.message)

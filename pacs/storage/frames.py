@@ -1,0 +1,143 @@
+"""Inner chunks: reading one by its location, and writing the array of an instance that fills shards of its own."""
+
+from __future__ import annotations
+
+import os
+
+from pacs.errors import ChecksumError, StorageError
+from pacs.storage import layout, shard
+from pacs.storage.checksum import crc32c
+from pacs.storage.disk import Disk
+from pacs.storage.model import ArrayKey, Chunk, ChunkLocation
+from pacs.storage.shard import TableRow
+
+# --- reading --------------------------------------------------------------------------------------------------
+
+
+def _verified(data: bytes, location: ChunkLocation) -> bytes:
+    if len(data) != location.length or crc32c(data) != location.crc32c:
+        raise ChecksumError(f"{location.path}: the frame at byte {location.offset} does not match its checksum")
+    return data
+
+
+def read_chunk(root: layout.Root, location: ChunkLocation) -> bytes:
+    """The stored bytes of an inner chunk, its checksum verified. May wait for the disk. Raises ChecksumError."""
+    try:
+        descriptor = os.open(f"{root}/{location.path}", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise ChecksumError(f"{location.path} cannot be opened: {error.strerror}") from None
+    try:
+        data = os.pread(descriptor, location.length, location.offset)
+        while 0 < len(data) < location.length:  # the kernel reads at most 2 GiB at once
+            more = os.pread(descriptor, location.length - len(data), location.offset + len(data))
+            if not more:
+                break
+            data += more
+    except OSError as error:
+        raise ChecksumError(f"{location.path}: byte {location.offset} cannot be read: {error.strerror}") from None
+    finally:
+        os.close(descriptor)
+    return _verified(data, location)
+
+
+def read_chunk_cached(root: layout.Root, location: ChunkLocation) -> bytes | None:
+    """As `read_chunk`, but None where it would have to wait for the disk."""
+    try:
+        descriptor = os.open(f"{root}/{location.path}", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        data = bytearray(location.length)
+        if os.preadv(descriptor, [data], location.offset, os.RWF_NOWAIT) != location.length:
+            return None
+    except OSError:  # EAGAIN, or a file system without RWF_NOWAIT
+        return None
+    finally:
+        os.close(descriptor)
+    return _verified(bytes(data), location)
+
+
+# --- an array of its own --------------------------------------------------------------------------------------
+
+
+class StagedArray:
+    """The array of one instance that fills a shard or more, written and synced before the writer's lock is taken.
+
+    It grows under `staging/` and gets its place and name in the commit, by one rename. So it needs to know neither
+    the index nor the series, and what a killed process leaves behind lies where nothing else does.
+    """
+
+    def __init__(self, disk: Disk, path: str, key: ArrayKey, levels: int) -> None:
+        self._disk = disk
+        self.path = path
+        """Absolute."""
+        self.key = key
+        self.levels = levels
+        self.table = bytearray()
+        """Rows of the chunk table."""
+        self.count = 0
+        self.stored_bytes = 0
+        self._entries = bytearray()
+        self._sealed = False
+        disk.mkdir(path)
+
+    def _shard(self, number: int) -> str:
+        return f"{self.path}/{layout.shard_name(self.key, number)}"
+
+    def append(self, chunk: Chunk) -> None:
+        """Write one more chunk. Raises StorageError."""
+        capacity = self.key.capacity
+        path = self._shard(self.count // capacity)
+        if len(chunk.level_ends) != self.levels:
+            raise StorageError("chunks of one instance differ in their number of resolution levels")
+        row = TableRow(
+            self.count, shard.end(self._entries, capacity), len(chunk.data), chunk.crc32c, tuple(chunk.level_ends)
+        )
+        packed = shard.pack_row(row)
+        try:
+            if not self._entries:
+                self._disk.create(path)
+            written = self._disk.write(path, row.offset, [chunk.data, shard.CHECKSUM.pack(chunk.crc32c)])
+            self.table += packed
+            self.count += 1
+            self.stored_bytes += written
+            self._entries += shard.entry(row)
+            if len(self._entries) == capacity * shard.ENTRY.size:
+                self._finish_shard(path)
+        except OSError as error:
+            raise StorageError(f"{path} cannot be written: {error.strerror}") from error
+
+    def _finish_shard(self, path: str) -> None:
+        self._disk.write(path, 0, [shard.index_block(self._entries, self.key.capacity)])
+        self._disk.sync([path])
+        self._entries.clear()
+
+    def seal(self) -> None:
+        """Make all of it durable. Raises StorageError."""
+        try:
+            if self._entries:
+                self._finish_shard(self._shard(self.count // self.key.capacity))
+            self._disk.sync([self.path])
+        except OSError as error:
+            raise StorageError(f"{self.path} cannot be synced: {error.strerror}") from error
+        self._sealed = True
+
+    @property
+    def sealed(self) -> bool:
+        return self._sealed
+
+    def location(self, index: int) -> ChunkLocation:
+        row = shard.read_row(self.table, self.levels, index)
+        path = layout.shard_name(self.key, index // self.key.capacity)
+        return ChunkLocation(path, row.offset, row.length, row.crc32c, row.level_ends)
+
+    def read(self, index: int) -> bytes:
+        """One chunk back from the disk, verified."""
+        return read_chunk(self.path, self.location(index))
+
+    def discard(self) -> None:
+        """Unlink everything; also after a failure half-way."""
+        try:
+            self._disk.remove_tree(self.path)
+        except OSError as error:
+            raise StorageError(f"{self.path} cannot be removed: {error.strerror}") from error

@@ -1,0 +1,104 @@
+"""`last-commit`: what the newest batch was about to change, so that a batch cut short can be finished or taken back.
+
+    slot 0 at 0, slot 1 at 65,536    magic 8 | payload length u32 | crc32c of the payload u32 | payload
+    settled at 131,072               sequence u64 | crc32c of it u32
+
+The payload is a msgpack array [sequence, [[Study Instance UID, Series Instance UID], …]]. A batch writes the slot of
+its sequence's parity before it touches a log, so a torn write leaves the slot before it. The file has its full
+length from the beginning: writing it needs no new space on a full disk.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Sequence
+
+import msgspec
+
+from pacs.storage import layout
+from pacs.storage.checksum import crc32c
+from pacs.storage.disk import Disk
+
+SLOT = 64 << 10
+LARGEST_BATCH = 256
+"""Instances, so that the UIDs of their series fit a slot."""
+_MAGIC = b"PACSLAST"
+_HEAD = struct.Struct("<8sII")
+_SETTLED = struct.Struct("<QI")
+_USUAL = 4096
+
+
+class LastCommitState(msgspec.Struct, array_like=True):
+    """A slot. `sequence` 0: nothing was ever committed."""
+
+    sequence: int = 0
+    series: list[tuple[str, str]] = []
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(LastCommitState).decode
+
+
+class LastCommit:
+    """Reads and writes the file. Only under the writer's lock."""
+
+    def __init__(self, root: layout.Root, disk: Disk) -> None:
+        self.path = f"{root}/{layout.LAST_COMMIT}"
+        self._disk = disk
+
+    def create(self) -> None:
+        self._disk.create(self.path)
+        self._disk.write(self.path, 0, [bytes(2 * SLOT + _SETTLED.size)])
+
+    def read(self) -> tuple[LastCommitState, int]:
+        """(the newer of the two slots, the last sequence whose index blocks and shapes were written)."""
+        try:
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return LastCommitState(), 0
+        try:
+            slots = [_read_slot(descriptor, 0), _read_slot(descriptor, SLOT)]
+            settled = os.pread(descriptor, _SETTLED.size, 2 * SLOT)
+        finally:
+            os.close(descriptor)
+        newest = max(slots, key=lambda slot: slot.sequence)
+        if len(settled) == _SETTLED.size:
+            sequence, crc = _SETTLED.unpack(settled)
+            if crc == crc32c(settled[:8]):
+                return newest, sequence
+        return newest, 0
+
+    def write(self, sequence: int, series: Sequence[tuple[str, str]]) -> None:
+        payload = _encode(LastCommitState(sequence, list(series)))
+        if _HEAD.size + len(payload) > SLOT:
+            raise ValueError(f"{len(series)} series do not fit a slot")
+        head = _HEAD.pack(_MAGIC, len(payload), crc32c(payload))
+        self._disk.write(self.path, SLOT * (sequence % 2), [head, payload])
+
+    def erase(self, sequence: int) -> None:
+        """Take back `write`: the batch before is the newest again."""
+        self._disk.write(self.path, SLOT * (sequence % 2), [bytes(_HEAD.size)])
+
+    def settle(self, sequence: int) -> None:
+        """Note that the index blocks and shapes of the batches up to `sequence` have been written."""
+        packed = struct.pack("<Q", sequence)
+        self._disk.write(self.path, 2 * SLOT, [packed + struct.pack("<I", crc32c(packed))])
+
+
+def _read_slot(descriptor: int, offset: int) -> LastCommitState:
+    data = os.pread(descriptor, _USUAL, offset)
+    if len(data) < _HEAD.size:
+        return LastCommitState()
+    magic, length, crc = _HEAD.unpack_from(data)
+    if magic != _MAGIC or length > SLOT - _HEAD.size:
+        return LastCommitState()
+    payload = data[_HEAD.size : _HEAD.size + length]
+    if len(payload) < length:
+        payload += os.pread(descriptor, length - len(payload), offset + len(data))
+    if len(payload) != length or crc32c(payload) != crc:
+        return LastCommitState()
+    try:
+        return _decode(payload)
+    except msgspec.DecodeError:
+        return LastCommitState()

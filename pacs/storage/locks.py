@@ -1,0 +1,67 @@
+"""The two locks of an archive. flock: the kernel lets go of them when their holder dies, however it dies."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+from types import TracebackType
+
+from pacs.errors import ArchiveLockedError, StorageError
+from pacs.storage import layout
+
+
+def _open(path: str) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise StorageError(f"{path} cannot be opened: {error.strerror}") from None
+
+
+class ArchiveLock:
+    """`lock`: shared by everyone who works with the archive, exclusive for who rebuilds parts of it.
+
+    Open it after a fork, not before: a forked process shares the lock of its parent.
+    """
+
+    def __init__(self, root: layout.Root, *, exclusive: bool = False) -> None:
+        self._descriptor = _open(f"{root}/{layout.LOCK}")
+        kind = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
+        try:
+            fcntl.flock(self._descriptor, kind | fcntl.LOCK_NB)
+        except OSError:
+            self.close()
+            wanted = "for itself alone" if exclusive else "while another process has it for itself alone"
+            raise ArchiveLockedError(f"the archive {root} is in use: it cannot be opened {wanted}") from None
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+class WriterLock:
+    """`write.lock`: at most one thread of one process changes the archive. Waits."""
+
+    def __init__(self, root: layout.Root) -> None:
+        self._descriptor = _open(f"{root}/{layout.WRITE_LOCK}")
+        self._threads = threading.Lock()  # flock knows open files, not threads
+
+    def __enter__(self) -> None:
+        self._threads.acquire()
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        except BaseException:
+            self._threads.release()
+            raise
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+        self._threads.release()
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1

@@ -1,0 +1,248 @@
+"""Records: one per instance in its series' `records.log`, self-contained and walkable without any index.
+
+    head     magic 8 | total length u64 | sequence u64 | ordinal u32 | kind u8 | levels u8 | 0 u16 | array u32 |
+             chunks u32 | descriptor length u32 | parts u32 | descriptor | part table | crc32c of all this u32
+    parts    one behind the other, in the order of the table
+
+The part table has stored length u64, raw length u64, crc32c u32 and flags u32 (1: zstd) of every part. So the head's
+checksum covers the parts' checksums: a record is whole when its head and each of its parts is.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import msgspec
+import zstandard
+
+from pacs.errors import ChecksumError
+from pacs.storage import layout
+from pacs.storage.checksum import crc32c
+from pacs.storage.layout import Root
+from pacs.storage.model import Buffer, Descriptor, InstanceEntry, NewInstance, Part, PartLocation, Span
+
+MAGIC = b"PACSREC1"
+INSTANCE = 1
+NO_ARRAY = 0xFFFFFFFF
+
+CHUNK_TABLE, SPAN_TABLE, JSON, SKELETON, RESIDUAL, FIRST_BULK = range(6)
+"""Parts of a record by number; bulk values follow from FIRST_BULK on."""
+
+_FIXED = struct.Struct("<8sQQIBBHIIII")
+_PART = struct.Struct("<QQII")
+_CRC = struct.Struct("<I")
+_ZSTD = 1
+_LARGEST_HEAD = 256 << 20
+_READ_AHEAD = 4096
+
+_descriptor_decoder = msgspec.msgpack.Decoder(Descriptor)
+_span_decoder = msgspec.msgpack.Decoder(list[Span])
+_pack = msgspec.msgpack.Encoder().encode
+
+
+class RecordError(ChecksumError):
+    """A record is not whole. `offset` is where it begins; `next` where the one behind it would, 0 if unknown."""
+
+    def __init__(self, message: str, path: str, offset: int, next_offset: int = 0) -> None:
+        super().__init__(f"{path}: record at byte {offset}: {message}")
+        self.offset = offset
+        self.next = next_offset
+
+
+class Record(NamedTuple):
+    """The head of one record."""
+
+    offset: int
+    length: int
+    sequence: int
+    """Of the commit that wrote it."""
+    ordinal: int
+    """Its place in that commit."""
+    levels: int
+    """Number of level ends of each chunk."""
+    array: int
+    """k of `frames-<k>`, -1 without pixel data."""
+    chunks: int
+    descriptor: Descriptor
+    parts: tuple[PartLocation, ...]
+
+    @property
+    def end(self) -> int:
+        return self.offset + self.length
+
+
+# --- writing --------------------------------------------------------------------------------------------------
+
+
+def pack_spans(spans: Sequence[Span]) -> Part:
+    """The span table; of many fragments it is worth compressing."""
+    raw = _pack(list(spans))
+    if len(raw) > 256:
+        packed = zstandard.ZstdCompressor(level=3).compress(raw)
+        if len(packed) < len(raw):
+            return Part(packed, len(raw), True)
+    return Part(raw, len(raw), False)
+
+
+def compose(
+    new: NewInstance, table: bytes, *, offset: int, sequence: int, ordinal: int, levels: int, array: int, chunks: int
+) -> tuple[Record, list[Buffer]]:
+    """The record of an instance at `offset` of its log, and the buffers to write there."""
+    residual = new.residual if new.residual is not None else Part(b"", 0, False)
+    spans = pack_spans(new.spans)
+    parts = [Part(table, len(table), False), spans, new.json, new.skeleton, residual, *new.bulk]
+    descriptor = _pack(new.descriptor)
+    head_length = _FIXED.size + len(descriptor) + len(parts) * _PART.size + _CRC.size
+    position = offset + head_length
+    locations = []
+    for part in parts:
+        length = len(part.data)
+        locations.append(PartLocation(position, length, part.raw_length, part.zstd, crc32c(part.data)))
+        position += length
+    record = Record(
+        offset, position - offset, sequence, ordinal, levels, array, chunks, new.descriptor, tuple(locations)
+    )
+    head = b"".join((
+        _FIXED.pack(
+            MAGIC, record.length, sequence, ordinal, INSTANCE, levels, 0, array if array >= 0 else NO_ARRAY, chunks,
+            len(descriptor), len(parts),
+        ),
+        descriptor,
+        *(_PART.pack(part.length, part.raw_length, part.crc32c, _ZSTD * part.zstd) for part in locations),
+    ))  # fmt: skip
+    return record, [head, _CRC.pack(crc32c(head)), *(part.data for part in parts)]
+
+
+# --- walking --------------------------------------------------------------------------------------------------
+
+
+def read_head(descriptor: int, path: str, offset: int, end: int) -> Record:
+    """The head of the record at `offset`, its checksum verified; `end` is the length of the log. Raises RecordError."""
+    data = os.pread(descriptor, min(_READ_AHEAD, end - offset), offset)
+    if len(data) < _FIXED.size:
+        raise RecordError("it ends early", path, offset)
+    magic, length, sequence, ordinal, kind, levels, _, array, chunks, described, count = _FIXED.unpack_from(data)
+    if magic != MAGIC or kind != INSTANCE:
+        raise RecordError("it does not begin like one", path, offset)
+    head = _FIXED.size + described + count * _PART.size + _CRC.size
+    if head > length or head > _LARGEST_HEAD or offset + length > end:
+        raise RecordError("it ends early", path, offset)
+    if head > len(data):
+        data += os.pread(descriptor, head - len(data), offset + len(data))
+    if len(data) < head or _CRC.unpack_from(data, head - _CRC.size)[0] != crc32c(data[: head - _CRC.size]):
+        raise RecordError("its head does not match its checksum", path, offset, offset + length)
+    parts = []
+    position = offset + head
+    for stored, raw, crc, flags in _PART.iter_unpack(data[_FIXED.size + described : head - _CRC.size]):
+        parts.append(PartLocation(position, stored, raw, bool(flags & _ZSTD), crc))
+        position += stored
+    if position != offset + length or count < FIRST_BULK:
+        raise RecordError("its lengths do not add up", path, offset, offset + length)
+    try:
+        described_as = _descriptor_decoder.decode(data[_FIXED.size : _FIXED.size + described])
+    except msgspec.DecodeError as error:
+        raise RecordError(f"its descriptor cannot be read: {error}", path, offset, offset + length) from None
+    k = array if array != NO_ARRAY else -1
+    return Record(offset, length, sequence, ordinal, levels, k, chunks, described_as, tuple(parts))
+
+
+def walk(descriptor: int, path: str, start: int, end: int) -> Iterator[Record]:
+    """The heads of the records between two offsets of a log. Raises RecordError at the first that is not whole."""
+    while start < end:
+        record = read_head(descriptor, path, start, end)
+        yield record
+        start = record.end
+
+
+def verify_parts(descriptor: int, path: str, record: Record) -> None:
+    """Raises RecordError when a part does not match its checksum. Memory bounded whatever the length."""
+    for number, part in enumerate(record.parts):
+        crc, position, left = 0, part.offset, part.length
+        while left:
+            piece = os.pread(descriptor, min(left, 1 << 20), position)
+            if not piece:
+                raise RecordError(f"part {number} ends early", path, record.offset, record.end)
+            crc = crc32c(piece, crc)
+            position += len(piece)
+            left -= len(piece)
+        if crc != part.crc32c:
+            raise RecordError(f"part {number} does not match its checksum", path, record.offset, record.end)
+
+
+# --- reading --------------------------------------------------------------------------------------------------
+
+
+def decompress(data: Buffer, raw_length: int) -> bytes:
+    """One zstd frame of exactly `raw_length` bytes. Raises ChecksumError.
+
+    The length that the frame states is looked at first: `max_output_size` is ignored where there is one.
+    """
+    try:
+        stated = zstandard.frame_content_size(data)
+        if stated not in (-1, raw_length):
+            raise ChecksumError(f"stored bytes decompress to {stated} bytes instead of {raw_length}")
+        raw = zstandard.ZstdDecompressor().decompress(data, max_output_size=raw_length, allow_extra_data=False)
+    except zstandard.ZstdError as error:
+        raise ChecksumError(f"stored bytes do not decompress: {error}") from None
+    if len(raw) != raw_length:
+        raise ChecksumError(f"stored bytes decompress to {len(raw)} bytes instead of {raw_length}")
+    return raw
+
+
+def read_location(descriptor: int, path: str, part: PartLocation) -> bytes:
+    """A part, verified and decompressed."""
+    data = os.pread(descriptor, part.length, part.offset)
+    while len(data) < part.length:
+        more = os.pread(descriptor, part.length - len(data), part.offset + len(data))
+        if not more:
+            raise ChecksumError(f"{path}: part at byte {part.offset} ends early")
+        data += more
+    if crc32c(data) != part.crc32c:
+        raise ChecksumError(f"{path}: part at byte {part.offset} does not match its checksum")
+    if not part.zstd:
+        return data
+    try:
+        return decompress(data, part.raw_length)
+    except ChecksumError as error:
+        raise ChecksumError(f"{path}: part at byte {part.offset}: {error.message}") from None
+
+
+def open_log(root: Root, study: str, series: str) -> tuple[int, str]:
+    """(descriptor, relative path) of a series' log. Raises ChecksumError when it is not there."""
+    path = layout.log_path(study, series)
+    try:
+        return os.open(f"{root}/{path}", os.O_RDONLY | os.O_CLOEXEC), path
+    except OSError as error:
+        raise ChecksumError(f"{path} cannot be opened: {error.strerror}") from None
+
+
+def read_part(root: Root, entry: InstanceEntry, number: int) -> bytes:
+    """The raw bytes of a part of an instance's record, verified. Raises ChecksumError, IndexError."""
+    descriptor, path = open_log(root, entry.descriptor.study, entry.descriptor.series)
+    try:
+        if number < len(entry.parts):
+            return read_location(descriptor, path, entry.parts[number])
+        record = read_head(descriptor, path, entry.record_offset, os.fstat(descriptor).st_size)
+        return read_location(descriptor, path, record.parts[number])
+    finally:
+        os.close(descriptor)
+
+
+def read_spans(root: Root, entry: InstanceEntry) -> list[Span]:
+    """Where the pieces of the received file went. Raises ChecksumError."""
+    return decode_spans(read_part(root, entry, SPAN_TABLE))
+
+
+def decode_spans(raw: bytes) -> list[Span]:
+    try:
+        return _span_decoder.decode(raw)
+    except msgspec.DecodeError as error:
+        raise ChecksumError(f"a span table cannot be read: {error}") from None
+
+
+def read_bulk(root: Root, entry: InstanceEntry, index: int) -> bytes:
+    """Bulk value `index` (Span.bulk). Raises ChecksumError, IndexError."""
+    return read_part(root, entry, FIRST_BULK + index)

@@ -1,0 +1,260 @@
+"""Putting index and files in step again: at open, and before a batch when another process died in the middle of one.
+
+The records are right; what follows from them is written again. Nothing that was acknowledged is ever cut off: only
+bytes behind the committed end of a log that are not whole records of the batch that was going on.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+
+from pacs import tags
+from pacs.errors import ChecksumError, IndexMismatchError
+from pacs.storage import frames, hierarchy, layout, records, shard, staging
+from pacs.storage.disk import Disk
+from pacs.storage.entries import Entries
+from pacs.storage.index import INDEX_FORMAT, Index, IndexState, ReadView
+from pacs.storage.last_commit import LastCommit
+from pacs.storage.layout import Root
+from pacs.storage.model import ChunkLocation, Counters
+from pacs.storage.records import Record
+
+_log = logging.getLogger(__name__)
+
+_REINDEX = "run `pacs reindex`"
+
+
+# --- opening --------------------------------------------------------------------------------------------------
+
+
+def open_index(root: Root, disk: Disk) -> Index:
+    """The index of an archive, in step with its records. Only under the writer's lock.
+
+    Raises IndexMismatchError when it is missing, another archive's, or not of the newest commit.
+    """
+    archive_id = layout.read_description(root).archive_id
+    last = LastCommit(root, disk)
+    path = f"{root}/{layout.INDEX}"
+    if not os.path.lexists(path) and not _anything_committed(root, last):
+        last.create()
+        hierarchy.write_groups(disk, root, hierarchy.archive_groups())
+        disk.remove_tree(f"{root}/{layout.NEW_INDEX}")
+        create_index(f"{root}/{layout.NEW_INDEX}", archive_id).close()
+        disk.syncfs(str(root))
+        disk.rename(f"{root}/{layout.NEW_INDEX}", path)
+        disk.syncfs(str(root))
+    index = Index(path)
+    try:
+        with index.read() as view:
+            state = view.state()
+        if state.archive_id != archive_id or state.index_format != INDEX_FORMAT:
+            raise IndexMismatchError(f"{path} belongs to another archive or version: {_REINDEX}")
+        catch_up(root, index, disk, last)
+        boot = boot_id()
+        if state.boot != boot:
+            _after_boot(root, index, disk, boot)
+        _settle_all(root, index, disk, last)
+        staging.remove_abandoned(root, disk)
+    except BaseException:
+        index.close()
+        raise
+    return index
+
+
+def create_index(path: str, archive_id: str) -> Index:
+    """An index of an archive without records."""
+    os.makedirs(path)
+    index = Index(path, create=True)
+    with index.write() as view:
+        view.put_state(IndexState(INDEX_FORMAT, archive_id, Counters(), boot=boot_id()))
+    return index
+
+
+def _anything_committed(root: Root, last: LastCommit) -> bool:
+    return last.read()[0].sequence > 0 or any(
+        os.path.lexists(f"{root}/{layout.log_path(study, series)}") for study, series in layout.series_on_disk(root)
+    )
+
+
+def boot_id() -> str:
+    """Changes when the machine starts: then unsynced writes may have been lost. "" where the system does not tell."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def _after_boot(root: Root, index: Index, disk: Disk, boot: str) -> None:
+    """Look at the end of every log. After a power loss a log may have grown without `last-commit` telling so."""
+    suspects = []
+    with index.read() as view:
+        for study, series in layout.series_on_disk(root):
+            try:
+                size = os.stat(f"{root}/{layout.log_path(study, series)}").st_size
+            except FileNotFoundError:
+                continue
+            if size > _log_end(view, study, series):
+                suspects.append((study, series))
+    if suspects:
+        adopt_tails(root, index, disk, suspects)
+    with index.write() as writing:
+        state = writing.state()
+        state.boot = boot
+        writing.put_state(state)
+
+
+def _log_end(view: ReadView, study: str, series: str) -> int:
+    entry = view.series(study, series)
+    return view.files(entry.number).log_end if entry is not None else 0
+
+
+# --- a batch cut short ----------------------------------------------------------------------------------------
+
+
+def catch_up(root: Root, index: Index, disk: Disk, last: LastCommit) -> None:
+    """Finish what a process that died left undone; nothing to do is told by two small reads.
+
+    Raises IndexMismatchError when the index is not the one that the newest batch was written to.
+    """
+    with index.read() as view:
+        sequence = view.counters().sequence
+    state, settled = last.read()
+    if state.sequence == sequence + 1:
+        adopt_tails(root, index, disk, state.series)
+    elif state.sequence != sequence:
+        raise IndexMismatchError(
+            f"{index.path} is of commit {sequence}, the archive of commit {state.sequence}: {_REINDEX}"
+        )
+    elif settled != sequence:
+        _settle_all(root, index, disk, last)
+
+
+def adopt_tails(root: Root, index: Index, disk: Disk, suspects: Sequence[tuple[str, str]]) -> None:
+    """Make what lies behind the committed end of these logs a commit of its own: enter the records that are whole,
+    with their frames, and cut off the rest."""
+    last = LastCommit(root, disk)
+    with index.write() as view:
+        sequence = view.counters().sequence + 1
+        found: list[Record] = []
+        cuts: list[tuple[str, int]] = []
+        for study, series in suspects:
+            start = _log_end(view, study, series)
+            whole, size = _whole_records(root, study, series, start, sequence)
+            found += whole
+            end = whole[-1].end if whole else start
+            if size > end:
+                cuts.append((f"{root}/{layout.log_path(study, series)}", end))
+        for path, end in cuts:
+            _log.warning("%s: cut at byte %d, behind the last whole record", path, end)
+            disk.truncate(path, end)
+        last.write(sequence, suspects)
+        found.sort(key=lambda record: record.ordinal)
+        entries = Entries(view, sequence)
+        for record in found:
+            enter(root, entries, record)
+            descriptor = record.descriptor
+            hierarchy.write_groups(disk, root, hierarchy.series_groups(descriptor.study, descriptor.series))
+        disk.syncfs(str(root))
+        entries.put()
+        dirty = view.dirty()
+        for array, shards in entries.touched().items():
+            dirty[array] = dirty.get(array, set()) | shards
+        view.put_dirty(dirty)
+    if found:
+        _log.warning("entered %d instances of a batch that was cut short", len(found))
+    _settle_all(root, index, disk, last)
+
+
+def _whole_records(root: Root, study: str, series: str, start: int, sequence: int) -> tuple[list[Record], int]:
+    """(the whole records from `start` up to the first that is not, the length of the log)."""
+    found: list[Record] = []
+    try:
+        descriptor, path = records.open_log(root, study, series)
+    except ChecksumError:
+        return found, 0
+    try:
+        size = os.fstat(descriptor).st_size
+        for record in records.walk(descriptor, path, start, size):
+            if record.sequence != sequence:
+                raise IndexMismatchError(
+                    f"{path} has a record of commit {record.sequence} where {sequence} was to come: {_REINDEX}"
+                )
+            if (record.descriptor.study, record.descriptor.series) != (study, series):
+                raise IndexMismatchError(f"{path} has a record of another series: {_REINDEX}")
+            records.verify_parts(descriptor, path, record)
+            verify_frames(root, record, table_of(descriptor, path, record))
+            found.append(record)
+    except ChecksumError:
+        pass  # torn: this one and what follows was never acknowledged
+    finally:
+        os.close(descriptor)
+    return found, size
+
+
+def table_of(descriptor: int, path: str, record: Record) -> bytes:
+    """The chunk table of a record; its length checked. Raises ChecksumError."""
+    table = records.read_location(descriptor, path, record.parts[records.CHUNK_TABLE])
+    if len(table) != record.chunks * shard.row_struct(record.levels).size:
+        raise records.RecordError("its chunk table has another length", path, record.offset, record.end)
+    if record.chunks and (record.array < 0 or record.descriptor.array_key is None):
+        raise records.RecordError("it has chunks but no array", path, record.offset, record.end)
+    return table
+
+
+def locations(record: Record, table: bytes) -> Iterator[ChunkLocation]:
+    """Where the chunks of a record lie."""
+    key = record.descriptor.array_key
+    if key is None:
+        return
+    array = layout.array_path(record.descriptor.study, record.descriptor.series, record.array)
+    for row in shard.rows(table, record.levels):
+        path = f"{array}/{layout.shard_name(key, row.position // key.capacity)}"
+        yield ChunkLocation(path, row.offset, row.length, row.crc32c, row.level_ends)
+
+
+def verify_frames(root: Root, record: Record, table: bytes) -> None:
+    """Raises ChecksumError when a chunk of this record is not what it should be."""
+    for location in locations(record, table):
+        frames.read_chunk(root, location)
+
+
+def enter(root: Root, entries: Entries, record: Record) -> None:
+    """Enter a record as the commit would have. Raises ChecksumError."""
+    descriptor, path = records.open_log(root, record.descriptor.study, record.descriptor.series)
+    try:
+        table = table_of(descriptor, path, record)
+        json = records.read_location(descriptor, path, record.parts[records.JSON])
+    finally:
+        os.close(descriptor)
+    entries.add(record, table, index_attributes(json))
+
+
+_KEPT = tuple((tag, tags.text(tag)) for tag in (*tags.STUDY_TAGS, *tags.SERIES_TAGS, *tags.INSTANCE_TAGS))
+_decode_elements = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+def index_attributes(json: bytes) -> dict[int, bytes]:
+    """JSON text by tag of the elements of a Data Set that the index keeps. Raises ChecksumError."""
+    try:
+        elements = _decode_elements(json)
+    except msgspec.DecodeError as error:
+        raise ChecksumError(f"stored DICOM JSON cannot be read: {error}") from None
+    return {tag: bytes(elements[text]) for tag, text in _KEPT if text in elements}
+
+
+
+
+# --- what is derived ------------------------------------------------------------------------------------------
+
+
+def _settle_all(root: Root, index: Index, disk: Disk, last: LastCommit) -> None:
+    """Write index blocks and shapes again that may not be as the index has them."""
+    with index.read() as view:
+        hierarchy.settle(disk, root, view, view.dirty().items())
+        last.settle(view.counters().sequence)
+
