@@ -1,0 +1,327 @@
+"""An answer as handlers describe it, and how it goes out: conditions, ranges, HEAD, a bounded write buffer.
+
+Heads are written here rather than by `aiohttp.web.Response`: a frame request has a quarter of a millisecond in
+all, and a dozen fixed headers put into a multidict one by one would be a good part of it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import Final, TypeAlias
+
+from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.web import BaseRequest
+
+from pacs.dicomweb import conditional
+from pacs.errors import InternalError
+
+_log = logging.getLogger("pacs.problems")
+
+Headers: TypeAlias = tuple[tuple[str, str], ...]
+
+SLICE: Final = 128 << 10
+"""Bytes handed to the transport at a time: what a slow reader has not taken yet is never more than the write
+buffer and one slice, so that the first bytes of the next thing it asks for are not far behind."""
+
+_STATUS_LINES: Final = {
+    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\nDate: ".encode() for status in HTTPStatus
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A piece of an entity: its length is known before its bytes are."""
+
+    length: int
+    load: Callable[[], Awaitable[bytes]]
+    cuts: tuple[int, ...] = ()
+    """Where to cut it when it is sent in slices: at the ends of resolution levels."""
+
+
+Piece: TypeAlias = bytes | Segment
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """A body that is the same bytes at every request, so that ranges of it can be asked for."""
+
+    pieces: tuple[Piece, ...]
+    length: int
+
+    @classmethod
+    def of(cls, *pieces: Piece) -> Entity:
+        return cls(pieces, sum(len(piece) if isinstance(piece, bytes) else piece.length for piece in pieces))
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """A body that is made while it is sent. `length` when it is known: then ranges of it can be asked for, too, if
+    the answer has a validator; what precedes a range is made and dropped."""
+
+    blocks: AsyncIterator[bytes]
+    length: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Status, headers and body. `vary` names the request headers that chose the representation, beside Origin."""
+
+    status: int
+    content_type: str = ""
+    body: bytes | Entity | Stream = b""
+    headers: Headers = ()
+    etag: str = ""
+    """With its quotes; "" without a validator."""
+    vary: str = ""
+
+
+class Sent(web.StreamResponse):
+    """What a handler returns to aiohttp once everything is on its way."""
+
+    def __init__(self, status: int, length: int, keep_alive: bool) -> None:
+        super().__init__(status=status)
+        self._keep_alive = keep_alive
+        self._body_length = length
+
+    async def prepare(self, request: BaseRequest) -> AbstractStreamWriter | None:
+        return None
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        return None
+
+
+async def send(request: BaseRequest, answer: Answer, common: bytes, write_buffer: int) -> Sent:
+    """Send `answer` with the header lines `common` (each ended by a line break). RFC 9110 13.2.2, 14
+
+    Raises only before the first byte: a fault after it ends the connection, so that the client sees a broken
+    transfer and not a wrong image.
+    """
+    status, headers = answer.status, answer.headers
+    body = answer.body
+    chosen: tuple[int, int] | None = None
+    if answer.etag and status == 200:
+        request_headers = request.headers
+        wanted = request_headers.get("If-None-Match")
+        if wanted is not None and conditional.matches(wanted, answer.etag, weak=True):
+            return await _send_head(request, 304, _lines(answer, headers), common)
+        wanted = request_headers.get("If-Match")
+        if wanted is not None and not conditional.matches(wanted, answer.etag, weak=False):
+            return await _send_head(request, 412, b"Content-Length: 0\r\n", common)
+        length = None if isinstance(body, bytes) else body.length
+        if length is not None:
+            headers = (*headers, ("Accept-Ranges", "bytes"))
+            asked = request_headers.get("Range")
+            if asked is not None:
+                part = conditional.byte_range(asked, request_headers.get("If-Range"), answer.etag, length)
+                if isinstance(part, conditional.Unsatisfiable):
+                    lines = b"Content-Length: 0\r\nContent-Range: bytes */%d\r\n" % length
+                    return await _send_head(request, 416, lines + _lines(answer, headers), common)
+                if part is not None:
+                    chosen, status = part, 206
+                    headers = (*headers, ("Content-Range", f"bytes {part[0]}-{part[1] - 1}/{length}"))
+    lines = _lines(answer, headers, True)
+    if isinstance(body, bytes):
+        return await _send_whole(request, status, body, lines, common)
+    if isinstance(body, Stream):
+        if chosen is not None:
+            body = Stream(_window(body.blocks, *chosen), chosen[1] - chosen[0])
+        return await _send_stream(request, status, body, lines, common, write_buffer)
+    start, end = chosen or (0, body.length)
+    return await _send_entity(request, status, body, (start, end), lines, common, write_buffer)
+
+
+def _lines(answer: Answer, headers: Headers, typed: bool = False) -> bytes:
+    text = f"Content-Type: {answer.content_type}\r\n" if typed and answer.content_type else ""
+    if answer.etag:
+        text += f"ETag: {answer.etag}\r\n"
+    text += f"Vary: {answer.vary}, Origin\r\n" if answer.vary else "Vary: Origin\r\n"
+    for name, value in headers:
+        if "\r" in value or "\n" in value:
+            raise InternalError(f"a line break in the value of {name}")
+        text += f"{name}: {value}\r\n"
+    return text.encode("latin-1", "replace")
+
+
+_date: tuple[int, bytes] = (0, b"")
+
+
+def _head(request: BaseRequest, status: int, lines: bytes, common: bytes, keep_alive: bool) -> bytes:
+    global _date
+    now = int(time.time())
+    if _date[0] != now:
+        _date = (now, formatdate(now, usegmt=True).encode())
+    if not keep_alive:
+        connection = b"\r\nConnection: close\r\n"
+    elif request.version < (1, 1):
+        connection = b"\r\nConnection: keep-alive\r\n"
+    else:
+        connection = b"\r\n"
+    return b"".join((_STATUS_LINES[status], _date[1], connection, lines, common, b"\r\n"))
+
+
+async def _send_head(request: BaseRequest, status: int, lines: bytes, common: bytes) -> Sent:
+    keep_alive = request.keep_alive
+    await request.writer.write(_head(request, status, lines, common, keep_alive))
+    return Sent(status, 0, keep_alive)
+
+
+async def _send_whole(request: BaseRequest, status: int, body: bytes, lines: bytes, common: bytes) -> Sent:
+    # After an error in the middle of an upload the rest of it is not read: aiohttp lingers, then closes.
+    keep_alive = request.keep_alive
+    lines += b"" if status == 204 else b"Content-Length: %d\r\n" % len(body)
+    head = _head(request, status, lines, common, keep_alive)
+    length = 0
+    if request.method == "HEAD":
+        await request.writer.write(head)
+    elif len(body) <= SLICE:
+        length = len(body)
+        await request.writer.write(head + body)
+    else:
+        length = len(body)
+        await request.writer.write(head)
+        await _write_sliced(request, body, ())
+    return Sent(status, length, keep_alive)
+
+
+async def _send_entity(
+    request: BaseRequest, status: int, entity: Entity, wanted: tuple[int, int], lines: bytes, common: bytes,
+    write_buffer: int,
+) -> Sent:  # fmt: skip
+    start, end = wanted
+    keep_alive = request.keep_alive
+    lines += b"Content-Length: %d\r\n" % (end - start)
+    pending = _head(request, status, lines, common, keep_alive)
+    if request.method == "HEAD":
+        await request.writer.write(pending)
+        return Sent(status, 0, keep_alive)
+    bound_write_buffer(request, write_buffer)
+    position = 0
+    sent_any = False
+    for piece in entity.pieces:
+        size = len(piece) if isinstance(piece, bytes) else piece.length
+        low, high = max(start - position, 0), min(end - position, size)
+        position += size
+        if low >= high:
+            continue
+        if isinstance(piece, bytes):
+            pending += piece[low:high]
+            continue
+        try:
+            data = await piece.load()
+            if len(data) != size:
+                raise InternalError(f"an entity changed its length from {size} to {len(data)}")
+        except BaseException as error:
+            if not sent_any:
+                raise
+            return abort(request, error)
+        if high - low <= SLICE:
+            pending += data if low == 0 and high == size else memoryview(data)[low:high]
+        else:
+            await _write_sliced(request, memoryview(data)[low:high], piece.cuts if low == 0 else (), pending)
+            pending = b""
+            sent_any = True
+            continue
+        if len(pending) > SLICE // 2:
+            await request.writer.write(pending)
+            pending = b""
+            sent_any = True
+    if pending:
+        await request.writer.write(pending)
+    return Sent(status, end - start, keep_alive)
+
+
+async def _send_stream(
+    request: BaseRequest, status: int, body: Stream, lines: bytes, common: bytes, write_buffer: int
+) -> Sent:
+    chunked = body.length is None and request.version >= (1, 1)
+    keep_alive = request.keep_alive and (chunked or body.length is not None)
+    if body.length is not None:
+        lines += b"Content-Length: %d\r\n" % body.length
+    elif chunked:
+        lines += b"Transfer-Encoding: chunked\r\n"
+    head = _head(request, status, lines, common, keep_alive)
+    if request.method == "HEAD":
+        await request.writer.write(head)
+        return Sent(status, 0, keep_alive)
+    bound_write_buffer(request, write_buffer)
+    # The first block may still turn into an error answer; nothing is sent before it.
+    blocks = aiter(body.blocks)
+    block: bytes | None = await anext(blocks, None)
+    length = 0
+    pending = head
+    try:
+        while block is not None:
+            length += len(block)
+            if chunked and block:
+                await request.writer.write(b"%s%x\r\n%s\r\n" % (pending, len(block), block))
+            elif pending or block:
+                await request.writer.write(pending + block)
+            pending = b""
+            block = await anext(blocks, None)
+        if body.length is not None and length != body.length:
+            raise InternalError(f"a body of {body.length} bytes came out as {length}")
+        await request.writer.write(pending + (b"0\r\n\r\n" if chunked else b""))
+    except ConnectionError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever it is, the head is out: only the connection can tell
+        return abort(request, error)
+    return Sent(status, length, keep_alive)
+
+
+async def _window(blocks: AsyncIterator[bytes], start: int, end: int) -> AsyncIterator[bytes]:
+    position = 0
+    async for block in blocks:
+        low, high = max(start - position, 0), min(end - position, len(block))
+        position += len(block)
+        if low < high:
+            yield block[low:high]
+        if position >= end:
+            return
+
+
+async def _write_sliced(
+    request: BaseRequest, data: bytes | memoryview, cuts: tuple[int, ...], pending: bytes = b""
+) -> None:
+    view = memoryview(data)
+    position = 0
+    for end in slices(len(view), cuts):
+        block = view[position:end]
+        position = end
+        await request.writer.write(pending + block if pending else block)
+        pending = b""
+
+
+def slices(length: int, cuts: tuple[int, ...]) -> list[int]:
+    """Ends of the slices to send: at a level's end where one lies in the later part of a slice."""
+    ends: list[int] = []
+    position = 0
+    while length - position > SLICE:
+        near = [cut for cut in cuts if position + SLICE // 4 <= cut <= position + SLICE]
+        position = near[-1] if near else position + SLICE
+        ends.append(position)
+    ends.append(length)
+    return ends
+
+
+def bound_write_buffer(request: BaseRequest, size: int) -> None:
+    """Let writes wait once `size` bytes are held for a slow reader."""
+    transport = request.transport
+    if transport is None:
+        raise ConnectionResetError("the client is gone")
+    transport.set_write_buffer_limits(high=size)
+
+
+def abort(request: BaseRequest, error: BaseException) -> Sent:
+    """End a transfer that cannot be finished, so that the client notices."""
+    if request.transport is not None:
+        request.transport.abort()
+    if not isinstance(error, Exception):
+        raise error
+    _log.error("ALARM a transfer was broken off: %s", error, exc_info=None if hasattr(error, "code") else error)
+    return Sent(500, 0, False)

@@ -1,0 +1,139 @@
+"""WADO-RS metadata: the stored DICOM JSON of instances, joined (PS3.18 10.4.1.1.3, Annex F)."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import zlib
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+
+import zstandard
+from aiohttp.web import BaseRequest
+
+from pacs.dicomweb import negotiation, urls
+from pacs.dicomweb.answer import Answer, Stream
+from pacs.dicomweb.service import Service
+from pacs.dicomweb.target import ResourceId
+from pacs.storage.model import InstanceEntry
+
+_FIRST_BLOCK, _LARGEST_BLOCK = 16, 128
+"""Instances read in one crossing to a thread: few at first, for an early first byte."""
+
+_URI = b'"BulkDataURI":"bulkdata/'
+"""A quotation mark inside a value is escaped in JSON, so this stands nowhere but where the scanner wrote it."""
+
+
+async def study(service: Service, request: BaseRequest, target: ResourceId) -> Answer:
+    """All instances of a study, series by series."""
+    assert target.study is not None
+    entry = service.archive.study(target.study)
+
+    def entries() -> Iterator[InstanceEntry]:
+        for series_entry in service.archive.series_of(entry.uid):
+            yield from service.archive.instances_of(entry.uid, series_entry.uid)
+
+    return _answer(service, request, entries, ("study", entry.uid, entry.sequence))
+
+
+async def series(service: Service, request: BaseRequest, target: ResourceId) -> Answer:
+    """All instances of a series by Instance Number."""
+    assert target.study is not None and target.series is not None
+    entry = service.archive.series(target.study, target.series)
+
+    def entries() -> Iterator[InstanceEntry]:
+        return iter(service.archive.instances_of(entry.study, entry.uid))
+
+    return _answer(service, request, entries, ("series", entry.uid, entry.sequence))
+
+
+async def instance(service: Service, request: BaseRequest, target: ResourceId) -> Answer:
+    """One instance, in an array as the others."""
+    assert target.study is not None and target.series is not None and target.instance is not None
+    entry = service.archive.instance(target.study, target.series, target.instance)
+    return _answer(service, request, lambda: iter((entry,)), ("instance", target.instance, entry.sequence))
+
+
+def _answer(
+    service: Service,
+    request: BaseRequest,
+    entries: Callable[[], Iterator[InstanceEntry]],
+    version: tuple[str, str, int],
+) -> Answer:
+    content_type = negotiation.json_type(service.choices(request))
+    coding = negotiation.content_coding(request.headers.get("Accept-Encoding", ""))
+    base = urls.base(request, service.settings)
+    key = (*version, coding, base)
+    etag = '"' + hashlib.blake2b(repr(key).encode(), digest_size=12).hexdigest() + '"'
+    headers: tuple[tuple[str, str], ...] = (("Cache-Control", "private, no-cache"),)
+    if coding:
+        headers += (("Content-Encoding", coding),)
+    body: bytes | Stream | None = service.metadata_cache.get(key)
+    if body is None:
+        body = Stream(_remembered(service, key, _blocks(service, entries, base, coding)))
+    return Answer(200, content_type, body, headers, etag, "Accept, Accept-Encoding")
+
+
+async def _remembered(service: Service, key: tuple[object, ...], blocks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The blocks, kept for the next asker once they are complete; what is too long for that is let go of early."""
+    kept: list[bytes] | None = []
+    size = 0
+    async for block in blocks:
+        if kept is not None:
+            size += len(block)
+            kept.append(block)
+            if size > service.settings.metadata_cache // 4:
+                kept = None
+        yield block
+    if kept is not None:
+        service.metadata_cache.put(key, b"".join(kept))
+
+
+async def _blocks(
+    service: Service, entries: Callable[[], Iterator[InstanceEntry]], base: str, coding: str
+) -> AsyncIterator[bytes]:
+    found = await service.offload.read(entries)
+    compress, finish = _coder(coding)
+    count, prefix = _FIRST_BLOCK, b"["
+
+    def block(count: int, prefix: bytes) -> tuple[bytes, bool]:
+        taken = list(itertools.islice(found, count))
+        text = prefix + joined(service, taken, base) if taken else prefix.strip(b",")
+        if len(taken) == count:
+            return compress(text), False
+        return compress(text + b"]") + finish(), True
+
+    last = False
+    while not last:
+        data, last = await service.offload.read(block, count, prefix)
+        count, prefix = min(2 * count, _LARGEST_BLOCK), b","
+        if data:
+            yield data
+
+
+def joined(service: Service, entries: Sequence[InstanceEntry], base: str) -> bytes:
+    """DICOM JSON objects of instances, separated by commas, with absolute BulkDataURIs."""
+    archive = service.archive
+    objects = []
+    for entry in entries:
+        text = archive.metadata_json(entry)
+        if _URI in text:
+            descriptor = entry.descriptor
+            root = f"{base}/studies/{descriptor.study}/series/{descriptor.series}/instances/{descriptor.instance}"
+            text = text.replace(_URI, f'"BulkDataURI":"{root}/bulkdata/'.encode())
+        objects.append(text)
+    return b",".join(objects)
+
+
+def _coder(coding: str) -> tuple[Callable[[bytes], bytes], Callable[[], bytes]]:
+    """(compress, finish) of a content coding. Each block is flushed: the client reads it before the next is made."""
+    if coding == "zstd":
+        zstd = zstandard.ZstdCompressor(level=3).compressobj()
+        return (
+            lambda data: zstd.compress(data) + zstd.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK),
+            lambda: zstd.flush(zstandard.COMPRESSOBJ_FLUSH_FINISH),
+        )
+    if coding == "gzip":
+        gzip = zlib.compressobj(1, zlib.DEFLATED, 31)
+        return lambda data: gzip.compress(data) + gzip.flush(zlib.Z_SYNC_FLUSH), lambda: gzip.flush(zlib.Z_FINISH)
+    return lambda data: data, lambda: b""
+

@@ -1,0 +1,169 @@
+"""Content negotiation: `Accept` -> what the client takes, best first (PS3.18 8.3.3, 8.7; RFC 9110 12.5)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+from pacs import uids
+from pacs.errors import NotAcceptableError, RequestError
+
+DICOM: Final = "application/dicom"
+DICOM_JSON: Final = "application/dicom+json"
+OCTET_STREAM: Final = "application/octet-stream"
+MULTIPART: Final = "multipart/related"
+
+_MAX_LENGTH: Final = 8192
+_ITEM = re.compile(r'((?:[^,"]|"(?:[^"\\]|\\.)*")+)')
+_PARAMETER = re.compile(r';\s*([^\s;="]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^;"]*)')
+_MEDIA_TYPE = re.compile(r"[!#$%&'*+.^_`|~\w-]+/[!#$%&'*+.^_`|~\w-]+", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One media range of an `Accept`."""
+
+    media_type: str
+    """Of one part; `*/*`, `image/*` are possible."""
+    multipart: bool | None
+    """True: `multipart/related`, False: one part, None (for `*/*`): whichever the resource prefers."""
+    transfer_syntaxes: tuple[str, ...] = ()
+    """UIDs, or `*` for what is stored; () when none is named."""
+    quality: float = 1.0
+
+    def takes(self, media_type: str, transfer_syntax: str) -> bool:
+        """Whether a part of this type and Transfer Syntax is within the range.
+
+        Viewers write `application/octet-stream` for bytes of any kind and mean the syntax they name, or with `*`
+        what is stored. Without a syntax it is PS3.18's: native.
+        """
+        named = "*" in self.transfer_syntaxes or transfer_syntax in self.transfer_syntaxes
+        if self.media_type == OCTET_STREAM:
+            return named or (not self.transfer_syntaxes and media_type == OCTET_STREAM and _native(transfer_syntax))
+        return _within(media_type, self.media_type) and (named or not self.transfer_syntaxes)
+
+    def takes_type(self, media_type: str) -> bool:
+        """Whether `media_type` is within the range, whatever the Transfer Syntax."""
+        return _within(media_type, self.media_type)
+
+
+def _native(transfer_syntax: str) -> bool:
+    return not uids.transfer_syntax(transfer_syntax).encapsulated
+
+
+def _within(media_type: str, media_range: str) -> bool:
+    if media_range == "*/*" or media_type == media_range:
+        return True
+    return media_range.endswith("/*") and media_type.startswith(media_range[:-1])
+
+
+ANYTHING: Final = (Choice("*/*", None),)
+
+
+@lru_cache(maxsize=512)
+def choices(accept: str) -> tuple[Choice, ...]:
+    """The media ranges of `accept`, best first; an empty header takes anything. RFC 9110 12.5.1
+
+    Raises RequestError when it is too long, NotAcceptableError when nothing in it can be read.
+    """
+    if len(accept) > _MAX_LENGTH:
+        raise RequestError(f"Accept is longer than {_MAX_LENGTH} characters")
+    if not accept.strip():
+        return ANYTHING
+    read = [choice for item in _ITEM.findall(accept) if (choice := _choice(item)) is not None]
+    wanted = sorted((choice for choice in read if choice.quality > 0), key=lambda choice: -choice.quality)
+    if not wanted:
+        raise NotAcceptableError(f"nothing in Accept {accept[:100]!r} is a media type that can be sent")
+    return tuple(wanted)
+
+
+def _choice(item: str) -> Choice | None:
+    head, _, _ = item.partition(";")
+    # `application/dicom+json` in a query whose + nobody escaped arrives with a space.
+    media_type = head.strip().lower().replace(" ", "+")
+    if media_type == "*":
+        media_type = "*/*"
+    if not _MEDIA_TYPE.fullmatch(media_type):
+        return None
+    part_type = ""
+    syntaxes: list[str] = []
+    quality = 1.0
+    for match in _PARAMETER.finditer(item):
+        name = match[1].lower()
+        value = match[2].strip()
+        if value.startswith('"'):
+            value = re.sub(r"\\(.)", r"\1", value[1:-1]).strip()
+        if name == "type":
+            part_type = value.lower().replace(" ", "+")
+        elif name == "transfer-syntax" and value:
+            syntaxes.append(value)
+        elif name == "q":
+            quality = _quality(value)
+    if media_type == MULTIPART:
+        return Choice(part_type or "*/*", True, tuple(syntaxes), quality)
+    if media_type == "multipart/*":
+        return Choice("*/*", True, tuple(syntaxes), quality)
+    if media_type.startswith("multipart/"):
+        return None
+    return Choice(media_type, None if media_type == "*/*" else False, tuple(syntaxes), quality)
+
+
+def _quality(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        return 1.0
+    return min(max(value, 0.0), 1.0) if value == value else 1.0
+
+
+def single(accept: Sequence[Choice], offered: Sequence[str]) -> str:
+    """The first of `offered` (in the server's order) that the best matching choice takes as a single part.
+
+    Raises NotAcceptableError naming what is offered. For JSON, rendered images and the like.
+    """
+    for choice in accept:
+        if choice.multipart is True:
+            continue
+        for media_type in offered:
+            if choice.takes_type(media_type):
+                return media_type
+    raise NotAcceptableError("none of the media types in Accept can be sent", tuple(offered))
+
+
+def json_type(accept: Sequence[Choice]) -> str:
+    """`application/dicom+json`, or `application/json` where only that is taken. PS3.18 8.7.3.2"""
+    for choice in accept:
+        # Some clients ask for multipart/related; type="application/dicom+xml" first and JSON second.
+        if choice.multipart is not True:
+            for media_type in (DICOM_JSON, "application/json"):
+                if choice.takes_type(media_type):
+                    return media_type
+        elif choice.media_type in (DICOM_JSON, "*/*"):
+            return DICOM_JSON
+    raise NotAcceptableError("none of the media types in Accept can be sent", (DICOM_JSON, "application/json"))
+
+
+@lru_cache(maxsize=256)
+def content_coding(accept_encoding: str) -> str:
+    """The best content coding to send JSON in: `zstd`, `gzip` or `` (identity). RFC 9110 12.5.3"""
+    weights: dict[str, float] = {}
+    for item in accept_encoding[:1000].lower().split(","):
+        name, _, parameters = item.strip().partition(";")
+        found = re.search(r"q\s*=\s*([0-9.]+)", parameters)
+        weights[name.strip()] = _quality(found[1]) if found else 1.0
+    best, best_weight = "", 0.0
+    for coding in ("zstd", "gzip"):
+        weight = weights.get(coding, weights.get("*", 0.0))
+        if weight > best_weight:
+            best, best_weight = coding, weight
+    return best if best_weight >= weights.get("identity", 0.0) or best_weight == 1.0 else ""
+
+
+def describe(media_type: str, transfer_syntaxes: Iterable[str], *, multipart: bool = True) -> tuple[str, ...]:
+    """Spellings of media ranges, for the text of a 406."""
+    if multipart:
+        return tuple(f'multipart/related; type="{media_type}"; transfer-syntax={uid}' for uid in transfer_syntaxes)
+    return tuple(f"{media_type}; transfer-syntax={uid}" for uid in transfer_syntaxes)

@@ -1,0 +1,146 @@
+"""Crossing between the event loop and threads, and keeping what is in work within bounds."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, Generic, ParamSpec, TypeVar
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+_READERS: Final = 8
+"""Threads that wait for the disk; they hold the interpreter only for moments."""
+_GATHER: Final = 256 << 10
+"""Bytes of a stream read ahead in one crossing: smaller pieces would cost a crossing each."""
+
+
+class Offload:
+    """Two pools of threads: one that waits for the disk, one that keeps a core busy."""
+
+    def __init__(self, codec_threads: int = 0) -> None:
+        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="read")
+        self._codecs = ThreadPoolExecutor(codec_threads or os.cpu_count() or 1, thread_name_prefix="render")
+
+    def read(self, call: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> asyncio.Future[_T]:
+        """Run a call that mostly waits for the disk."""
+        return asyncio.wrap_future(self._readers.submit(call, *args, **kwargs))
+
+    def decode(self, call: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> asyncio.Future[_T]:
+        """Run a call that decodes or encodes images; as many at a time as there are cores."""
+        return asyncio.wrap_future(self._codecs.submit(call, *args, **kwargs))
+
+    async def stream(self, open_pieces: Callable[[], Iterator[bytes | bytearray | memoryview]]) -> AsyncIterator[bytes]:
+        """The pieces of an iterator that reads from the disk, joined to a size worth a crossing."""
+        pieces = await self.read(open_pieces)
+        while block := await self.read(_gather, pieces):
+            yield block
+
+    def close(self) -> None:
+        self._readers.shutdown(wait=True, cancel_futures=True)
+        self._codecs.shutdown(wait=True, cancel_futures=True)
+
+
+def _gather(pieces: Iterator[bytes | bytearray | memoryview]) -> bytes:
+    taken: list[bytes | bytearray | memoryview] = []
+    size = 0
+    for piece in pieces:
+        taken.append(piece)
+        size += len(piece)
+        if size >= _GATHER:
+            break
+    return b"".join(taken)
+
+
+class ByteSemaphore:
+    """Admits work by the memory it will hold, first come first served.
+
+    Work larger than the whole capacity is admitted alone: refusing it for ever would be worse.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = max(1, capacity)
+        self._free = self._capacity
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    @property
+    def free(self) -> int:
+        return self._free
+
+    async def acquire(self, wanted: int) -> int:
+        """Wait for `wanted` bytes; what was taken, to be given to `release`."""
+        taken = min(max(0, wanted), self._capacity)
+        if not self._waiting and taken <= self._free:
+            self._free -= taken
+            return taken
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((taken, turn))
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self.release(taken)
+            else:
+                self._waiting.remove((taken, turn))
+                self._admit()
+            raise
+        return taken
+
+    def release(self, taken: int) -> None:
+        self._free += taken
+        self._admit()
+
+    def _admit(self) -> None:
+        while self._waiting and self._waiting[0][0] <= self._free:
+            taken, turn = self._waiting.popleft()
+            if not turn.done():
+                self._free -= taken
+                turn.set_result(None)
+
+
+class Once(Generic[_T]):
+    """Concurrent askers for one thing share one making of it."""
+
+    def __init__(self) -> None:
+        self._running: dict[Hashable, asyncio.Task[_T]] = {}
+
+    async def __call__(self, key: Hashable, make: Callable[[], Awaitable[_T]]) -> _T:
+        task = self._running.get(key)
+        if task is None:
+
+            async def run() -> _T:
+                return await make()
+
+            task = asyncio.ensure_future(run())
+            self._running[key] = task
+            task.add_done_callback(lambda _: self._running.pop(key, None))
+        # Shielded: one asker that goes away must not fail the others.
+        return await asyncio.shield(task)
+
+
+class ByteCache:
+    """The most recently used values, within a number of bytes."""
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._size = 0
+        self._values: OrderedDict[Hashable, bytes] = OrderedDict()
+
+    def get(self, key: Hashable) -> bytes | None:
+        value = self._values.get(key)
+        if value is not None:
+            self._values.move_to_end(key)
+        return value
+
+    def put(self, key: Hashable, value: bytes) -> None:
+        """Keep `value`, unless it would take more than a quarter of the whole."""
+        if len(value) > self._capacity // 4:
+            return
+        old = self._values.pop(key, None)
+        self._size += len(value) - (len(old) if old is not None else 0)
+        self._values[key] = value
+        while self._size > self._capacity:
+            self._size -= len(self._values.popitem(last=False)[1])

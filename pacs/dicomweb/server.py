@@ -1,0 +1,259 @@
+"""The parent of `pacs serve`: it accepts connections and deals them out to worker processes in turn.
+
+Workers are dealt connections rather than sharing a listening port: SO_REUSEPORT puts the four connections of one
+viewer on one of two workers one time in eight. The parent opens no archive and starts no thread, so that nothing it
+holds can hang with it: a worker can be killed and started again at any time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import json
+import logging
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+from pacs import errors
+from pacs.errors import PacsError, SettingsError
+from pacs.settings import Settings
+
+_log = logging.getLogger("pacs.server")
+
+_BACKLOG: Final = 1024
+_START_SECONDS: Final = 60
+_QUICK_DEATH: Final = 5.0
+"""Seconds; a worker that dies younger is started again only after a pause."""
+_PAUSE: Final = 1.0
+_STOP_MARGIN: Final = 5.0
+"""Seconds beyond the grace of requests before a worker is killed."""
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+
+
+def serve(
+    archive: Path | str, host: str, port: int, workers: int, settings: Settings, *, insecure: bool = False
+) -> None:
+    """Serve until SIGTERM or SIGINT, then let running requests finish. Port 0 takes a free one.
+
+    Prints `pacs is ready at http://HOST:PORT/` once every worker is. Raises SettingsError for an address that other
+    machines can reach, unless `insecure`; the worker's PacsError when the archive cannot be opened.
+    """
+    if not insecure and not _is_loopback(host):
+        raise SettingsError(f"{host} can be reached by other machines and there is no authentication: say insecure")
+    try:
+        listener = socket.create_server(
+            (host.strip("[]"), port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=_BACKLOG
+        )
+    except OSError as error:
+        raise SettingsError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
+    with listener:
+        listener.setblocking(False)
+        _Parent(Path(archive), listener, max(1, workers), settings).run()
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    return False
+
+
+@dataclass(slots=True)
+class _Worker:
+    process: subprocess.Popen[bytes]
+    channel: socket.socket
+    """Connections go one way over it, one line of JSON comes back: that the worker is ready, or why not."""
+    pidfd: int
+    started: float
+    ready: bool = False
+
+    def close(self) -> None:
+        self.channel.close()
+        os.close(self.pidfd)
+
+
+class _Parent:
+    def __init__(self, archive: Path, listener: socket.socket, count: int, settings: Settings) -> None:
+        self._archive = archive
+        self._listener = listener
+        self._count = count
+        self._settings = settings
+        self._workers: list[_Worker] = []
+        self._turn = 0
+        self._stopping = False
+        self._selector = selectors.DefaultSelector()
+
+    def run(self) -> None:
+        with self._signals():
+            try:
+                # The first one alone: it may have to bring the archive into order.
+                self._start(1)
+                self._start(self._count - 1)
+                if self._stopping:
+                    return
+                self._selector.register(self._listener, selectors.EVENT_READ)
+                address = self._listener.getsockname()
+                name = f"[{address[0]}]" if ":" in address[0] else address[0]
+                print(f"pacs is ready at http://{name}:{address[1]}/", flush=True)  # noqa: T201
+                while not self._stopping:
+                    self._turn_once(None)
+            finally:
+                self._listener.close()
+                self._stop()
+                self._selector.close()
+
+    # --- connections
+
+    def _turn_once(self, timeout: float | None) -> None:
+        for key, _ in self._selector.select(timeout):
+            if key.fileobj is self._listener:
+                self._deal()
+            elif isinstance(key.data, _Worker):
+                if key.fileobj is key.data.channel:
+                    self._selector.unregister(key.data.channel)
+                    self._welcome(key.data)
+                else:
+                    self._bury(key.data)
+            elif isinstance(key.fileobj, socket.socket):
+                self._stopping = any(number in _SIGNALS for number in key.fileobj.recv(64)) or self._stopping
+
+    def _deal(self) -> None:
+        """Accept what is waiting, each connection to the next worker that can take it."""
+        for _ in range(64):
+            try:
+                connection, _address = self._listener.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                # Out of descriptors: those waiting stay in the backlog.
+                _log.warning("a connection could not be accepted: %s", error)
+                time.sleep(0.01)
+                return
+            with connection:
+                for _worker in range(len(self._workers)):
+                    self._turn = (self._turn + 1) % len(self._workers)
+                    worker = self._workers[self._turn]
+                    if worker.ready:
+                        with contextlib.suppress(OSError):
+                            socket.send_fds(worker.channel, [b"c"], [connection.fileno()])
+                            break
+
+    # --- workers
+
+    def _start(self, count: int) -> None:
+        """Start workers and wait until they are ready. Raises what the first of them to fail says."""
+        fresh = [self._spawn() for _ in range(count)]
+        for worker in fresh:
+            self._await_ready(worker)
+
+    def _spawn(self) -> _Worker:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            task = json.dumps(
+                {"archive": str(self._archive), "channel": theirs.fileno(), "settings": asdict(self._settings)}
+            )
+            process = subprocess.Popen(
+                [sys.executable, "-m", "pacs.dicomweb.worker", task],
+                pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL,
+            )  # fmt: skip
+        ours.settimeout(_START_SECONDS)
+        worker = _Worker(process, ours, os.pidfd_open(process.pid), time.monotonic())
+        self._workers.append(worker)
+        return worker
+
+    def _await_ready(self, worker: _Worker) -> None:
+        try:
+            said = json.loads(worker.channel.recv(65_536) or b"{}")
+        except (TimeoutError, ConnectionError):
+            said = {}
+        if said.get("ready"):
+            worker.ready = True
+            worker.channel.setblocking(False)
+            self._selector.register(worker.pidfd, selectors.EVENT_READ, worker)
+        elif not self._stopping:
+            raise _error(said.get("code", ""), said.get("message", "a worker ended before it was ready"))
+
+    def _bury(self, worker: _Worker) -> None:
+        """A worker died: start another in its place."""
+        self._selector.unregister(worker.pidfd)
+        self._workers.remove(worker)
+        worker.close()
+        status = worker.process.wait()
+        if self._stopping:
+            return
+        _log.error("worker %d died with status %d; another is started", worker.process.pid, status)
+        if time.monotonic() - worker.started < _QUICK_DEATH:
+            time.sleep(_PAUSE)
+        self._replace()
+
+    def _replace(self) -> None:
+        if not self._workers:
+            # Nobody can take connections meanwhile: they wait in the backlog.
+            self._start(1)
+            return
+        fresh = self._spawn()
+        self._selector.register(fresh.channel, selectors.EVENT_READ, fresh)
+
+    def _welcome(self, worker: _Worker) -> None:
+        """A worker started in another's place has something to say."""
+        try:
+            self._await_ready(worker)
+        except PacsError as error:
+            _log.error("a worker could not start: %s", error.message)
+            self._workers.remove(worker)
+            worker.process.kill()
+            worker.process.wait()
+            worker.close()
+            time.sleep(_PAUSE)
+            self._replace()
+
+    def _stop(self) -> None:
+        for worker in self._workers:
+            with contextlib.suppress(OSError):
+                worker.process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + self._settings.shutdown_grace + _STOP_MARGIN
+        for worker in self._workers:
+            try:
+                worker.process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                _log.error("worker %d did not stop and is killed", worker.process.pid)
+                worker.process.kill()
+                worker.process.wait()
+            worker.close()
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Signals become bytes on a socket, so that the selector sees them."""
+        reading, writing = socket.socketpair()
+        writing.setblocking(False)
+        old_fd = signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
+        old = {number: signal.signal(number, lambda *_: None) for number in _SIGNALS}
+        self._selector.register(reading, selectors.EVENT_READ)
+        try:
+            yield
+        finally:
+            for number, handler in old.items():
+                signal.signal(number, handler)
+            signal.set_wakeup_fd(old_fd)
+            reading.close()
+            writing.close()
+
+
+def _error(code: str, message: str) -> PacsError:
+    """The error that a worker told of, of its own kind again."""
+    for kind in vars(errors).values():
+        if isinstance(kind, type) and issubclass(kind, PacsError) and kind.code == code:
+            error = kind.__new__(kind)
+            PacsError.__init__(error, message)
+            return error
+    return errors.InternalError(message)

@@ -1,0 +1,40 @@
+"""What every handler works with: the archive, the settings, threads, caches and budgets of one worker."""
+
+from __future__ import annotations
+
+from aiohttp.web import BaseRequest
+
+from pacs.archive import Archive
+from pacs.dicomweb.negotiation import Choice, choices
+from pacs.dicomweb.offload import ByteCache, ByteSemaphore, Offload, Once
+from pacs.dicomweb.spool import Budget, Collected
+from pacs.settings import Settings
+
+
+class Service:
+    """Made inside the worker that uses it, closed by it. The archive is its opener's to close."""
+
+    def __init__(self, archive: Archive, settings: Settings) -> None:
+        self.archive = archive
+        self.settings = settings
+        self.offload = Offload(settings.codec_threads)
+        self.ingest_memory = ByteSemaphore(settings.ingest_memory)
+        self.metadata_cache = ByteCache(settings.metadata_cache)
+        self.once: Once[bytes] = Once()
+        self._reading = Budget(max(settings.spool_threshold, settings.ingest_memory // 4))
+
+    def collect(self) -> Collected:
+        """Where the next uploaded part is gathered."""
+        settings = self.settings
+        return Collected(self.archive.root, settings.spool_threshold, settings.max_part_bytes, self._reading)
+
+    def choices(self, request: BaseRequest) -> tuple[Choice, ...]:
+        """What the client takes, best first: by the query parameter `accept` where there is one. PS3.18 8.3.3.1"""
+        if "accept=" in request.raw_path:
+            named = request.query.getall("accept", [])
+            if named:
+                return choices(",".join(named))
+        return choices(request.headers.get("Accept", ""))
+
+    def close(self) -> None:
+        self.offload.close()

@@ -1,0 +1,140 @@
+"""A worker of `pacs serve`: its own process, event loop and archive; connections come from the parent."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+from typing import Final
+
+import msgspec
+import uvloop
+from aiohttp import web
+from aiohttp.web import BaseRequest, StreamResponse
+
+from pacs.archive import Archive
+from pacs.dicomweb import problems
+from pacs.dicomweb.app import Dicomweb
+from pacs.errors import PacsError, RequestError
+from pacs.settings import Settings
+
+_log = logging.getLogger("pacs.server")
+
+_SWITCH_INTERVAL: Final = 0.0005
+"""Seconds. A thread that comes back from a codec waits this long at most for the loop's thread, and it for that."""
+_UNSENT: Final = 128 << 10
+"""Bytes the kernel takes ahead of the network: more would only stand in the way of what is asked for next."""
+_READ_BUFFER: Final = 256 << 10
+_KEEP_ALIVE: Final = 75.0
+_MOST_PASSED: Final = 16
+"""Descriptors taken in one message."""
+
+
+class _Protocol(web.RequestHandler):
+    """aiohttp's, with its own errors told in JSON as all others."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self, request: BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> StreamResponse:
+        if request.writer.output_size > 0:
+            raise ConnectionError("a response has begun, the error cannot be told")
+        if status >= 500:
+            _log.error("aiohttp failed on a request", exc_info=exc)
+        error = RequestError((message or "the request cannot be read").splitlines()[0][:200])
+        body = problems.body(error.code, error.message)
+        response = web.Response(status=status, body=body, content_type="application/json")
+        response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
+        response.force_close()
+        return response
+
+
+class _Server(web.Server):
+    """Makes our kind of protocol for each connection."""
+
+    def __call__(self) -> web.RequestHandler:
+        return _Protocol(
+            self,
+            loop=asyncio.get_running_loop(),
+            access_log=None,  # type: ignore[arg-type]  # the handler logs, without identifiers
+            keepalive_timeout=_KEEP_ALIVE,
+            read_bufsize=_READ_BUFFER,
+            logger=_log,
+        )
+
+
+async def _run(archive: Archive, channel: socket.socket, settings: Settings) -> None:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    handler = Dicomweb(archive, settings)
+    server = _Server(handler)
+    connecting: set[asyncio.Task[None]] = set()
+
+    async def connect(connection: socket.socket) -> None:
+        try:
+            connection.setblocking(False)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT)
+            await loop.connect_accepted_socket(server, connection)
+        except OSError:
+            connection.close()
+
+    def receive() -> None:
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                data, descriptors, _, _ = socket.recv_fds(channel, 64, _MOST_PASSED)
+                if not data:
+                    # The parent is gone: nobody will ever connect again.
+                    loop.remove_reader(channel.fileno())
+                    stop.set()
+                    return
+                for descriptor in descriptors:
+                    task = loop.create_task(connect(socket.socket(fileno=descriptor)))
+                    connecting.add(task)
+                    task.add_done_callback(connecting.discard)
+
+    channel.setblocking(False)
+    loop.add_reader(channel.fileno(), receive)
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    try:
+        await stop.wait()
+        loop.remove_reader(channel.fileno())
+        server.pre_shutdown()
+        await server.shutdown(settings.shutdown_grace)
+    finally:
+        handler.close()
+
+
+def main() -> int:
+    """`python -m pacs.dicomweb.worker TASK`, started by `server` and by nobody else."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's ^C reaches all: the parent decides
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    task = json.loads(sys.argv[1])
+    sys.setswitchinterval(_SWITCH_INTERVAL)
+    level = logging.getLevelName(os.environ.get("LOG_LEVEL", "WARNING").upper())
+    logging.basicConfig(
+        level=level if isinstance(level, int) else logging.WARNING,
+        format="%(asctime)s %(process)d %(levelname)s %(name)s %(message)s",
+    )
+    settings = msgspec.convert(task["settings"], Settings)
+    with socket.socket(fileno=task["channel"]) as channel:
+        try:
+            archive = Archive.open(task["archive"], create=True, threads=settings.codec_threads)
+        except PacsError as error:
+            channel.send(json.dumps({"code": error.code, "message": error.message[:8000]}).encode())
+            return 1
+        with archive:
+            channel.send(b'{"ready": true}')
+            with contextlib.suppress(KeyboardInterrupt):
+                uvloop.run(_run(archive, channel, settings))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
