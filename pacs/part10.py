@@ -16,6 +16,7 @@ from pydicom.datadict import masks
 from pacs import charset, tags
 from pacs import uids as transfer_syntaxes
 from pacs._codecs import part10 as kernel
+from pacs._codecs.dictionary import Dictionary
 from pacs.errors import DicomError
 from pacs.geometry import FrameGeometry
 
@@ -199,13 +200,13 @@ def _inflated(view: memoryview, start: int) -> memoryview:
 
 
 @cache
-def _dictionary() -> kernel.Dictionary:
+def _dictionary() -> Dictionary:
     """PS3.6 and the private dictionaries, as pydicom carries them."""
     entries = ((int(tag), entry[0]) for tag, entry in DicomDictionary.items())
     repeaters = [
         (bits, mask, RepeatersDictionary[pattern][0]) for pattern, (bits, mask) in masks.items()
     ]
-    return kernel.Dictionary(entries, repeaters, _private_block)
+    return Dictionary(entries, repeaters, _private_block)
 
 
 def _private_block(creator: bytes) -> dict[int, str] | None:

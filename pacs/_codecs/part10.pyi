@@ -1,15 +1,9 @@
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from typing import TypeAlias
 
-Buffer: TypeAlias = bytes | bytearray | memoryview
+from pacs._codecs.dictionary import Dictionary
 
-class Dictionary:
-    def __init__(
-        self,
-        entries: Iterable[tuple[int, str]],
-        repeaters: Iterable[tuple[int, int, str]],
-        private: Callable[[bytes], Mapping[int, str] | None],
-    ) -> None: ...
+Buffer: TypeAlias = bytes | bytearray | memoryview
 
 def scan_data_set(
     data: Buffer,

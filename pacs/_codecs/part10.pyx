@@ -6,227 +6,50 @@ at the bottom raise once. `except -1` is for Python's own errors (memory).
 What is not to the letter of the standard follows pydicom, which the tests compare with.
 """
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t
-from libc.string cimport memchr, memcmp, memcpy
+from libc.stdint cimport uint8_t, uint32_t
+from libc.string cimport memchr, memcmp
 
 from pacs.errors import DicomError
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.mem cimport PyMem_Free, PyMem_Realloc
+from cpython.bytes cimport PyBytes_FromStringAndSize
 
-from pacs._codecs.cursor cimport Cursor, here, load_u16, load_u32, load_u64, peek_tag, remaining, skip, take_tag, take_u16, take_u32
-from pacs._codecs.jsontext cimport Out, hex_digits, put, put_base64, put_char, put_escaped, put_hex, \
-    reserve, valid_utf8
-from pacs._codecs.values cimport is_space, put_decimal_string, put_integer_string, put_numbers, trimmed
+from pacs._codecs.cursor cimport Cursor, here, load_u16, peek_tag, remaining, skip, take_tag, take_u32
+from pacs._codecs.dictionary cimport Dictionary
+from pacs._codecs.header cimport Header, take_header
+from pacs._codecs.jsonmodel cimport JsonModel, Level, LEVELS
+from pacs._codecs.jsontext cimport put, put_char, reserve
+from pacs._codecs.values cimport put_numbers, trimmed
 from pacs._codecs.vr cimport *
 
 cdef enum:
     OK, FAILED, END
-    MAX_DEPTH = 64
-    INLINE_LIMIT = 1024
+    MAX_DEPTH = LEVELS - 2
     UNDEFINED = 0xFFFFFFFF
     ITEM = 0xFFFEE000
     ITEM_END = 0xFFFEE00D
     SEQUENCE_END = 0xFFFEE0DD
-    CHARSET_LATIN_1 = 0
-    CHARSET_UTF_8 = 1
-    CHARSET_OTHER = 2
-    HASH_BITS = 14
 
 cdef const char* DEPTH_FAILURE = b"sequences are nested too deeply"
 
-cdef uint8_t[676] vr_by_letters  # VR_NONE where two capital letters are no VR
-
-
-cdef struct Member:
-    uint32_t tag
-    size_t start, stop  # its text in the JSON, without a comma
-    size_t first_span
-
-
-cdef struct Level:
-    # What one Data Set (the file's or an item's) has shown so far
-    uint32_t last_tag
-    bint any, unordered
-    int pixel_representation, bits_allocated, waveform_bits, lut_entries  # -1: not seen here nor in an ancestor
-    size_t first_member
-
-
-cdef struct Span:
-    size_t path, path_length, offset, length
-    int vr
-    bint replaced
-
-
-cdef struct Header:
-    uint32_t tag, length
-    int vr
-    bint implicit, unknown_vr
-    size_t start
-
-
-def _vr_number(str name):
-    for number in range(VR_US_SS):
-        if name == VR_NAMES[2 * number:2 * number + 2].decode():
-            return number
-    return {"US or SS": VR_US_SS, "OB or OW": VR_OB_OW, "OB_OW": VR_OB_OW, "US or OW": VR_US_OW,
-            "US or SS or OW": VR_US_SS_OW}.get(name, VR_UN)
-
-
-def _fill_letters():
-    for i in range(676):
-        vr_by_letters[i] = VR_NONE
-    for i in range(VR_US_SS):
-        vr_by_letters[(VR_NAMES[2 * i] - 65) * 26 + VR_NAMES[2 * i + 1] - 65] = i
-
-
-_fill_letters()
-
-
-cdef class Dictionary:
-    """VR by tag: the public elements in an open hash table, repeating groups by mask, private ones through Python."""
-
-    cdef uint32_t[1 << HASH_BITS] tags
-    cdef uint8_t[1 << HASH_BITS] vrs
-    cdef list repeaters
-    cdef object private
-
-    def __init__(self, entries, repeaters, private):
-        """`entries`: (tag, VR name); `repeaters`: (bits, mask, VR name); `private(creator)`: dict by key or None."""
-        cdef uint32_t slot, tag
-        cdef int count = 0
-        for i in range(1 << HASH_BITS):
-            self.vrs[i] = VR_NONE
-        for tag, name in entries:
-            count += 1
-            if count > (1 << HASH_BITS) * 3 // 4:
-                raise ValueError("more dictionary entries than the table is made for")
-            slot = self.slot(tag)
-            self.tags[slot] = tag
-            self.vrs[slot] = _vr_number(name)
-        self.repeaters = [(bits, mask, _vr_number(name)) for bits, mask, name in repeaters]
-        self.private = private
-
-    cdef uint32_t slot(self, uint32_t tag) noexcept:
-        cdef uint32_t slot = <uint32_t>(tag * <uint32_t>2654435761) >> (32 - HASH_BITS)
-        while self.vrs[slot] != VR_NONE and self.tags[slot] != tag:
-            slot = (slot + 1) & ((1 << HASH_BITS) - 1)
-        return slot
-
-    cdef int public_vr(self, uint32_t tag) except -1:
-        """VR_NONE when the dictionary does not know the tag."""
-        cdef int vr = self.vrs[self.slot(tag)]
-        cdef uint32_t bits, mask
-        if vr == VR_NONE and not tag >> 16 & 1:
-            for bits, mask, number in self.repeaters:
-                if (tag ^ bits) & mask == 0:
-                    return number
-        return vr
-
-    cdef int private_vr(self, uint32_t tag, dict creators) except -1:
-        """LO for a private creator, else what the creator's own dictionary says, else UN. PS3.5 7.8, 6.2.2"""
-        cdef uint32_t group = tag >> 16, element = tag & 0xFFFF
-        if 0x10 <= element <= 0xFF:
-            return VR_LO
-        if creators is None or element <= 0xFF:
-            return VR_UN
-        block = creators.get(group << 16 | element >> 8)
-        if block is None:
-            return VR_UN
-        # Whole tag, tag with any block, any group of the hundred with any block: as private dictionaries list them.
-        for key in (tag, 1 << 32 | group << 16 | element & 0xFF, 2 << 32 | group >> 8 << 16 | element & 0xFF):
-            name = block.get(key)
-            if name is not None:
-                return _vr_number(name)
-        return VR_UN
-
-
-cdef class Scanner:
-    cdef const uint8_t* base
-    cdef size_t size
+cdef class Scanner(JsonModel):
     cdef Dictionary dictionary
     cdef object repertoire
-    cdef Out out, paths
-    cdef Member* members
-    cdef size_t member_count, member_capacity
-    cdef Span* spans
-    cdef size_t span_count, span_capacity
-    cdef size_t* fragments
-    cdef size_t fragment_count, fragment_capacity
-    cdef char[(MAX_DEPTH + 2) * 24] path
-    cdef size_t path_length
     cdef size_t walks_left
-    cdef int[MAX_DEPTH + 2] charset
-    cdef list decoders, creators
     cdef const char* failure
     cdef size_t failed_at
-    cdef dict warnings
-    # top-level pixel data
-    cdef bint has_pixel, pixel_encapsulated
-    cdef uint32_t pixel_tag
-    cdef int pixel_vr
-    cdef size_t pixel_offset, pixel_length, table_offset, table_length
-    cdef size_t[2] extended_offset, extended_length
+    cdef list creators
     # what was needed before it was known: a second pass starts with it
-    cdef bint wants_pixel_representation, text_decoded, late_charset
+    cdef bint wants_pixel_representation, late_charset
     cdef bytes charset_value
 
     def __cinit__(self):
-        self.warnings = {}
-        self.decoders = [None] * (MAX_DEPTH + 2)
-        self.creators = [None] * (MAX_DEPTH + 2)
-
-    def __dealloc__(self):
-        PyMem_Free(self.out.data)
-        PyMem_Free(self.paths.data)
-        PyMem_Free(self.members)
-        PyMem_Free(self.spans)
-        PyMem_Free(self.fragments)
+        self.creators = [None] * LEVELS
 
     cdef int fail(self, const char* failure, size_t at) noexcept:
         self.failure = failure
         self.failed_at = at
         return FAILED
-
-    cdef int warn(self, str sentence, size_t at) except -1:
-        """Each kind once, where it was first met: the list cannot grow with the input."""
-        if sentence not in self.warnings:
-            self.warnings[sentence] = at
-        return 0
-
     # --- Data Elements ----------------------------------------------------------------------------------------
-
-    cdef int header(self, Cursor* c, bint implicit, Header* h) except -1:
-        """Tag, VR and length. END when fewer bytes are left than a header takes. PS3.5 7.1"""
-        cdef uint16_t short_length = 0
-        cdef const uint8_t* letters
-        h.start = c.position
-        h.implicit = implicit
-        h.unknown_vr = False
-        h.vr = VR_NONE
-        if remaining(c) < 8:
-            return END
-        take_tag(c, &h.tag)
-        if not implicit:
-            letters = here(c)
-            if 65 <= letters[0] <= 90 and 65 <= letters[1] <= 90:
-                h.vr = vr_by_letters[(letters[0] - 65) * 26 + letters[1] - 65]
-                h.unknown_vr = h.vr == VR_NONE
-                skip(c, 2)
-                if not has_long_length(h.vr):
-                    take_u16(c, &short_length)
-                    h.length = short_length
-                    return OK
-                if remaining(c) < 6:
-                    c.position = h.start
-                    return END
-                skip(c, 2)
-                take_u32(c, &h.length)
-                return OK
-            # Some writers fall back to implicit VR in the midst of a Data Set, mostly in sequences.
-            h.implicit = True
-        take_u32(c, &h.length)
-        return OK
 
     cdef int find_vr(self, Header* h, Level* level, dict creators, Cursor* c) except -1:
         """The VR to write: the file's, or the dictionary's where the file has none or only UN."""
@@ -297,10 +120,9 @@ cdef class Scanner:
 
     cdef int element(self, Cursor* c, bint implicit, int depth, Level* level) except -1:
         cdef Header h
-        cdef int vr, status
+        cdef int vr
         cdef size_t length
-        status = self.header(c, implicit, &h)
-        if status != OK:
+        if not take_header(c, implicit, &h):
             if remaining(c) and depth == 0:
                 self.warn("bytes behind the last whole Data Element are ignored", c.position)
             return END
@@ -326,7 +148,6 @@ cdef class Scanner:
 
     cdef int member(self, Cursor* c, Header* h, int vr, size_t length, int depth, Level* level) except -1:
         """`"GGGGEEEE":{…},` and what the Data Set's later elements need to know of this one."""
-        cdef Member* m
         cdef int status
         if level.any and h.tag <= level.last_tag:
             level.unordered = True
@@ -335,17 +156,7 @@ cdef class Scanner:
             self.warn("Data Elements are not in ascending order", h.start)
         level.any = True
         level.last_tag = h.tag
-        self.grow_members()
-        m = &self.members[self.member_count]
-        self.member_count += 1
-        m.tag = h.tag
-        m.start = self.out.used
-        m.first_span = self.span_count
-        put_char(&self.out, b'"')
-        put_hex(&self.out, h.tag)
-        put(&self.out, b'":{"vr":"', 9)
-        hex_digits(self.path + self.path_length, h.tag, 8)
-        self.path_length += 8
+        self.open_member(h.tag)
         if h.length == UNDEFINED:
             status = self.undefined_length(c, h, vr, depth, level)
         elif vr == VR_SQ:
@@ -354,50 +165,12 @@ cdef class Scanner:
             status = self.value(c.position, length, h.tag, vr, c.big_endian, depth, level)
             skip(c, length)
         self.path_length -= 8
-        if status == END:
-            self.out.used = self.members[self.member_count - 1].start
+        if status == OK:
+            self.close_member()
+        elif status == END:
             self.member_count -= 1
-        if status != OK:
-            return status
-        put_char(&self.out, b"}")
-        self.members[self.member_count - 1].stop = self.out.used
-        put_char(&self.out, b",")
-        return OK
-
-    cdef int grow_members(self) except -1:
-        cdef size_t capacity
-        cdef void* grown
-        if self.member_count == self.member_capacity:
-            capacity = self.member_capacity * 2 or 256
-            grown = PyMem_Realloc(self.members, capacity * sizeof(Member))
-            if grown is NULL:
-                raise MemoryError()
-            self.members = <Member*>grown
-            self.member_capacity = capacity
-        return 0
-
-    cdef int sort_members(self, Level* level) except -1:
-        """Tags ascending; of several elements with one tag the last stays, as in pydicom."""
-        cdef size_t i, n = self.member_count - level.first_member, start
-        cdef Member* m = self.members + level.first_member
-        cdef dict last = {m[i].tag: i for i in range(n)}
-        cdef bytes text
-        cdef list pieces = []
-        start = m[0].start
-        for i in range(n):
-            if <size_t>last[m[i].tag] != i:
-                self.drop_spans(m[i].first_span, m[i + 1].first_span if i + 1 < n else self.span_count)
-        for tag in sorted(last):
-            i = last[tag]
-            pieces.append(PyBytes_FromStringAndSize(self.out.data + m[i].start, m[i].stop - m[i].start))
-        text = b",".join(pieces) + b","
-        self.out.used = start
-        return put(&self.out, PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text))
-
-    cdef void drop_spans(self, size_t first, size_t stop) noexcept:
-        cdef size_t i
-        for i in range(first, stop):
-            self.spans[i].replaced = True
+            self.out.used = self.members[self.member_count].start
+        return status
 
     # --- sequences --------------------------------------------------------------------------------------------
 
@@ -473,25 +246,6 @@ cdef class Scanner:
         else:
             self.out.used = text
         return OK
-
-    cdef void extend_path(self, size_t number) noexcept:
-        """`/number/`; the path has room for 24 characters of every level."""
-        cdef char[20] digits
-        cdef int n = 20
-        while True:
-            n -= 1
-            digits[n] = <char>(48 + number % 10)
-            number //= 10
-            if number == 0:
-                break
-        self.path[self.path_length] = 47
-        # An item takes 8 bytes at least, so its number has 13 digits at most in any file that fits in an address space.
-        if n < 6:
-            n = 6
-        memcpy(self.path + self.path_length + 1, &digits[n], 20 - n)
-        self.path_length += 21 - n
-        self.path[self.path_length] = 47
-        self.path_length += 1
 
     cdef void inherit(self, Level* level, const Level* parent, int depth) noexcept:
         level.pixel_representation = parent.pixel_representation
@@ -572,21 +326,6 @@ cdef class Scanner:
             table = False
             skip(c, available)
 
-    cdef int add_fragment(self, size_t offset, size_t length) except -1:
-        cdef size_t capacity
-        cdef void* grown
-        if self.fragment_count == self.fragment_capacity:
-            capacity = self.fragment_capacity * 2 or 64
-            grown = PyMem_Realloc(self.fragments, capacity * 2 * sizeof(size_t))
-            if grown is NULL:
-                raise MemoryError()
-            self.fragments = <size_t*>grown
-            self.fragment_capacity = capacity
-        self.fragments[2 * self.fragment_count] = offset
-        self.fragments[2 * self.fragment_count + 1] = length
-        self.fragment_count += 1
-        return 0
-
     # --- values -----------------------------------------------------------------------------------------------
 
     cdef int value(self, size_t at, size_t n, uint32_t tag, int vr, bint big_endian, int depth, Level* level) except -1:
@@ -648,195 +387,9 @@ cdef class Scanner:
                 level.lut_entries = number
         return 0
 
-    cdef int binary(self, size_t at, size_t n, uint32_t tag, int vr, bint big_endian) except -1:
-        """`InlineBinary` or, above the limit, `BulkDataURI`. Little endian bytes. PS3.18 F.2.6, F.2.7"""
-        cdef uint8_t[INLINE_LIMIT] swapped
-        cdef const uint8_t* p = self.base + at
-        cdef size_t i, j, unit = unit_bytes(vr) if big_endian else 1
-        if n > INLINE_LIMIT:
-            self.add_span(at, n, vr)
-            return self.put_bulk_uri(tag, vr)
-        put(&self.out, VR_NAMES + 2 * vr, 2)
-        put_char(&self.out, b'"')
-        if n == 0:
-            return OK
-        if unit > 1:
-            memcpy(swapped, p, n)
-            for i in range(0, n - n % unit, unit):
-                for j in range(unit):
-                    swapped[i + j] = p[i + unit - 1 - j]
-            p = swapped
-        put(&self.out, b',"InlineBinary":"', 17)
-        put_base64(&self.out, p, n)
-        put_char(&self.out, b'"')
-        return OK
-
-    cdef int put_bulk_uri(self, uint32_t tag, int vr) except -1:
-        put(&self.out, VR_NAMES + 2 * vr, 2)
-        put(&self.out, b'","BulkDataURI":"bulkdata/', 26)
-        put(&self.out, self.path, self.path_length)
-        put_char(&self.out, b'"')
-        return OK
-
-    cdef int add_span(self, size_t offset, size_t length, int vr) except -1:
-        cdef size_t capacity
-        cdef void* grown
-        cdef Span* span
-        if self.span_count == self.span_capacity:
-            capacity = self.span_capacity * 2 or 16
-            grown = PyMem_Realloc(self.spans, capacity * sizeof(Span))
-            if grown is NULL:
-                raise MemoryError()
-            self.spans = <Span*>grown
-            self.span_capacity = capacity
-        span = &self.spans[self.span_count]
-        span.path, span.path_length = self.paths.used, self.path_length
-        span.offset, span.length, span.vr, span.replaced = offset, length, vr, False
-        self.span_count += 1
-        return put(&self.paths, self.path, self.path_length)
-
-    cdef int note_pixel(self, uint32_t tag, int vr, size_t offset, size_t length, bint encapsulated) except -1:
-        if self.has_pixel and self.pixel_tag != tag:
-            # Two kinds of pixel data in one instance: the standard allows one. The other is bulk data like any.
-            hex_digits(self.path, self.pixel_tag, 8)
-            self.add_span(self.pixel_offset, self.pixel_length, self.pixel_vr)
-            hex_digits(self.path, tag, 8)
-            self.warn("there is more than one kind of pixel data", offset)
-        self.has_pixel, self.pixel_tag, self.pixel_vr = True, tag, vr
-        self.pixel_offset, self.pixel_length, self.pixel_encapsulated = offset, length, encapsulated
-        return 0
-
     # --- text -------------------------------------------------------------------------------------------------
 
-    cdef int text(self, const uint8_t* p, size_t n, int vr, int depth) except -1:
-        """Decode if more than ASCII, split, trim, escape."""
-        cdef bint latin_1 = True
-        cdef bint escaped = memchr(p, 27, n) is not NULL
-        cdef uint8_t high = 0
-        cdef size_t i
-        cdef bytes decoded
-        if has_character_set(vr):
-            for i in range(n):
-                high |= p[i]
-            if high & 128 or escaped:
-                self.text_decoded = True
-                if escaped or self.charset[depth] == CHARSET_OTHER or (
-                    self.charset[depth] == CHARSET_UTF_8 and not valid_utf8(p, n)
-                ):
-                    decoded = self.decoders[depth](p[:n]).encode("utf-8", "replace")
-                    p = <const uint8_t*>PyBytes_AS_STRING(decoded)
-                    n = PyBytes_GET_SIZE(decoded)
-                    latin_1 = False
-                else:
-                    latin_1 = self.charset[depth] == CHARSET_LATIN_1
-        return self.values(p, n, vr, latin_1)
-
-    cdef int values(self, const uint8_t* p, size_t n, int vr, bint latin_1) except -1:
-        cdef size_t start = 0, stop
-        cdef const uint8_t* separator
-        if vr not in (VR_LO, VR_SH, VR_UC):
-            n = trimmed(p, n)
-        if n == 0:
-            return OK
-        separator = NULL if is_single_text(vr) else <uint8_t*>memchr(p, 92, n)
-        if separator is NULL and self.stripped(p, &start, n, vr) == start:
-            return OK
-        put(&self.out, b',"Value":[', 10)
-        start = 0
-        while True:
-            separator = NULL if is_single_text(vr) else <uint8_t*>memchr(p + start, 92, n - start)
-            stop = n if separator is NULL else separator - p
-            self.one_value(p, start, stop, vr, latin_1)
-            if separator is NULL:
-                break
-            put_char(&self.out, b",")
-            start = stop + 1
-        put_char(&self.out, b"]")
-        return OK
-
-    cdef size_t stripped(self, const uint8_t* p, size_t* start, size_t stop, int vr) noexcept:
-        """The end of a value without its padding; `start` moves where leading spaces mean nothing. PS3.5 6.2"""
-        cdef size_t begin = start[0]
-        if vr in (VR_LO, VR_SH, VR_UC):
-            return begin + trimmed(p + begin, stop - begin)
-        if vr in (VR_AE, VR_UI, VR_DS, VR_IS, VR_UR):
-            while stop > begin and (is_space(p[stop - 1]) or p[stop - 1] == 0):
-                stop -= 1
-            while vr != VR_UR and begin < stop and is_space(p[begin]):
-                begin += 1
-            start[0] = begin
-        return stop
-
-    cdef int one_value(self, const uint8_t* p, size_t start, size_t stop, int vr, bint latin_1) except -1:
-        stop = self.stripped(p, &start, stop, vr)
-        if start == stop:
-            return put(&self.out, b"null", 4)
-        if vr == VR_PN:
-            return self.person_name(p, start, stop, latin_1)
-        if vr == VR_IS and put_integer_string(&self.out, p + start, stop - start):
-            return OK
-        if vr == VR_DS and put_decimal_string(&self.out, p + start, stop - start):
-            return OK
-        put_char(&self.out, b'"')
-        put_escaped(&self.out, p + start, stop - start, latin_1)
-        return put_char(&self.out, b'"')
-
-    cdef int person_name(self, const uint8_t* p, size_t start, size_t stop, bint latin_1) except -1:
-        """Up to three component groups, those that are not empty. PS3.5 6.2.1, PS3.18 F.2.2"""
-        cdef const char** names = [b'"Alphabetic":"', b'"Ideographic":"', b'"Phonetic":"']
-        cdef size_t* lengths = [14, 15, 12]
-        cdef const uint8_t* found
-        cdef size_t group_stop, before
-        cdef int group
-        before = self.out.used
-        for group in range(3):
-            found = <uint8_t*>memchr(p + start, 61, stop - start)
-            group_stop = stop if found is NULL else found - p
-            if group_stop > start:
-                put_char(&self.out, b"{" if self.out.used == before else b",")
-                put(&self.out, names[group], lengths[group])
-                put_escaped(&self.out, p + start, group_stop - start, latin_1)
-                put_char(&self.out, b'"')
-            if found is NULL:
-                break
-            start = group_stop + 1
-        if self.out.used == before:
-            return put(&self.out, b"null", 4)
-        return put_char(&self.out, b"}")
-
     # --- answers ----------------------------------------------------------------------------------------------
-
-    cdef tuple offsets_32(self, size_t offset, size_t n):
-        return tuple([load_u32(self.base + offset + 4 * i, False) for i in range(n // 4)])
-
-    cdef tuple offsets_64(self, int which):
-        cdef const uint8_t* p = self.base + self.extended_offset[which]
-        return tuple([load_u64(p + 8 * i, False) for i in range(self.extended_length[which] // 8)])
-
-    cdef tuple pixel(self):
-        if not self.has_pixel:
-            return None
-        fragments, table = (), ()
-        if self.pixel_encapsulated:
-            fragments = tuple([(self.fragments[2 * i], self.fragments[2 * i + 1]) for i in range(self.fragment_count)])
-            table = self.offsets_32(self.table_offset, self.table_length)
-        return (
-            self.pixel_tag, VR_NAMES[2 * self.pixel_vr:2 * self.pixel_vr + 2].decode(), self.pixel_offset,
-            self.pixel_length, self.pixel_encapsulated, fragments, table, self.offsets_64(0), self.offsets_64(1),
-        )
-
-    cdef list bulk(self):
-        cdef Span* s
-        cdef list found = []
-        for i in range(self.span_count):
-            s = &self.spans[i]
-            if not s.replaced:
-                found.append((
-                    self.paths.data[s.path:s.path + s.path_length].decode("ascii"),
-                    VR_NAMES[2 * s.vr:2 * s.vr + 2].decode(), s.offset, s.length,
-                ))
-        return found
-
 
 def scan_data_set(
     const uint8_t[::1] data not None, size_t start, bint implicit, bint big_endian, Dictionary dictionary not None,
@@ -854,10 +407,10 @@ def scan_data_set(
     if start > <size_t>data.shape[0]:
         raise ValueError("start lies behind the data")
     scanner.base = c.base = &data[0]
-    scanner.size = c.limit = data.shape[0]
+    c.limit = data.shape[0]
     c.position, c.big_endian = start, big_endian
     scanner.dictionary, scanner.repertoire = dictionary, repertoire
-    scanner.walks_left = scanner.size // 4 + 64
+    scanner.walks_left = c.limit // 4 + 64
     level.pixel_representation = pixel_representation
     level.bits_allocated = level.waveform_bits = level.lut_entries = -1
     scanner.charset[0], scanner.decoders[0] = repertoire(charset)
@@ -889,7 +442,7 @@ def scan_meta(const uint8_t[::1] data not None, size_t start):
     if remaining(&c) >= 6:
         implicit = not (64 < here(&c)[4] < 91 and 64 < here(&c)[5] < 91)
     while peek_tag(&c, &tag) and tag >> 16 == 2:
-        if scanner.header(&c, implicit, &h) != OK or h.length > remaining(&c):
+        if not take_header(&c, implicit, &h) or h.length > remaining(&c):
             raise DicomError("the File Meta Information is not complete", c.position)
         if h.tag == 0x00020010:
             transfer_syntax = here(&c)[:trimmed(here(&c), h.length)]

@@ -55,3 +55,77 @@ cdef inline bint is_us_or_ss(unsigned int tag) noexcept nogil:
 cdef inline bint is_lut_descriptor(unsigned int tag) noexcept nogil:
     """Whose first value counts entries and is unsigned whatever its VR. PS3.3 C.7.6.3.1.5"""
     return tag in (0x00281101, 0x00281102, 0x00281103, 0x00283002)
+
+
+cdef inline int vr_of(const unsigned char* letters) noexcept nogil:
+    """VR_NONE for two letters that are no VR."""
+    cdef int code = letters[0] << 8 | letters[1]
+    if code == 0x4145:
+        return VR_AE
+    elif code == 0x4153:
+        return VR_AS
+    elif code == 0x4154:
+        return VR_AT
+    elif code == 0x4353:
+        return VR_CS
+    elif code == 0x4441:
+        return VR_DA
+    elif code == 0x4453:
+        return VR_DS
+    elif code == 0x4454:
+        return VR_DT
+    elif code == 0x4644:
+        return VR_FD
+    elif code == 0x464C:
+        return VR_FL
+    elif code == 0x4953:
+        return VR_IS
+    elif code == 0x4C4F:
+        return VR_LO
+    elif code == 0x4C54:
+        return VR_LT
+    elif code == 0x4F42:
+        return VR_OB
+    elif code == 0x4F44:
+        return VR_OD
+    elif code == 0x4F46:
+        return VR_OF
+    elif code == 0x4F4C:
+        return VR_OL
+    elif code == 0x4F56:
+        return VR_OV
+    elif code == 0x4F57:
+        return VR_OW
+    elif code == 0x504E:
+        return VR_PN
+    elif code == 0x5348:
+        return VR_SH
+    elif code == 0x534C:
+        return VR_SL
+    elif code == 0x5351:
+        return VR_SQ
+    elif code == 0x5353:
+        return VR_SS
+    elif code == 0x5354:
+        return VR_ST
+    elif code == 0x5356:
+        return VR_SV
+    elif code == 0x544D:
+        return VR_TM
+    elif code == 0x5543:
+        return VR_UC
+    elif code == 0x5549:
+        return VR_UI
+    elif code == 0x554C:
+        return VR_UL
+    elif code == 0x554E:
+        return VR_UN
+    elif code == 0x5552:
+        return VR_UR
+    elif code == 0x5553:
+        return VR_US
+    elif code == 0x5554:
+        return VR_UT
+    elif code == 0x5556:
+        return VR_UV
+    return VR_NONE
