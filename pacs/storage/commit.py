@@ -6,6 +6,7 @@ See `Committer._commit` for the order, and for what a crash at each step leaves.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -24,8 +25,8 @@ from pacs.storage.staging import Staging
 
 _log = logging.getLogger(__name__)
 
-_LARGEST_DIRTY = 64
-"""Arrays whose derived files may await a sync before one is made for them alone."""
+_SETTLE_AFTER = 0.5
+"""Seconds that index blocks and shapes may lag behind while batches follow each other."""
 
 
 class Status(StrEnum):
@@ -61,6 +62,9 @@ class Committer:
         self._last = LastCommit(root, disk)
         self._staging = Staging(root, disk)
         self._refusal: StorageError | None = None
+        self._unsettled = False
+        self._settled_at = time.monotonic()
+        disk.hold(str(root))
 
     def stage(self, study: str, series: str, key: ArrayKey, levels: int) -> StagedArray:
         """An array of its own for an instance that fills a shard or more, to be filled before it is committed."""
@@ -68,6 +72,8 @@ class Committer:
         return self._staging.new_array(key, levels)
 
     def close(self) -> None:
+        """Leave the archive settled."""
+        self.settle()
         self._staging.close()
 
     def commit(self, batch: Sequence[NewInstance]) -> list[Outcome]:
@@ -148,10 +154,12 @@ class Committer:
         except BaseException:
             self._take_back(placement, sequence)
             raise
-        # 5. Answer, after the index blocks of the shards and the shapes in `zarr.json`: derived from the index and
-        #    not synced here. A crash leaves some of them old or torn; `dirty` in the index names them, and they are
-        #    written again before the next batch or at the next open.
-        self._settle(placement, sequence)
+        # 5. Answer; later, when idle or twice a second, the index blocks of the shards and the shapes in `zarr.json`.
+        #    They are derived from the index and get durable with the next batch's sync. A crash leaves some of them
+        #    old or torn: `dirty` in the index names them, and they are written again at the next open.
+        self._unsettled = True
+        if time.monotonic() - self._settled_at >= _SETTLE_AFTER:
+            self._settle()
         return outcomes
 
     def _place(self, placement: Placement, view: ReadView, batch: Sequence[NewInstance]) -> list[Outcome]:
@@ -187,27 +195,39 @@ class Committer:
         disk.step("records-written")
         # 3. One sync of all this. Frames need none of their own before the records: recovery believes a record only
         #    with its frames. A crash after it leaves the whole batch, to be entered from the records.
-        dirty = view.dirty()
-        if placement.creates or len(dirty) > _LARGEST_DIRTY:
-            disk.syncfs(str(self.root))
-            dirty = {}  # what earlier batches left unsynced in step 5 is on the disk now
-        else:
-            disk.sync([*placement.files(), self._last.path])
+        disk.syncfs(str(self.root))
         disk.step("synced")
+        _, settled = self._last.read()
+        # What step 5 of earlier batches had written, this sync has made durable.
+        dirty = {array: entry for array, entry in view.dirty().items() if entry.sequence > settled}
         placement.entries.put()
-        for array, shards in placement.entries.touched().items():
-            dirty[array] = dirty.get(array, set()) | shards
-        view.put_dirty(dirty)
+        view.put_dirty(placement.entries.add_dirty(dirty))
         disk.step("index-written")
 
-    def _settle(self, placement: Placement, sequence: int) -> None:
+    def settle(self) -> None:
+        """Step 5 for all that has been committed: the caller is idle. Never raises for what the disk refuses."""
+        with self._lock:
+            if self._unsettled and self.index.in_place:
+                self._settle()
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether `settle` has something to do."""
+        return self._unsettled
+
+    def _settle(self) -> None:
         try:
             with self.index.read() as view:
-                hierarchy.settle(self._disk, self.root, view, placement.entries.touched().items())
+                sequence = view.counters().sequence
+                _, settled = self._last.read()
+                dirty = {array: entry for array, entry in view.dirty().items() if entry.sequence > settled}
+                hierarchy.settle(self._disk, self.root, view, dirty)
             self._last.settle(sequence)
+            self._unsettled = False
             self._disk.step("settled")
-        except OSError as error:
-            _log.error("index blocks and shapes await the next batch: %s", error)
+        except (OSError, PacsError) as error:
+            _log.error("index blocks and shapes will be written later: %s", error)
+        self._settled_at = time.monotonic()
 
     # --- when it fails ---
 

@@ -46,6 +46,7 @@ class Disk:
 
     def __init__(self, observer: Observer | None = None) -> None:
         self.observer = observer
+        self._held: dict[str, int] = {}
 
     def _tell(self, name: str, path: str, done: bool, offset: int = 0, data: bytes = b"", target: str = "") -> None:
         if self.observer is not None:
@@ -137,19 +138,27 @@ class Disk:
                 raise SyncError(error.errno, f"cannot sync: {error.strerror}", path) from error
             self._tell("sync", path, True)
 
+    def hold(self, path: str) -> None:
+        """Open a directory for `syncfs`. The kernel reports to it what goes wrong from here on, so do it before
+        anything is written."""
+        if path not in self._held:
+            self._held[path] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def close(self) -> None:
+        while self._held:
+            os.close(self._held.popitem()[1])
+
     def syncfs(self, path: str) -> None:
         """Make everything on the file system of `path` durable, new files and their directories too.
 
-        One call instead of a sync of every new file and every directory above it: 1.4 ms against 4.6 ms for a
-        batch that starts a series. Raises SyncError.
+        One journal commit, where a sync of every file and directory waits for one each: a batch that appends to a
+        shard, a log and `last-commit` takes 3.4 ms against 15 ms on a disk that syncs in 4 ms. The price is that
+        what others are writing there is written too. Raises SyncError.
         """
         self._tell("syncfs", path, False)
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                self._syncfs(descriptor)
-            finally:
-                os.close(descriptor)
+            self.hold(path)
+            self._syncfs(self._held[path])
         except OSError as error:
             raise SyncError(error.errno, f"cannot sync: {error.strerror}", path) from error
         self._tell("syncfs", path, True)

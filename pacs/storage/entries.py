@@ -13,7 +13,7 @@ import msgspec
 
 from pacs import tags
 from pacs.storage import matching, shard
-from pacs.storage.index import ArrayState, SeriesFiles, WriteView
+from pacs.storage.index import ArrayState, Dirty, SeriesFiles, WriteView
 from pacs.storage.model import ArrayKey, InstanceEntry, SeriesEntry, StudyEntry
 from pacs.storage.records import FIRST_BULK, Record
 
@@ -220,14 +220,15 @@ class Entries:
                     view.put_shard(number, k, shard_number, bytes(array.shards[shard_number]))
         view.put_state(self.state)
 
-    def touched(self) -> dict[tuple[int, int], set[int]]:
-        """Shards by (series number, k) whose index block, and array whose shape, is out of date on the disk."""
-        return {
-            (series.entry.number, k): set(array.touched)
-            for series in self.series.values()
-            for k, array in series.arrays.items()
-            if array.touched
-        }
+    def add_dirty(self, dirty: dict[tuple[int, int], Dirty]) -> dict[tuple[int, int], Dirty]:
+        """`dirty` and the arrays that this batch leaves with an older index block and shape on the disk."""
+        for series in self.series.values():
+            for k, array in series.arrays.items():
+                if array.touched:
+                    before = dirty.get((series.entry.number, k))
+                    shards = array.touched | before.shards if before is not None else set(array.touched)
+                    dirty[series.entry.number, k] = Dirty(self.sequence, shards)
+        return dirty
 
 
 def _has_value(fragment: bytes | None) -> bool:

@@ -5,15 +5,14 @@ All of it is derived from the index and can be written again at any time; our ow
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
 
 from pacs.storage import layout, shard, zarr_metadata
 from pacs.storage.disk import Disk
-from pacs.storage.index import ReadView
+from pacs.storage.index import Dirty, ReadView
 from pacs.storage.model import ArrayKey, Encoding
 
 
@@ -68,25 +67,19 @@ def array_metadata(key: ArrayKey, count: int, instances: list[tuple[str, int, in
     return metadata
 
 
-def settle(
-    disk: Disk, root: layout.Root, view: ReadView, dirty: Iterable[tuple[tuple[int, int], set[int]]]
-) -> None:
+def settle(disk: Disk, root: layout.Root, view: ReadView, dirty: Mapping[tuple[int, int], Dirty]) -> None:
     """Bring index blocks and shapes of these arrays up to what is committed. Raises OSError.
 
     The shape comes last: a Zarr reader that sees it finds the index blocks that it covers.
     """
-    for (number, k), shards in dirty:
+    for (number, k), entry in dirty.items():
         state = view.array(number, k)
         if state is None:
             continue
         directory = f"{root}/{layout.array_path(*view.series_uids(number), k)}"
-        for shard_number in sorted(shards):
+        for shard_number in sorted(entry.shards):
             block = shard.index_block(view.shard_entries(number, k, shard_number), state.key.capacity)
             disk.write(f"{directory}/{layout.shard_name(state.key, shard_number)}", 0, [block])
         instances = list(view.array_instances(number, k))
         content = encode(array_metadata(state.key, state.count, instances))
         disk.replace(f"{directory}/{layout.ZARR_JSON}", content)
-
-
-def exists(path: str) -> bool:
-    return os.path.lexists(path)

@@ -12,7 +12,7 @@
     open_arrays       series number u64, ArrayKey                          k u32
     array_instances   series number u64, k u32, first position u32         number of chunks u32, SOP Instance UID
     shards            series number u64, k u32, shard u32                  entries of its index block
-    dirty             series number u64, k u32                             shards to write again, u32 each
+    dirty             series number u64, k u32                             sequence u64, shards to write again u32 each
 
 and those of `matching.py`. Integers in keys are big endian, so that they sort.
 """
@@ -23,7 +23,7 @@ import os
 import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import lmdb
 import msgspec
@@ -35,6 +35,7 @@ from pacs.storage.model import (
     ArrayKey,
     ChunkLocation,
     Counters,
+    Descriptor,
     InstanceEntry,
     SeriesEntry,
     StudyEntry,
@@ -83,6 +84,15 @@ class ArrayState(msgspec.Struct, array_like=True):
     """Inner chunks."""
 
 
+class Dirty(NamedTuple):
+    """What has to be written again of an array, beside its `zarr.json`."""
+
+    sequence: int
+    """Of the commit that last changed the array."""
+    shards: set[int]
+    """Their index blocks."""
+
+
 def _decoder(kind: Any) -> Any:
     return msgspec.msgpack.Decoder(kind).decode
 
@@ -106,6 +116,24 @@ def _number_key(fragment: bytes | None) -> bytes:
         if abs(number) < 1 << 62:
             return _SERIES.pack(number + (1 << 63))
     return b"\xff" * 8
+
+
+def _uid_element(uid: str) -> bytes:
+    return b'{"vr":"UI","Value":["%s"]}' % uid.encode()
+
+
+def _nameless(entry: InstanceEntry) -> InstanceEntry:
+    """The entry without the UIDs that its key and its series tell: 270 of 700 bytes."""
+    descriptor = msgspec.structs.replace(entry.descriptor, study="", series="", instance="")
+    attributes = {tag: text for tag, text in entry.attributes.items() if tag != tags.SOP_INSTANCE_UID}
+    return msgspec.structs.replace(entry, descriptor=descriptor, attributes=attributes)
+
+
+def _name(descriptor: Descriptor, study: str, series: str, instance: str) -> None:
+    # Nobody else has seen this object yet, so it may still change; a copy would cost more than the rest of reading.
+    msgspec.structs.force_setattr(descriptor, "study", study)
+    msgspec.structs.force_setattr(descriptor, "series", series)
+    msgspec.structs.force_setattr(descriptor, "instance", instance)
 
 
 def series_key(study: str, series: str) -> bytes:
@@ -157,7 +185,13 @@ class ReadView:
     def instance(self, uid: str) -> InstanceEntry | None:
         """By SOP Instance UID."""
         found = self.get(b"instances", uid.encode())
-        return _decode_instance(found[4 : 4 + _U32.unpack_from(found)[0]]) if found is not None else None
+        if found is None:
+            return None
+        entry: InstanceEntry = _decode_instance(found[4 : 4 + _U32.unpack_from(found)[0]])
+        study, series = self.series_uids(entry.series_number)
+        _name(entry.descriptor, study, series, uid)
+        entry.attributes[tags.SOP_INSTANCE_UID] = _uid_element(uid)
+        return entry
 
     def studies(self) -> Iterator[StudyEntry]:
         """Newest first."""
@@ -236,12 +270,14 @@ class ReadView:
         found = self.get(b"shards", _SHARD.pack(series, array, number))
         return bytes(found) if found is not None else b""
 
-    def dirty(self) -> dict[tuple[int, int], set[int]]:
-        """Shards by (series number, k) whose index block and shape may not be on the disk as they are here."""
-        return {
-            _ARRAY.unpack(bytes(key)): {number for (number,) in _U32.iter_unpack(value)}
-            for key, value in self.cursor(b"dirty")
-        }
+    def dirty(self) -> dict[tuple[int, int], Dirty]:
+        """By (series number, k): arrays whose derived files may not be on the disk as they are here."""
+        found = {}
+        for key, value in self.cursor(b"dirty"):
+            (sequence,) = _SERIES.unpack_from(value)
+            numbers = {number for (number,) in _U32.iter_unpack(value[_SERIES.size :])}
+            found[_ARRAY.unpack(bytes(key))] = Dirty(sequence, numbers)
+        return found
 
 
 class WriteView(ReadView):
@@ -282,7 +318,7 @@ class WriteView(ReadView):
 
     def put_instance(self, entry: InstanceEntry, table: bytes) -> None:
         uid = entry.descriptor.instance.encode()
-        packed = encode(entry)
+        packed = encode(_nameless(entry))
         self.put(b"instances", uid, b"".join((_U32.pack(len(packed)), packed, table)))
         number = _number_key(entry.attributes.get(tags.INSTANCE_NUMBER))
         self.put(b"series_instances", _SERIES.pack(entry.series_number) + number + uid, b"")
@@ -303,10 +339,11 @@ class WriteView(ReadView):
     def put_shard(self, series: int, array: int, number: int, entries: bytes) -> None:
         self.put(b"shards", _SHARD.pack(series, array, number), entries)
 
-    def put_dirty(self, dirty: Mapping[tuple[int, int], set[int]]) -> None:
+    def put_dirty(self, dirty: Mapping[tuple[int, int], Dirty]) -> None:
+        """In place of all that was there."""
         self.txn.drop(self.databases[b"dirty"], delete=False)
-        for (series, array), numbers in dirty.items():
-            value = b"".join(_U32.pack(number) for number in sorted(numbers))
+        for (series, array), entry in dirty.items():
+            value = b"".join((_SERIES.pack(entry.sequence), *map(_U32.pack, sorted(entry.shards))))
             self.put(b"dirty", _ARRAY.pack(series, array), value)
 
 

@@ -58,16 +58,6 @@ class Placement:
     def empty(self) -> bool:
         return not self.logs
 
-    @property
-    def creates(self) -> bool:
-        """Whether files or directories appear."""
-        return bool(self.groups or self.directories or self.staged) or any(
-            append.fresh for append in (*self.shards.values(), *self.logs.values())
-        )
-
-    def files(self) -> list[str]:
-        return [*self.shards, *self.logs]
-
     def add(self, new: NewInstance) -> tuple[str, ...]:
         """Place an instance and enter it; its warnings.
 

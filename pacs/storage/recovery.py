@@ -123,15 +123,13 @@ def catch_up(root: Root, index: Index, disk: Disk, last: LastCommit) -> None:
     """
     with index.read() as view:
         sequence = view.counters().sequence
-    state, settled = last.read()
+    state, _ = last.read()
     if state.sequence == sequence + 1:
         adopt_tails(root, index, disk, state.series)
     elif state.sequence != sequence:
         raise IndexMismatchError(
             f"{index.path} is of commit {sequence}, the archive of commit {state.sequence}: {_REINDEX}"
         )
-    elif settled != sequence:
-        _settle_all(root, index, disk, last)
 
 
 def adopt_tails(root: Root, index: Index, disk: Disk, suspects: Sequence[tuple[str, str]]) -> None:
@@ -161,10 +159,7 @@ def adopt_tails(root: Root, index: Index, disk: Disk, suspects: Sequence[tuple[s
             hierarchy.write_groups(disk, root, hierarchy.series_groups(descriptor.study, descriptor.series))
         disk.syncfs(str(root))
         entries.put()
-        dirty = view.dirty()
-        for array, shards in entries.touched().items():
-            dirty[array] = dirty.get(array, set()) | shards
-        view.put_dirty(dirty)
+        view.put_dirty(entries.add_dirty(view.dirty()))
     if found:
         _log.warning("entered %d instances of a batch that was cut short", len(found))
     _settle_all(root, index, disk, last)
@@ -255,6 +250,6 @@ def index_attributes(json: bytes) -> dict[int, bytes]:
 def _settle_all(root: Root, index: Index, disk: Disk, last: LastCommit) -> None:
     """Write index blocks and shapes again that may not be as the index has them."""
     with index.read() as view:
-        hierarchy.settle(disk, root, view, view.dirty().items())
+        hierarchy.settle(disk, root, view, view.dirty())
         last.settle(view.counters().sequence)
 
