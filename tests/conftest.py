@@ -111,8 +111,8 @@ class Server:
         if not self._answered.wait(START_SECONDS) or self._url is None:
             self.stop(check=False)
             raise RuntimeError("the server did not start:\n" + self.log)
-        self.url = self._url
-        self.root_url = self.url.removesuffix("/dicomweb")
+        self.root_url = self._url.rstrip("/").removesuffix("/dicomweb")
+        self.url = self.root_url + "/dicomweb"
         self.address = self.root_url.removeprefix("http://")
 
     def _read(self) -> None:
@@ -122,7 +122,7 @@ class Server:
                 self.lines.append(line)
                 _, found, url = line.partition(READY)
                 if found and self._url is None:
-                    self._url = url.split()[0].rstrip("/.,")
+                    self._url = url.split()[0].rstrip(".,")
                     self._answered.set()
         self._answered.set()
 

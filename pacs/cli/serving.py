@@ -35,7 +35,9 @@ def serve(arguments: argparse.Namespace) -> int:
         _load_demo(arguments.archive)
     from pacs.dicomweb import server
 
-    server.serve(arguments.archive, arguments.host, arguments.port, arguments.workers, settings)
+    server.serve(
+        arguments.archive, arguments.host, arguments.port, arguments.workers, settings, insecure=arguments.insecure
+    )
     return OK
 
 
