@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-import zstandard
-
 from pacs import pixels, transcode, uids
 from pacs.errors import ChecksumError, PixelError
 from pacs.geometry import FrameGeometry
+from pacs.storage import records
 from pacs.storage.model import Buffer, Descriptor, Encoding, Part, Span
 
 
@@ -35,18 +34,7 @@ def unpack(part: Part) -> Buffer:
     """The raw bytes of a part. Raises ChecksumError when it does not unpack to its stated length."""
     if not part.zstd:
         return part.data
-    return decompress(part.data, part.raw_length)
-
-
-def decompress(data: Buffer, raw_length: int) -> bytes:
-    """One zstd frame of exactly `raw_length` bytes, never more memory than that. Raises ChecksumError."""
-    try:
-        raw = zstandard.ZstdDecompressor().decompress(data, max_output_size=raw_length, allow_extra_data=False)
-    except zstandard.ZstdError as error:
-        raise ChecksumError(f"stored bytes do not decompress: {error}") from error
-    if len(raw) != raw_length:
-        raise ChecksumError(f"stored bytes decompress to {len(raw)} bytes instead of {raw_length}")
-    return raw
+    return records.decompress(part.data, part.raw_length)
 
 
 def rebuild(source: Source) -> Iterator[Buffer]:
@@ -91,7 +79,7 @@ def _pieces(source: Source, descriptor: Descriptor) -> Iterator[Buffer]:
     assert descriptor.array_key is not None
     left = descriptor.value_length
     for index in range(source.chunk_count):
-        piece = decompress(source.chunk(index), descriptor.array_key.chunk_bytes)
+        piece = records.decompress(source.chunk(index), descriptor.array_key.chunk_bytes)
         yield piece if left >= len(piece) else memoryview(piece)[:left]
         left -= len(piece)
 

@@ -51,7 +51,7 @@ Stage = Callable[[str, str, ArrayKey, int], Staged]
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who an instance is, before anything is encoded."""
+    """Who an instance says it is, before anything is encoded. UIDs are "" where they are missing, and unchecked."""
 
     file: Part10
     sha256: bytes
@@ -62,16 +62,10 @@ class Identity:
     warnings: tuple[str, ...]
 
 
-def identify(data: Buffer, study: str | None = None) -> Identity:
-    """Scan a file and check who it is. Raises DicomError, UidError or StudyMismatchError; nothing is invented.
-
-    `study` is the one named in the target URL, which the file must then belong to. PS3.18 10.5.1
-    """
+def identify(data: Buffer) -> Identity:
+    """Scan a file and read who it says it is. Raises DicomError."""
     file = part10.scan(data)
     found = part10.uids(file.json)
-    uids.check(found.study, "Study Instance UID")
-    uids.check(found.series, "Series Instance UID")
-    uids.check(found.instance, "SOP Instance UID")
     warnings = list(file.warnings)
     for name, uid in (
         ("Study Instance UID", found.study),
@@ -79,16 +73,26 @@ def identify(data: Buffer, study: str | None = None) -> Identity:
         ("SOP Instance UID", found.instance),
     ):
         if uids.has_leading_zero(uid):
-            warnings.append(f"{name} {uid} has a component with a leading zero")
+            warnings.append(f"{name} {uid[:64]} has a component with a leading zero")
     if file.media_storage_sop_instance_uid not in ("", found.instance):
         warnings.append(
             f"the File Meta Information names SOP Instance UID {file.media_storage_sop_instance_uid[:64]!r}; "
             f"the Data Set's is kept"
         )
-    if study is not None and study != found.study:
-        raise StudyMismatchError(f"the instance belongs to study {found.study}, not to {study}")
     sha256 = hashlib.sha256(data).digest()
     return Identity(file, sha256, found.study, found.series, found.instance, found.sop_class, tuple(warnings))
+
+
+def check(identity: Identity, study: str | None = None) -> None:
+    """Raises UidError where a UID is missing or malformed: none is ever invented.
+
+    `study` is the one named in the target URL: StudyMismatchError when the file belongs to another. PS3.18 10.5.1
+    """
+    uids.check(identity.study, "Study Instance UID")
+    uids.check(identity.series, "Series Instance UID")
+    uids.check(identity.instance, "SOP Instance UID")
+    if study is not None and study != identity.study:
+        raise StudyMismatchError(f"the instance belongs to study {identity.study}, not to {study}")
 
 
 def prepare(data: Buffer, identity: Identity, stage: Stage) -> NewInstance:
@@ -297,6 +301,7 @@ def _assemble(
         whole_file=file.deflated,
         geometry=geometry,
         array_key=store.key if store is not None else None,
+        pixel_tag=file.pixel.tag if file.pixel is not None and store is not None else 0,
         value_length=store.value_length if store is not None else 0,
         big_endian=file.big_endian,
         unused_bits=store.unused_bits if store is not None else UnusedBits.ZERO,
@@ -316,7 +321,8 @@ def _assemble(
 
 
 def _bulk(file: Part10) -> tuple[list[Span], list[Part]]:
-    spans, parts = [], []
+    spans: list[Span] = []
+    parts: list[Part] = []
     for value in file.bulk:
         spans.append(Span(value.offset, value.length, len(parts), value.path, value.vr))
         parts.append(_pack(file.data[value.offset : value.offset + value.length]))

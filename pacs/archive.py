@@ -1,0 +1,271 @@
+"""The archive as one object with plain calls: store, find, read. It knows no HTTP and no event loop."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from pacs import explicit, export, ingest, reading
+from pacs.errors import ConflictError, NotFoundError, PacsError
+from pacs.ingest import Identity
+from pacs.reading import Committed, Frame
+from pacs.storage import frames, records
+from pacs.storage.commit import Outcome
+from pacs.storage.commit import Status as CommitStatus
+from pacs.storage.engine import Engine
+from pacs.storage.model import Buffer, Counters, InstanceEntry, NewInstance, SeriesEntry, StudyEntry
+from pacs.storage.search import Page, Search, search
+
+_log = logging.getLogger(__name__)
+
+Status = Literal["stored", "duplicate", "refused"]
+
+
+@dataclass(frozen=True, slots=True)
+class StoreResult:
+    """What became of one uploaded file. UIDs are "" where the file did not tell them."""
+
+    status: Status
+    study: str = ""
+    series: str = ""
+    instance: str = ""
+    sop_class: str = ""
+    error: PacsError | None = None
+    """Why it was refused."""
+    warnings: tuple[str, ...] = ()
+
+
+class Archive:
+    """An open archive. Every method may be called from any thread; open it in the process that uses it.
+
+    Raises NotFoundError, ArchiveLockedError, IndexMismatchError or FormatVersionError where it cannot be opened.
+    """
+
+    def __init__(self, root: Path, *, create: bool = False, threads: int = 0) -> None:
+        self.root = root
+        self._engine = Engine(root, create=create)
+        self._threads = ThreadPoolExecutor(threads or os.cpu_count() or 1, thread_name_prefix="codec")
+
+    @classmethod
+    def open(cls, path: Path | str, *, create: bool = False, threads: int = 0) -> Archive:
+        return cls(Path(path), create=create, threads=threads)
+
+    def close(self) -> None:
+        """Finish what was submitted, then let go of the archive."""
+        self._threads.shutdown(wait=True)
+        self._engine.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # --- store
+
+    def submit(
+        self, data: Buffer, *, study: str | None = None, release: Callable[[], None] | None = None
+    ) -> Future[StoreResult]:
+        """Store a Part 10 file; the result comes when it is durable or refused, and is never an exception.
+
+        `data` must not change until then; `release` is called when it is no longer needed. `study` is the Study
+        Instance UID that the file must have.
+        """
+        done: Future[StoreResult] = Future()
+        done.set_running_or_notify_cancel()
+
+        def finish(result: StoreResult) -> None:
+            if release is not None:
+                release()
+            done.set_result(result)
+
+        self._threads.submit(self._prepare, data, study, finish)
+        return done
+
+    def store(self, data: Buffer, *, study: str | None = None) -> StoreResult:
+        """Store a Part 10 file and wait until it is durable or refused."""
+        return self.submit(data, study=study).result()
+
+    def _prepare(self, data: Buffer, study: str | None, finish: Callable[[StoreResult], None]) -> None:
+        identity: Identity | None = None
+        try:
+            identity = ingest.identify(data)
+            ingest.check(identity, study)
+            if self._already_there(identity):
+                finish(_duplicate(identity))
+                return
+            new = ingest.prepare(data, identity, self._engine.stage)
+        except PacsError as error:
+            finish(_refusal(identity, error))
+        except Exception as error:  # noqa: BLE001
+            # A fault of ours must cost this one file, not the upload it came in.
+            _log.exception("ingest failed")
+            finish(_refusal(identity, PacsError(f"the file could not be ingested: {type(error).__name__}")))
+        else:
+            self._commit(new, identity, finish)
+
+    def _commit(self, new: NewInstance, identity: Identity, finish: Callable[[StoreResult], None]) -> None:
+        def committed(outcome: Outcome) -> None:
+            finish(_outcome(outcome, identity))
+
+        self._engine.commit_soon(new, committed)
+
+    def _already_there(self, identity: Identity) -> bool:
+        """Whether the same bytes are stored: a repeated upload is not encoded again. Raises ConflictError."""
+        with self._engine.index.read() as view:
+            entry = view.instance(identity.instance)
+        if entry is None:
+            return False
+        if entry.descriptor.sha256 == identity.sha256:
+            return True
+        raise ConflictError(f"SOP Instance UID {identity.instance} is already stored with other content")
+
+    # --- find
+
+    def study(self, study: str) -> StudyEntry:
+        """Raises NotFoundError."""
+        with self._engine.index.read() as view:
+            entry = view.study(study)
+        if entry is None:
+            raise NotFoundError(f"study {study} is not stored")
+        return entry
+
+    def series(self, study: str, series: str) -> SeriesEntry:
+        """Raises NotFoundError."""
+        with self._engine.index.read() as view:
+            entry = view.series(study, series)
+        if entry is None:
+            raise NotFoundError(f"series {series} of study {study} is not stored")
+        return entry
+
+    def instance(self, study: str, series: str, instance: str) -> InstanceEntry:
+        """Raises NotFoundError, also when the instance is stored in another study or series."""
+        entry = self.find_instance(instance)
+        if entry is None or entry.descriptor.study != study or entry.descriptor.series != series:
+            raise NotFoundError(f"instance {instance} of series {series} of study {study} is not stored")
+        return entry
+
+    def find_instance(self, instance: str) -> InstanceEntry | None:
+        with self._engine.index.read() as view:
+            return view.instance(instance)
+
+    def series_of(self, study: str) -> list[SeriesEntry]:
+        """By Series Number, then UID. Raises NotFoundError."""
+        self.study(study)
+        with self._engine.index.read() as view:
+            return list(view.series_of(study))
+
+    def instances_of(self, study: str, series: str) -> list[InstanceEntry]:
+        """By Instance Number, then UID. Raises NotFoundError."""
+        entry = self.series(study, series)
+        with self._engine.index.read() as view:
+            return list(view.instances_of(entry))
+
+    def studies(self) -> Iterator[StudyEntry]:
+        """All of them, newest first."""
+        with self._engine.index.read() as view:
+            yield from view.studies()
+
+    def search(self, wanted: Search) -> Page:
+        """PS3.18 10.6"""
+        with self._engine.index.read() as view:
+            return search(view, wanted)
+
+    def counters(self) -> Counters:
+        with self._engine.index.read() as view:
+            return view.counters()
+
+    def sequence(self) -> int:
+        """Of the newest commit: what was read before is current as long as this stays."""
+        return self.counters().sequence
+
+    # --- read
+
+    def metadata_json(self, entry: InstanceEntry) -> bytes:
+        """The Data Set as DICOM JSON; `BulkDataURI`s read `bulkdata/<path>`, relative to the instance."""
+        return records.read_part(self.root, entry, records.JSON)
+
+    def frame(self, entry: InstanceEntry, number: int) -> Frame:
+        """Locate frame `number`, counted from 1. Raises NotFoundError."""
+        with self._engine.index.read() as view:
+            return reading.locate_frame(view, entry, number)
+
+    def frame_count(self, entry: InstanceEntry) -> int:
+        """Frames that `frame` can locate."""
+        geometry, key = entry.descriptor.geometry, entry.descriptor.array_key
+        return max(1, geometry.frames) if geometry is not None and key is not None else 0
+
+    def read_frame(self, frame: Frame) -> bytes:
+        """The frame as stored, native ones in little endian. Raises ChecksumError."""
+        return reading.stored_frame(self.root, frame)
+
+    def read_frame_cached(self, frame: Frame) -> bytes | None:
+        """The same without waiting for the disk, or None where that takes a thread."""
+        if len(frame.chunks) != 1 or reading.is_native(frame):
+            return None
+        return frames.read_chunk_cached(self.root, frame.chunks[0])
+
+    def decode_frame(self, entry: InstanceEntry, number: int, levels_dropped: int = 0) -> npt.NDArray[np.generic]:
+        """Samples of a frame, (rows, columns[, samples]), at full size or `levels_dropped` levels smaller."""
+        return reading.samples(self.root, self.frame(entry, number), levels_dropped)
+
+    def native_frame(self, entry: InstanceEntry, number: int) -> bytes:
+        """The frame as `application/octet-stream`: native, little endian. PS3.18 8.7.3.3.2"""
+        return reading.native_frame(self.root, self.frame(entry, number), self._source(entry))
+
+    def bulk(self, entry: InstanceEntry, path: str) -> Iterator[Buffer]:
+        """The value that `bulkdata/<path>` names, little endian, in pieces. Raises NotFoundError."""
+        return reading.bulk_value(self._source(entry), path)
+
+    def part10(self, entry: InstanceEntry) -> Iterator[Buffer]:
+        """The file as it was received, byte for byte, in pieces."""
+        return export.rebuild(self._source(entry))
+
+    def part10_explicit(self, entry: InstanceEntry) -> Iterator[Buffer]:
+        """The instance as explicit VR little endian. Raises UnsupportedTransferSyntaxError where that cannot be."""
+        if explicit.as_arrived(entry.descriptor):
+            return self.part10(entry)
+        return explicit.convert(self.root, self._engine.index, entry)
+
+    def _source(self, entry: InstanceEntry) -> Committed:
+        return Committed(self.root, self._engine.index, entry)
+
+
+def _duplicate(identity: Identity) -> StoreResult:
+    return StoreResult(
+        "duplicate", identity.study, identity.series, identity.instance, identity.sop_class, None, identity.warnings
+    )
+
+
+def _refusal(identity: Identity | None, error: PacsError) -> StoreResult:
+    if identity is None:
+        return StoreResult("refused", error=error)
+    return StoreResult(
+        "refused", identity.study, identity.series, identity.instance, identity.sop_class, error, identity.warnings
+    )
+
+
+_STATUSES: dict[CommitStatus, Status] = {
+    CommitStatus.STORED: "stored",
+    CommitStatus.DUPLICATE: "duplicate",
+    CommitStatus.CONFLICT: "refused",
+    CommitStatus.FAILED: "refused",
+}
+
+
+def _outcome(outcome: Outcome, identity: Identity) -> StoreResult:
+    return StoreResult(
+        _STATUSES[outcome.status], identity.study, identity.series, identity.instance, identity.sop_class,
+        outcome.error, (*identity.warnings, *outcome.warnings),
+    )  # fmt: skip

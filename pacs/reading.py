@@ -1,0 +1,209 @@
+"""What a committed instance holds: its parts, its frames as stored or decoded, its bulk values."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from pacs import export, pixels, tags, transcode, uids
+from pacs.byteorder import WORD_SIZES, swapped
+from pacs.errors import NotFoundError, PixelError
+from pacs.storage import frames, records
+from pacs.storage.index import Index, ReadView
+from pacs.storage.model import Buffer, ChunkLocation, Descriptor, Encoding, InstanceEntry, Span
+
+
+class Committed:
+    """A committed instance as an `export.Source`. Every read verifies its checksum.
+
+    Each look-up is a read transaction of its own: a download of an hour must not pin the index's old pages.
+    """
+
+    def __init__(self, root: Path, index: Index, entry: InstanceEntry) -> None:
+        self.entry = entry
+        self._root = root
+        self._index = index
+
+    @property
+    def descriptor(self) -> Descriptor:
+        return self.entry.descriptor
+
+    @property
+    def chunk_count(self) -> int:
+        return self.entry.chunks
+
+    def spans(self) -> Sequence[Span]:
+        return records.read_spans(self._root, self.entry)
+
+    def skeleton(self) -> Buffer:
+        return records.read_part(self._root, self.entry, records.SKELETON)
+
+    def residual(self) -> Buffer:
+        return records.read_part(self._root, self.entry, records.RESIDUAL)
+
+    def bulk(self, index: int) -> Buffer:
+        return records.read_bulk(self._root, self.entry, index)
+
+    def chunk(self, index: int) -> Buffer:
+        with self._index.read() as view:
+            location = view.chunk(self.entry, index)
+        return frames.read_chunk(self._root, location)
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One frame as it is stored."""
+
+    entry: InstanceEntry
+    number: int
+    """From 1, as in a DICOMweb URL."""
+    transfer_syntax: str
+    """Of the stored bytes; explicit VR little endian when they are native."""
+    length: int
+    """In bytes, as `Archive.read_frame` returns them."""
+    level_ends: tuple[int, ...]
+    """Bytes up to the end of each resolution level, coarsest first; () where a prefix is not an image."""
+    etag: str
+    """A strong validator of these bytes, without quotes."""
+    chunks: tuple[ChunkLocation, ...]
+
+
+def locate_frame(view: ReadView, entry: InstanceEntry, number: int) -> Frame:
+    """Where frame `number` lies. Raises NotFoundError for a number that has no frame of its own.
+
+    Costs the same for every number: one entry of the chunk table is read, or those of the pieces it touches.
+    """
+    key, geometry = entry.descriptor.array_key, entry.descriptor.geometry
+    if key is None:
+        raise NotFoundError(f"instance {entry.descriptor.instance} has no frames")
+    if key.encoding is Encoding.NATIVE:
+        return _locate_native(view, entry, number)
+    count = entry.chunks
+    if not 1 <= number <= count or (geometry is not None and number > max(1, geometry.frames)):
+        raise NotFoundError(f"instance {entry.descriptor.instance} has no frame {number}")
+    if geometry is not None and geometry.frames != count:
+        raise NotFoundError(
+            f"the {geometry.frames} frames of instance {entry.descriptor.instance} cannot be told apart in its "
+            f"{count} fragments; its bulk data has the whole value"
+        )
+    chunk = view.chunk(entry, number - 1)
+    pixel_array = key.encoding is Encoding.HTJ2K
+    syntax = uids.HTJ2K_LOSSLESS_RPCL if pixel_array else entry.descriptor.transfer_syntax
+    etag = f"{chunk.crc32c:08x}-{chunk.length:x}"
+    return Frame(entry, number, syntax, chunk.length, chunk.level_ends, etag, (chunk,))
+
+
+def _locate_native(view: ReadView, entry: InstanceEntry, number: int) -> Frame:
+    geometry, key = entry.descriptor.geometry, entry.descriptor.array_key
+    assert key is not None
+    if geometry is None or not 1 <= number <= geometry.frames or not geometry.frame_bits:
+        raise NotFoundError(f"instance {entry.descriptor.instance} has no frame {number}")
+    start = (number - 1) * geometry.frame_bits // 8
+    end = -(-number * geometry.frame_bits // 8)
+    if end > entry.descriptor.value_length:
+        raise NotFoundError(f"the pixel data of instance {entry.descriptor.instance} ends before frame {number}")
+    pieces = range(start // key.chunk_bytes, -(-end // key.chunk_bytes))
+    chunks = tuple(view.chunk(entry, index) for index in pieces)
+    digest = hashlib.sha256(b"".join(chunk.crc32c.to_bytes(4, "little") for chunk in chunks)).hexdigest()[:16]
+    length = -(-geometry.frame_bits // 8)
+    return Frame(entry, number, uids.EXPLICIT_VR_LITTLE_ENDIAN, length, (), f"{digest}-{number:x}", chunks)
+
+
+def native_bits(root: Path, frame: Frame) -> tuple[memoryview, int]:
+    """The bytes that a native frame touches, in the byte order of arrival, and the bit where it starts in them."""
+    key, geometry = frame.entry.descriptor.array_key, frame.entry.descriptor.geometry
+    assert key is not None and geometry is not None
+    value = b"".join(
+        records.decompress(frames.read_chunk(root, chunk), key.chunk_bytes) for chunk in frame.chunks
+    )
+    first_bit = (frame.number - 1) * geometry.frame_bits
+    first_piece = first_bit // 8 // key.chunk_bytes
+    start = first_bit // 8 - first_piece * key.chunk_bytes
+    length = -(-(first_bit % 8 + geometry.frame_bits) // 8)
+    return memoryview(value)[start : start + length], first_bit % 8
+
+
+def stored_frame(root: Path, frame: Frame) -> bytes:
+    """The frame as stored; a native one in little endian. Raises ChecksumError."""
+    return _native_little_endian(root, frame) if is_native(frame) else frames.read_chunk(root, frame.chunks[0])
+
+
+def is_native(frame: Frame) -> bool:
+    """Whether the frame lies in pieces of the value as received."""
+    key = frame.entry.descriptor.array_key
+    return key is not None and key.encoding is Encoding.NATIVE
+
+
+def _native_little_endian(root: Path, frame: Frame) -> bytes:
+    descriptor, geometry = frame.entry.descriptor, frame.entry.descriptor.geometry
+    assert geometry is not None
+    value, bit = native_bits(root, frame)
+    if geometry.bits_allocated == 1:
+        return _repacked(value, bit, geometry.frame_bits)
+    return swapped(value, geometry.bits_allocated // 8) if descriptor.big_endian else bytes(value)
+
+
+def _repacked(value: memoryview, bit: int, length: int) -> bytes:
+    """`length` bits from `bit` on, moved to the start of a byte. Bits count from the lowest. PS3.5 8.1.1"""
+    if bit == 0 and length % 8 == 0:
+        return bytes(value)
+    bits = np.unpackbits(np.frombuffer(value, np.uint8), bitorder="little")[bit : bit + length]
+    return np.packbits(bits, bitorder="little").tobytes()
+
+
+def samples(root: Path, frame: Frame, levels_dropped: int = 0) -> npt.NDArray[np.generic]:
+    """The decoded samples, (rows, columns[, samples]). Raises PixelError, UnsupportedTransferSyntaxError."""
+    descriptor, geometry = frame.entry.descriptor, frame.entry.descriptor.geometry
+    if geometry is None:
+        raise PixelError(f"instance {descriptor.instance} does not describe its pixel data")
+    if is_native(frame):
+        value, bit = native_bits(root, frame)
+        return transcode.decode_native(value, geometry, big_endian=descriptor.big_endian, bit_offset=bit)
+    stored = frames.read_chunk(root, frame.chunks[0])
+    return transcode.decode_frame(stored, geometry, frame.transfer_syntax, levels_dropped=levels_dropped)
+
+
+def native_frame(root: Path, frame: Frame, source: Committed) -> bytes:
+    """The frame as native little endian bytes, in the layout its Data Set describes. PS3.18 8.7.3.3.2"""
+    descriptor, geometry = frame.entry.descriptor, frame.entry.descriptor.geometry
+    if geometry is None:
+        raise PixelError(f"instance {descriptor.instance} does not describe its pixel data")
+    if is_native(frame):
+        return _native_little_endian(root, frame)
+    if descriptor.array_key is not None and descriptor.array_key.encoding is Encoding.HTJ2K:
+        return export.native_frame(source, frame.number - 1)
+    decoded = samples(root, frame)
+    return pixels.join(decoded, geometry, big_endian=False, unused_bits="sign" if geometry.signed else "zero")
+
+
+def bulk_value(source: Committed, path: str) -> Iterator[Buffer]:
+    """The value that a BulkDataURI names, little endian. Raises NotFoundError."""
+    descriptor = source.descriptor
+    if path in (tags.text(tags.PIXEL_DATA), tags.text(tags.FLOAT_PIXEL_DATA), tags.text(tags.DOUBLE_FLOAT_PIXEL_DATA)):
+        if descriptor.array_key is None:
+            raise NotFoundError(f"instance {descriptor.instance} has no bulk data {path}")
+        return pixel_value(source)
+    for span in source.spans():
+        if span.bulk >= 0 and span.path == path:
+            value = source.bulk(span.bulk)
+            size = WORD_SIZES.get(span.vr, 1) if descriptor.big_endian else 1
+            return iter((swapped(value, size) if size > 1 else value,))
+    raise NotFoundError(f"instance {descriptor.instance} has no bulk data {path[:64]}")
+
+
+def pixel_value(source: Committed) -> Iterator[Buffer]:
+    """The value of (Float, Double Float) Pixel Data: native frames in little endian, or joined fragments."""
+    descriptor, geometry = source.descriptor, source.descriptor.geometry
+    assert descriptor.array_key is not None
+    if descriptor.array_key.encoding is Encoding.HTJ2K:
+        for index in range(source.chunk_count):
+            yield export.native_frame(source, index)
+        return
+    size = geometry.bits_allocated // 8 if geometry is not None and descriptor.big_endian else 1
+    for piece in export.pixel_value(source):
+        yield swapped(piece, size) if size > 1 else piece

@@ -1,0 +1,125 @@
+"""An open archive on disk: its lock, its index, and the one thread that commits what is ready."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Self
+
+from pacs.errors import NotFoundError, StorageError
+from pacs.storage import layout, recovery
+from pacs.storage.commit import Committer, Outcome, Status
+from pacs.storage.disk import Disk
+from pacs.storage.frames import StagedArray
+from pacs.storage.locks import ArchiveLock, WriterLock
+from pacs.storage.model import ArrayKey, NewInstance
+
+_log = logging.getLogger(__name__)
+
+_LARGEST_BATCH = 64
+"""Instances. More would make the first of them wait for little gain: by then a sync is shared by many."""
+
+_IDLE = 0.1
+"""Seconds without an upload after which derived files are brought up to date."""
+
+Committed = Callable[[Outcome], None]
+
+
+class CommitQueue:
+    """Commits whatever is ready, together.
+
+    One batch a time, not one instance: a modality sends a series as hundreds of small parts, and a batch pays its
+    syncs once. While one batch syncs the next gathers, so nobody waits for a timer.
+    """
+
+    def __init__(self, committer: Committer) -> None:
+        self._committer = committer
+        self._waiting: queue.SimpleQueue[tuple[NewInstance, Committed] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="commit", daemon=True)
+        self._thread.start()
+
+    def put(self, new: NewInstance, committed: Committed) -> None:
+        """Commit `new` in one of the next batches; `committed` is called from the commit thread."""
+        self._waiting.put((new, committed))
+
+    def close(self) -> None:
+        """Commit what is waiting, then stop."""
+        self._waiting.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        going_on = True
+        while going_on:
+            try:
+                item = self._waiting.get(timeout=_IDLE if self._committer.unsettled else None)
+            except queue.Empty:
+                self._committer.settle()
+                continue
+            batch = []
+            while item is not None:
+                batch.append(item)
+                if len(batch) == _LARGEST_BATCH or self._waiting.empty():
+                    break
+                item = self._waiting.get()
+            going_on = item is not None
+            if batch:
+                self._commit(batch)
+
+    def _commit(self, batch: list[tuple[NewInstance, Committed]]) -> None:
+        try:
+            outcomes = self._committer.commit([new for new, _ in batch])
+        except Exception as error:  # noqa: BLE001
+            # Whatever went wrong must reach the uploaders, and must not end the only thread that commits.
+            _log.exception("a commit failed")
+            failure = StorageError(f"the commit failed: {type(error).__name__}")
+            outcomes = [Outcome(Status.FAILED, error=failure)] * len(batch)
+        for (_, committed), outcome in zip(batch, outcomes, strict=True):
+            committed(outcome)
+
+
+class Engine:
+    """Everything of one open archive that lasts as long as it is open."""
+
+    def __init__(self, root: Path, *, create: bool = False, disk: Disk | None = None) -> None:
+        self.disk = disk if disk is not None else Disk()
+        if not layout.is_archive(root):
+            if not create:
+                raise NotFoundError(f"{root} is not an archive")
+            layout.create(self.disk, root)
+        layout.read_description(root)
+        self._lock = ArchiveLock(root)
+        try:
+            writer = WriterLock(root)
+            with writer:
+                self.index = recovery.open_index(root, self.disk)
+            self._committer = Committer(root, self.index, self.disk, writer)
+        except BaseException:
+            self._lock.close()
+            raise
+        self._writer = writer
+        self._commits = CommitQueue(self._committer)
+
+    def stage(self, study: str, series: str, key: ArrayKey, levels: int) -> StagedArray:
+        """See Committer.stage."""
+        return self._committer.stage(study, series, key, levels)
+
+    def commit_soon(self, new: NewInstance, committed: Committed) -> None:
+        """See CommitQueue.put."""
+        self._commits.put(new, committed)
+
+    def close(self) -> None:
+        """Commit what is waiting and let go of the archive."""
+        self._commits.close()
+        self._committer.close()
+        self.index.close()
+        self._writer.close()
+        self._lock.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

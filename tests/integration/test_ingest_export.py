@@ -1,0 +1,103 @@
+"""Every real file goes in and comes out byte for byte; what is refused is refused for a written reason."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+
+from pacs.archive import Archive, StoreResult
+
+REFUSED = json.loads((Path(__file__).parent / "refused.json").read_text())
+"""Path in the real data -> error code. Nothing else there may be refused."""
+
+
+@pytest.fixture(scope="module")
+def stored(
+    shared_data: Path, manifest: list[dict[str, str]], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, tuple[Archive, StoreResult]]:
+    """Every file, stored in the first archive that does not hold its SOP Instance UID with other bytes."""
+    archives: list[Archive] = []
+    results: dict[str, tuple[Archive, StoreResult]] = {}
+    for row in manifest:
+        data = (shared_data / row["path"]).read_bytes()
+        for number in range(20):
+            if number == len(archives):
+                archives.append(Archive.open(tmp_path_factory.mktemp("archive") / "a", create=True))
+            result = archives[number].store(data)
+            if result.error is None or result.error.code != "STW-02":
+                break
+        results[row["path"]] = (archives[number], result)
+    return results
+
+
+def test_only_the_listed_files_are_refused(stored: dict[str, tuple[Archive, StoreResult]]) -> None:
+    refused = {path: result.error.code for path, (_, result) in stored.items() if result.error is not None}
+    assert refused == REFUSED
+
+
+def test_every_accepted_file_comes_back_byte_for_byte(
+    shared_data: Path, stored: dict[str, tuple[Archive, StoreResult]]
+) -> None:
+    wrong = []
+    for path, (archive, result) in stored.items():
+        if result.status == "refused":
+            continue
+        entry = archive.instance(result.study, result.series, result.instance)
+        rebuilt = hashlib.sha256()
+        for piece in archive.part10(entry):
+            rebuilt.update(piece)
+        if rebuilt.digest() != hashlib.sha256((shared_data / path).read_bytes()).digest():
+            wrong.append(path)
+    assert not wrong
+
+
+def test_native_8_and_16_bit_images_become_pixel_arrays(
+    manifest: list[dict[str, str]], stored: dict[str, tuple[Archive, StoreResult]]
+) -> None:
+    """All but the listed ones, whose pixel data contradicts their description."""
+    kept_as_received = []
+    encodings: Counter[str] = Counter()
+    for row in manifest:
+        archive, result = stored[row["path"]]
+        if result.status == "refused" or "VR" not in row["transfer_syntax"] or not row["rows"]:
+            continue
+        key = archive.instance(result.study, result.series, result.instance).descriptor.array_key
+        if key is None:
+            continue
+        encodings[key.encoding] += 1
+        if key.encoding != "htj2k" and row["bits_allocated"] in ("8", "16"):
+            kept_as_received.append(row["path"])
+    assert encodings["htj2k"] > 700
+    assert sorted(kept_as_received) == sorted(KEPT_AS_RECEIVED)
+
+
+KEPT_AS_RECEIVED = ["malformed/MR_truncated.dcm"]
+
+
+@pytest.mark.filterwarnings("ignore")  # of the oracle, about the odd files
+def test_decoded_frames_are_pydicoms(
+    shared_data: Path, manifest: list[dict[str, str]], stored: dict[str, tuple[Archive, StoreResult]]
+) -> None:
+    """Of every tenth image of a long series and every other file: what pydicom decodes, we decode to the same."""
+    wrong = []
+    for number, row in enumerate(manifest):
+        archive, result = stored[row["path"]]
+        if result.status == "refused" or "pydicom decodes: yes" not in row["note"]:
+            continue
+        if row["path"].startswith("series/") and number % 10:
+            continue
+        entry = archive.instance(result.study, result.series, result.instance)
+        if entry.descriptor.array_key is None or archive.frame_count(entry) == 0:
+            wrong.append(row["path"])
+            continue
+        data_set = pydicom.dcmread(shared_data / row["path"], force=True)
+        expected = pydicom.pixels.pixel_array(data_set, raw=True, index=0)
+        if not np.array_equal(archive.decode_frame(entry, 1), expected):
+            wrong.append(row["path"])
+    assert not wrong
