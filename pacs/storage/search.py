@@ -178,7 +178,15 @@ class _Run:
                 yield from self._below_series(study, series)
 
     def _below_series(self, study: StudyEntry, series: SeriesEntry) -> Iterator[None]:
-        if not self._rules[Level.INSTANCE] and self._skips(series.instances):
+        if not self._rules[Level.INSTANCE]:
+            before = self._seen
+            if not self._skips(series.instances):
+                for instance in self._instances(series):
+                    self._emit(Item(study, series, instance))
+                    if len(self._items) >= self._request.limit:
+                        break
+                # The rest of the series is known by its number.
+                self._seen = before + series.instances
             yield
             return
         for instance in self._instances(series):
