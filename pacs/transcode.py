@@ -7,6 +7,8 @@ claims is compared with that description before a decoder allocates for it.
 
 from __future__ import annotations
 
+import sys
+import threading
 import zlib
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -186,7 +188,7 @@ def _decode_j2k(codestream: Buffer, geometry: FrameGeometry) -> Samples:
     if parsed.ht:
         try:
             if parsed.reversible:
-                decoded = _codecs.htj2k_decode(raw, planar=planar)
+                decoded = _openjph(raw, planar=planar)
             else:
                 wide = _ht_unclamped(bytearray(raw), parsed, 0, planar)
                 decoded = np.clip(wide, *_range(parsed.precision, parsed.signed))
@@ -225,6 +227,43 @@ def _range(bits: int, signed: bool) -> tuple[int, int]:
     return (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if signed else (0, (1 << bits) - 1)
 
 
+class _SwallowedErrors(threading.local):
+    """Errors of OpenJPH that this thread's last call to imagecodecs did not pass on."""
+
+    count = 0
+
+
+_swallowed = _SwallowedErrors()
+
+
+def _watch_swallowed_errors() -> None:
+    """Put a hook in front of `sys.unraisablehook`, which is where imagecodecs drops OpenJPH's errors.
+
+    It copies samples out in a function that cannot raise, and returns an array partly of whatever memory held.
+    """
+    before = sys.unraisablehook
+    if getattr(before, "counts_swallowed", False):
+        return
+
+    def hook(unraisable: Any) -> None:
+        if "_htj2k" in str(unraisable.object):
+            _swallowed.count += 1
+        else:
+            before(unraisable)
+
+    hook.counts_swallowed = True  # type: ignore[attr-defined]
+    sys.unraisablehook = hook
+
+
+def _openjph(raw: Buffer, **options: Any) -> Samples:
+    _watch_swallowed_errors()
+    _swallowed.count = 0
+    decoded: Samples = _codecs.htj2k_decode(raw, **options)
+    if _swallowed.count:
+        raise PixelError("the HTJ2K frame's data is damaged")
+    return decoded
+
+
 def _ht_unclamped(raw: bytearray, parsed: j2k.Codestream, dropped: int, planar: bool | None) -> Samples:
     """Values as the wavelet left them, beyond the range of the declared precision where it overshot.
 
@@ -233,7 +272,7 @@ def _ht_unclamped(raw: bytearray, parsed: j2k.Codestream, dropped: int, planar: 
     us. An irreversible stream is scaled by its precision, so there the surplus bits are rounded away again.
     """
     j2k.set_precision(raw, _WIDE, True)
-    wide: Samples = _codecs.htj2k_decode(raw, planar=planar, skipres=dropped or None, resilient=not parsed.complete)
+    wide = _openjph(raw, planar=planar, skipres=dropped or None, resilient=not parsed.complete)
     surplus = 0 if parsed.reversible else _WIDE - parsed.precision
     if surplus:
         wide = (wide + (1 << (surplus - 1))) >> surplus
@@ -265,13 +304,8 @@ def _decode_jpeg(codestream: Buffer, geometry: FrameGeometry) -> Samples:
     convert = geometry.photometric_interpretation == "RGB" and header.ycbcr
     coded = header.components == 3 and not header.lossless and not convert
     space = {"colorspace": "YCBCR", "outcolorspace": "YCBCR"} if coded else {}
-    try:
-        decoded = _codecs.jpeg8_decode(codestream, **space)
-    except imagecodecs.Jpeg8Error:
-        if not header.lossless:
-            raise
-        decoded = _codecs.ljpeg_decode(codestream)
-    return _conform(decoded, geometry, geometry.bits_stored)
+    # libjpeg-turbo does the lossless process too. The alternatives here (liblj92) crash on a damaged file.
+    return _conform(_codecs.jpeg8_decode(codestream, **space), geometry, geometry.bits_stored)
 
 
 def _decode_jpeg_ls(codestream: Buffer, geometry: FrameGeometry) -> Samples:
