@@ -16,12 +16,13 @@ from pacs.storage import hierarchy, last_commit, layout, recovery
 from pacs.storage.disk import Disk, SyncError
 from pacs.storage.entries import Entries
 from pacs.storage.frames import StagedArray
-from pacs.storage.index import Index, ReadView, WriteView
+from pacs.storage.index import Index
 from pacs.storage.last_commit import LastCommit
 from pacs.storage.locks import WriterLock
 from pacs.storage.model import ArrayKey, NewInstance
 from pacs.storage.placement import Placement, TailError
 from pacs.storage.staging import Staging
+from pacs.storage.views import ReadView, WriteView
 
 _log = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ import msgspec
 
 from pacs.storage import layout, shard, zarr_metadata
 from pacs.storage.disk import Disk
-from pacs.storage.index import Dirty, ReadView
 from pacs.storage.model import ArrayKey, Encoding
+from pacs.storage.views import Dirty, ReadView
 
 
 def encode(metadata: Any) -> bytes:
@@ -32,22 +32,28 @@ def series_groups(study: str, series: str) -> Iterator[str]:
     yield layout.series_path(study, series)
 
 
+def group_content() -> bytes:
+    """`zarr.json` of a group."""
+    return encode(zarr_metadata.group_metadata())
+
+
 def write_groups(disk: Disk, root: layout.Root, groups: Iterable[str]) -> None:
     """Make the directories of these groups and their `zarr.json`, where they are not there or not right."""
-    content = encode(zarr_metadata.group_metadata())
+    content = group_content()
     for group in groups:
         directory = f"{root}/{group}".rstrip("/")
         disk.mkdir(directory)
         path = f"{directory}/{layout.ZARR_JSON}"
-        if _content(path) != content:
+        if read_start(path, len(content) + 1) != content:
             disk.create(path)
             disk.write(path, 0, [content])
 
 
-def _content(path: str) -> bytes | None:
+def read_start(path: str, length: int) -> bytes | None:
+    """The first bytes of a file, None when it cannot be read."""
     try:
         with open(path, "rb") as file:
-            return file.read()
+            return file.read(length)
     except OSError:
         return None
 
@@ -68,18 +74,29 @@ def array_metadata(key: ArrayKey, count: int, instances: list[tuple[str, int, in
 
 
 def settle(disk: Disk, root: layout.Root, view: ReadView, dirty: Mapping[tuple[int, int], Dirty]) -> None:
-    """Bring index blocks and shapes of these arrays up to what is committed. Raises OSError.
+    """Bring index blocks and shapes of these arrays up to what is committed. Raises OSError."""
+    for (number, k), entry in dirty.items():
+        settle_array(disk, root, view, number, k, sorted(entry.shards))
+
+
+def settle_array(
+    disk: Disk, root: layout.Root, view: ReadView, series: int, k: int, shards: Iterable[int],
+    *, only_different: bool = False,
+) -> None:  # fmt: skip
+    """Write index blocks of these shards, then `zarr.json`. Raises OSError.
 
     The shape comes last: a Zarr reader that sees it finds the index blocks that it covers.
     """
-    for (number, k), entry in dirty.items():
-        state = view.array(number, k)
-        if state is None:
-            continue
-        directory = f"{root}/{layout.array_path(*view.series_uids(number), k)}"
-        for shard_number in sorted(entry.shards):
-            block = shard.index_block(view.shard_entries(number, k, shard_number), state.key.capacity)
-            disk.write(f"{directory}/{layout.shard_name(state.key, shard_number)}", 0, [block])
-        instances = list(view.array_instances(number, k))
-        content = encode(array_metadata(state.key, state.count, instances))
-        disk.replace(f"{directory}/{layout.ZARR_JSON}", content)
+    state = view.array(series, k)
+    if state is None:
+        return
+    directory = f"{root}/{layout.array_path(*view.series_uids(series), k)}"
+    for number in shards:
+        path = f"{directory}/{layout.shard_name(state.key, number)}"
+        block = shard.index_block(view.shard_entries(series, k, number), state.key.capacity)
+        if not only_different or read_start(path, len(block)) != block:
+            disk.write(path, 0, [block])
+    path = f"{directory}/{layout.ZARR_JSON}"
+    content = encode(array_metadata(state.key, state.count, list(view.array_instances(series, k))))
+    if not only_different or read_start(path, len(content) + 1) != content:
+        disk.replace(path, content)

@@ -1,356 +1,34 @@
 """The index: an LMDB environment under `index/` that answers where everything is. Disposable: `reindex` makes it anew.
 
-    database          key                                                  value
-    meta              "state"                                              IndexState
-    studies           Study Instance UID                                   StudyEntry
-    series            Study Instance UID, 0, Series Instance UID           SeriesEntry
-    series_numbers    series number u64                                    Study Instance UID, 0, Series Instance UID
-    files             series number u64                                    SeriesFiles
-    instances         SOP Instance UID                                     length u32, InstanceEntry, chunk table
-    series_instances  series number u64, Instance Number, SOP Instance UID
-    arrays            series number u64, k u32                             ArrayState
-    open_arrays       series number u64, ArrayKey                          k u32
-    array_instances   series number u64, k u32, first position u32         number of chunks u32, SOP Instance UID
-    shards            series number u64, k u32, shard u32                  entries of its index block
-    dirty             series number u64, k u32                             sequence u64, shards to write again u32 each
-
-and those of `matching.py`. Integers in keys are big endian, so that they sort.
+What it holds is described in `views.py`.
 """
 
 from __future__ import annotations
 
 import os
-import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import lmdb
-import msgspec
 
-from pacs import tags
 from pacs.errors import IndexMismatchError, StorageError
-from pacs.storage import layout, matching, shard
-from pacs.storage.model import (
-    ArrayKey,
-    ChunkLocation,
-    Counters,
-    Descriptor,
-    InstanceEntry,
-    SeriesEntry,
-    StudyEntry,
-)
+from pacs.storage import matching
+from pacs.storage.model import Counters
+from pacs.storage.views import NAMES, ReadView, WriteView
 
-INDEX_FORMAT = 1
+__all__ = ["Counters", "Index", "ReadView", "WriteView"]
+
 _MAP_SIZE = 1 << 40
 """Address space, not disk: the file is as long as its content."""
 _READERS = 2048
-
-NAMES = (
-    b"meta", b"studies", b"series", b"series_numbers", b"files", b"instances", b"series_instances", b"arrays",
-    b"open_arrays", b"array_instances", b"shards", b"dirty",
-)  # fmt: skip
-
-_STATE = b"state"
-_U32 = struct.Struct("<I")
-_SERIES = struct.Struct(">Q")
-_ARRAY = struct.Struct(">QI")
-_SHARD = struct.Struct(">QII")
-
-
-class IndexState(msgspec.Struct, array_like=True):
-    """What the index knows about itself."""
-
-    index_format: int
-    archive_id: str
-    counters: Counters
-    next_series: int = 0
-    boot: str = ""
-    """Id of the system's boot during which the logs were last known to end where the index says."""
-
-
-class SeriesFiles(msgspec.Struct, array_like=True):
-    """How far the files of a series are committed."""
-
-    log_end: int = 0
-    next_array: int = 0
-
-
-class ArrayState(msgspec.Struct, array_like=True):
-    """How far an array is committed."""
-
-    key: ArrayKey
-    count: int = 0
-    """Inner chunks."""
-
-
-class Dirty(NamedTuple):
-    """What has to be written again of an array, beside its `zarr.json`."""
-
-    sequence: int
-    """Of the commit that last changed the array."""
-    shards: set[int]
-    """Their index blocks."""
-
-
-def _decoder(kind: Any) -> Any:
-    return msgspec.msgpack.Decoder(kind).decode
-
-
-encode = msgspec.msgpack.Encoder().encode
-_decode_state = _decoder(IndexState)
-_decode_study = _decoder(StudyEntry)
-_decode_series = _decoder(SeriesEntry)
-_decode_instance = _decoder(InstanceEntry)
-_decode_files = _decoder(SeriesFiles)
-_decode_array = _decoder(ArrayState)
-
-
-def _number_key(fragment: bytes | None) -> bytes:
-    """Instance Number so that it sorts; instances without one come last."""
-    for text in matching.normal_values(matching.Kind.NUMBER, matching.decode(fragment)):
-        try:
-            number = int(text)
-        except ValueError:
-            continue
-        if abs(number) < 1 << 62:
-            return _SERIES.pack(number + (1 << 63))
-    return b"\xff" * 8
-
-
-def _uid_element(uid: str) -> bytes:
-    return b'{"vr":"UI","Value":["%s"]}' % uid.encode()
-
-
-def _nameless(entry: InstanceEntry) -> InstanceEntry:
-    """The entry without the UIDs that its key and its series tell: 270 of 700 bytes."""
-    descriptor = msgspec.structs.replace(entry.descriptor, study="", series="", instance="")
-    attributes = {tag: text for tag, text in entry.attributes.items() if tag != tags.SOP_INSTANCE_UID}
-    return msgspec.structs.replace(entry, descriptor=descriptor, attributes=attributes)
-
-
-def _name(descriptor: Descriptor, study: str, series: str, instance: str) -> None:
-    # Nobody else has seen this object yet, so it may still change; a copy would cost more than the rest of reading.
-    msgspec.structs.force_setattr(descriptor, "study", study)
-    msgspec.structs.force_setattr(descriptor, "series", series)
-    msgspec.structs.force_setattr(descriptor, "instance", instance)
-
-
-def series_key(study: str, series: str) -> bytes:
-    return f"{study}\0{series}".encode()
-
-
-class ReadView:
-    """The index as it was at one moment: one LMDB read transaction. Buffers it gives die with it."""
-
-    def __init__(self, txn: Any, databases: Mapping[bytes, Any]) -> None:
-        self.txn = txn
-        self.databases = databases
-
-    def get(self, database: bytes, key: bytes) -> memoryview | None:
-        found: memoryview | None = self.txn.get(key, db=self.databases[database])
-        return found
-
-    def cursor(self, database: bytes) -> Any:
-        return self.txn.cursor(db=self.databases[database])
-
-    def _prefixed(self, database: bytes, prefix: bytes) -> Iterator[tuple[bytes, memoryview]]:
-        cursor = self.cursor(database)
-        if not cursor.set_range(prefix):
-            return
-        for key, value in cursor:
-            name = bytes(key)
-            if not name.startswith(prefix):
-                return
-            yield name, value
-
-    def state(self) -> IndexState:
-        found = self.get(b"meta", _STATE)
-        if found is None:
-            raise IndexMismatchError("the index is not complete: run `pacs reindex`")
-        state: IndexState = _decode_state(found)
-        return state
-
-    def counters(self) -> Counters:
-        return self.state().counters
-
-    def study(self, uid: str) -> StudyEntry | None:
-        found = self.get(b"studies", uid.encode())
-        return _decode_study(found) if found is not None else None
-
-    def series(self, study: str, uid: str) -> SeriesEntry | None:
-        found = self.get(b"series", series_key(study, uid))
-        return _decode_series(found) if found is not None else None
-
-    def instance(self, uid: str) -> InstanceEntry | None:
-        """By SOP Instance UID."""
-        found = self.get(b"instances", uid.encode())
-        if found is None:
-            return None
-        entry: InstanceEntry = _decode_instance(found[4 : 4 + _U32.unpack_from(found)[0]])
-        study, series = self.series_uids(entry.series_number)
-        _name(entry.descriptor, study, series, uid)
-        entry.attributes[tags.SOP_INSTANCE_UID] = _uid_element(uid)
-        return entry
-
-    def studies(self) -> Iterator[StudyEntry]:
-        """Newest first."""
-        for _, uid in self.cursor(matching.ORDER):
-            entry = self.study(bytes(uid).decode())
-            if entry is not None:
-                yield entry
-
-    def series_of(self, study: str) -> Iterator[SeriesEntry]:
-        for _, value in self._prefixed(b"series", series_key(study, "")):
-            yield _decode_series(value)
-
-    def instances_of(self, series: SeriesEntry) -> Iterator[InstanceEntry]:
-        """By Instance Number, then UID."""
-        for key, _ in self._prefixed(b"series_instances", _SERIES.pack(series.number)):
-            entry = self.instance(key[16:].decode())
-            if entry is not None:
-                yield entry
-
-    def chunk(self, entry: InstanceEntry, n: int) -> ChunkLocation:
-        """Where inner chunk `n` of an instance, from 0, lies: one read however many it has. Raises IndexError."""
-        descriptor = entry.descriptor
-        key = descriptor.array_key
-        if key is None or not 0 <= n < entry.chunks:
-            raise IndexError(f"chunk {n} of {entry.chunks}")
-        row = shard.read_row(self.table(descriptor.instance), entry.levels, n)
-        path = layout.array_path(descriptor.study, descriptor.series, entry.array)
-        name = layout.shard_name(key, row.position // key.capacity)
-        return ChunkLocation(f"{path}/{name}", row.offset, row.length, row.crc32c, row.level_ends)
-
-    def chunk_count(self, entry: InstanceEntry) -> int:
-        """Inner chunks of an instance."""
-        return entry.chunks
-
-    def table(self, instance: str) -> memoryview:
-        """The chunk table of an instance."""
-        found = self.get(b"instances", instance.encode())
-        if found is None:
-            raise IndexError(f"instance {instance} is not in the index")
-        return found[4 + _U32.unpack_from(found)[0] :]
-
-    # --- how far files are committed: for the layers that write ---
-
-    def files(self, series: int) -> SeriesFiles:
-        found = self.get(b"files", _SERIES.pack(series))
-        return _decode_files(found) if found is not None else SeriesFiles()
-
-    def series_uids(self, series: int) -> tuple[str, str]:
-        """(study, series) of a series number."""
-        found = self.get(b"series_numbers", _SERIES.pack(series))
-        if found is None:
-            raise IndexMismatchError(f"the index does not know its series {series}: run `pacs reindex`")
-        study, uid = bytes(found).decode().split("\0")
-        return study, uid
-
-    def array(self, series: int, array: int) -> ArrayState | None:
-        found = self.get(b"arrays", _ARRAY.pack(series, array))
-        return _decode_array(found) if found is not None else None
-
-    def arrays(self, series: int) -> Iterator[tuple[int, ArrayState]]:
-        """(k, state) of the arrays of a series."""
-        for key, value in self._prefixed(b"arrays", _SERIES.pack(series)):
-            yield _ARRAY.unpack(key)[1], _decode_array(value)
-
-    def open_array(self, series: int, key: ArrayKey) -> int | None:
-        """k of the array that instances with this key are appended to."""
-        found = self.get(b"open_arrays", _SERIES.pack(series) + encode(key))
-        return int(_U32.unpack(found)[0]) if found is not None else None
-
-    def array_instances(self, series: int, array: int) -> Iterator[tuple[str, int, int]]:
-        """(SOP Instance UID, first position, number of chunks) in the order of an array."""
-        for key, value in self._prefixed(b"array_instances", _ARRAY.pack(series, array)):
-            yield bytes(value[4:]).decode(), _SHARD.unpack(key)[2], _U32.unpack_from(value)[0]
-
-    def shard_entries(self, series: int, array: int, number: int) -> bytes:
-        found = self.get(b"shards", _SHARD.pack(series, array, number))
-        return bytes(found) if found is not None else b""
-
-    def dirty(self) -> dict[tuple[int, int], Dirty]:
-        """By (series number, k): arrays whose derived files may not be on the disk as they are here."""
-        found = {}
-        for key, value in self.cursor(b"dirty"):
-            (sequence,) = _SERIES.unpack_from(value)
-            numbers = {number for (number,) in _U32.iter_unpack(value[_SERIES.size :])}
-            found[_ARRAY.unpack(bytes(key))] = Dirty(sequence, numbers)
-        return found
-
-
-class WriteView(ReadView):
-    """The write transaction of a batch. Keeps postings in step with entries."""
-
-    def put(self, database: bytes, key: bytes, value: bytes) -> None:
-        self.txn.put(key, value, db=self.databases[database])
-
-    def put_state(self, state: IndexState) -> None:
-        self.put(b"meta", _STATE, encode(state))
-
-    def put_study(self, entry: StudyEntry, before: StudyEntry | None) -> None:
-        """Put a study in place of `before`. A new sort key takes the postings of its series along."""
-        self.put(b"studies", entry.uid.encode(), encode(entry))
-        old = matching.study_postings(before) if before is not None else set()
-        new = matching.study_postings(entry)
-        if before is not None and before.sort_key != entry.sort_key:
-            for series in self.series_of(entry.uid):
-                old |= matching.series_postings(before, series)
-                new |= matching.series_postings(entry, series)
-        if old != new:
-            matching.update(self.txn, self.databases, old, new)
-
-    def put_series(self, study: StudyEntry, entry: SeriesEntry, before: SeriesEntry | None) -> None:
-        """Put a series in place of `before`, with the postings it gives to its study as it is now.
-
-        Attributes of a series are only ever added, and other series may give the same postings: none is removed.
-        """
-        key = series_key(entry.study, entry.uid)
-        self.put(b"series", key, encode(entry))
-        if before is None:
-            self.put(b"series_numbers", _SERIES.pack(entry.number), key)
-        if before is None or before.attributes != entry.attributes:
-            matching.update(self.txn, self.databases, (), matching.series_postings(study, entry))
-
-    def put_files(self, series: int, files: SeriesFiles) -> None:
-        self.put(b"files", _SERIES.pack(series), encode(files))
-
-    def put_instance(self, entry: InstanceEntry, table: bytes) -> None:
-        uid = entry.descriptor.instance.encode()
-        packed = encode(_nameless(entry))
-        self.put(b"instances", uid, b"".join((_U32.pack(len(packed)), packed, table)))
-        number = _number_key(entry.attributes.get(tags.INSTANCE_NUMBER))
-        self.put(b"series_instances", _SERIES.pack(entry.series_number) + number + uid, b"")
-
-    def put_array(self, series: int, array: int, state: ArrayState) -> None:
-        self.put(b"arrays", _ARRAY.pack(series, array), encode(state))
-
-    def put_open_array(self, series: int, key: ArrayKey, array: int) -> None:
-        self.put(b"open_arrays", _SERIES.pack(series) + encode(key), _U32.pack(array))
-
-    def delete_open_arrays(self, series: int) -> None:
-        for key in [key for key, _ in self._prefixed(b"open_arrays", _SERIES.pack(series))]:
-            self.txn.delete(key, db=self.databases[b"open_arrays"])
-
-    def put_array_instance(self, series: int, array: int, first: int, count: int, instance: str) -> None:
-        self.put(b"array_instances", _SHARD.pack(series, array, first), _U32.pack(count) + instance.encode())
-
-    def put_shard(self, series: int, array: int, number: int, entries: bytes) -> None:
-        self.put(b"shards", _SHARD.pack(series, array, number), entries)
-
-    def put_dirty(self, dirty: Mapping[tuple[int, int], Dirty]) -> None:
-        """In place of all that was there."""
-        self.txn.drop(self.databases[b"dirty"], delete=False)
-        for (series, array), entry in dirty.items():
-            value = b"".join((_SERIES.pack(entry.sequence), *map(_U32.pack, sorted(entry.shards))))
-            self.put(b"dirty", _ARRAY.pack(series, array), value)
 
 
 class Index:
     """The open environment. Open it in the process that uses it, never before a fork."""
 
-    def __init__(self, path: str, *, create: bool = False) -> None:
+    def __init__(self, path: str, *, create: bool = False, readonly: bool = False, sync: bool = True) -> None:
+        """`sync` false: durable only after `flush`, for an index that nobody uses yet."""
         self.path = path
         self._data = f"{path}/data.mdb"
         if not create and not os.path.exists(self._data):
@@ -358,12 +36,15 @@ class Index:
         try:
             self._env = lmdb.open(
                 path, map_size=_MAP_SIZE, max_dbs=len(NAMES) + len(matching.DATABASES), max_readers=_READERS,
-                readahead=False, create=create,
+                readahead=False, create=create, readonly=readonly, sync=sync, metasync=sync,
             )  # fmt: skip
             self._env.reader_check()
             self.databases: dict[bytes, Any] = {
-                name: self._env.open_db(name, create=create) for name in NAMES
-            } | matching.open_databases(self._env)
+                name: self._env.open_db(name, create=create) for name in (*NAMES, matching.ORDER)
+            }
+            self.databases[matching.POSTINGS] = self._env.open_db(
+                matching.POSTINGS, create=create, dupsort=True, dupfixed=True
+            )
         except lmdb.Error as error:
             raise IndexMismatchError(f"{path} cannot be opened ({error}): run `pacs reindex`") from None
         self._identity = self._identity_on_disk()
@@ -401,6 +82,13 @@ class Index:
     def reader_check(self) -> int:
         """Free the slots of readers that died; the number of them. Their snapshots keep pages from being reused."""
         return int(self._env.reader_check())
+
+    def flush(self) -> None:
+        """Make an index that was opened with `sync` false durable. Raises StorageError."""
+        try:
+            self._env.sync(True)
+        except lmdb.Error as error:
+            raise StorageError(f"the index cannot be synced: {error}") from error
 
     def close(self) -> None:
         self._env.close()

@@ -63,7 +63,7 @@ def shard_name(key: ArrayKey, shard: int) -> str:
 def create(disk: Disk, root: Root) -> ArchiveDescription:
     """A new archive in `root`, a directory that is missing or empty."""
     disk.mkdir(str(root))
-    if os.listdir(root):
+    if not _only_begun(root):
         raise StorageError(f"{root} is not an archive and not empty")
     description = ArchiveDescription(FORMAT_VERSION, str(uuid.uuid4()))
     disk.mkdir(f"{root}/{STUDIES}")
@@ -75,6 +75,12 @@ def create(disk: Disk, root: Root) -> ArchiveDescription:
     disk.replace(f"{root}/{ARCHIVE_JSON}", msgspec.json.format(msgspec.json.encode(description)))
     disk.syncfs(str(root))
     return description
+
+
+def _only_begun(root: Root) -> bool:
+    """Whether a directory holds nothing but what `create` had made when it was interrupted."""
+    begun = {STUDIES, STAGING, LOCK, WRITE_LOCK, f"{ARCHIVE_JSON}.tmp"}
+    return begun.issuperset(os.listdir(root)) and not _names(f"{root}/{STUDIES}")
 
 
 def is_archive(root: Root) -> bool:

@@ -18,11 +18,12 @@ from pacs.errors import ChecksumError, IndexMismatchError
 from pacs.storage import frames, hierarchy, layout, records, shard, staging
 from pacs.storage.disk import Disk
 from pacs.storage.entries import Entries
-from pacs.storage.index import INDEX_FORMAT, Index, IndexState, ReadView
+from pacs.storage.index import Index
 from pacs.storage.last_commit import LastCommit
 from pacs.storage.layout import Root
 from pacs.storage.model import ChunkLocation, Counters
 from pacs.storage.records import Record
+from pacs.storage.views import INDEX_FORMAT, IndexState, ReadView
 
 _log = logging.getLogger(__name__)
 
@@ -66,10 +67,10 @@ def open_index(root: Root, disk: Disk) -> Index:
     return index
 
 
-def create_index(path: str, archive_id: str) -> Index:
+def create_index(path: str, archive_id: str, *, sync: bool = True) -> Index:
     """An index of an archive without records."""
     os.makedirs(path)
-    index = Index(path, create=True)
+    index = Index(path, create=True, sync=sync)
     with index.write() as view:
         view.put_state(IndexState(INDEX_FORMAT, archive_id, Counters(), boot=boot_id()))
     return index
@@ -179,16 +180,27 @@ def _whole_records(root: Root, study: str, series: str, start: int, sequence: in
                 raise IndexMismatchError(
                     f"{path} has a record of commit {record.sequence} where {sequence} was to come: {_REINDEX}"
                 )
-            if (record.descriptor.study, record.descriptor.series) != (study, series):
-                raise IndexMismatchError(f"{path} has a record of another series: {_REINDEX}")
-            records.verify_parts(descriptor, path, record)
-            verify_frames(root, record, table_of(descriptor, path, record))
+            verify(root, (study, series), descriptor, path, record)
             found.append(record)
     except ChecksumError:
         pass  # torn: this one and what follows was never acknowledged
     finally:
         os.close(descriptor)
     return found, size
+
+
+def verify(
+    root: Root, series: tuple[str, str], descriptor: int, path: str, record: Record, *, with_frames: bool = True
+) -> bytes:
+    """The chunk table of a record that belongs here and is whole, with its frames. Raises ChecksumError."""
+    if (record.descriptor.study, record.descriptor.series) != series:
+        raise records.RecordError("it is of another series", path, record.offset, record.end)
+    records.verify_parts(descriptor, path, record)
+    index_attributes(records.read_location(descriptor, path, record.parts[records.JSON]))
+    table = table_of(descriptor, path, record)
+    if with_frames:
+        verify_frames(root, record, table)
+    return table
 
 
 def table_of(descriptor: int, path: str, record: Record) -> bytes:

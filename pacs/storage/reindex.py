@@ -1,0 +1,221 @@
+"""Building `index/` anew from the records alone.
+
+Two passes: the first walks every log, verifies records and frames and notes where each record lies; the second
+enters them in the order in which they were committed, by the code that the commit uses. The new index grows beside
+the old one and takes its place by a rename.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from array import array
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from pacs.errors import ChecksumError
+from pacs.storage import hierarchy, layout, records, recovery
+from pacs.storage.disk import Disk
+from pacs.storage.entries import Entries
+from pacs.storage.index import Index
+from pacs.storage.last_commit import LastCommit
+from pacs.storage.layout import Root
+from pacs.storage.locks import ArchiveLock, WriterLock
+from pacs.storage.records import RecordError
+from pacs.storage.views import IndexState, ReadView
+from pacs.storage.walking import walk_damaged
+
+_log = logging.getLogger(__name__)
+
+SET_ASIDE = "set-aside"
+"""Directory for ends of logs that are no records."""
+
+_ENTERED_AT_ONCE = 1000
+_ORDINALS = 1 << 16
+
+Progress = Callable[[str, int, int], None]
+"""Called with (what is done, how much of it, of how much)."""
+
+
+@dataclass(slots=True)
+class Reindexed:
+    """What `reindex` found."""
+
+    instances: int = 0
+    sequence: int = 0
+    damaged: list[str] = field(default_factory=list)
+    """Records that were left out, and why."""
+
+
+def reindex(
+    root: Root, *, disk: Disk | None = None, verify_frames: bool = True, progress: Progress | None = None
+) -> Reindexed:
+    """Build the index anew. Raises ArchiveLockedError while anybody else has the archive open.
+
+    A record that is damaged, or whose frames are, is left out and named in the result. What lies behind the last
+    whole record of a log is copied to `set-aside/` before it is cut off.
+    """
+    disk = disk if disk is not None else Disk()
+    lock = ArchiveLock(root, exclusive=True)
+    writer = WriterLock(root)
+    try:
+        with writer:
+            return _Reindex(root, disk, verify_frames, progress or (lambda *_: None)).run()
+    finally:
+        writer.close()
+        lock.close()
+
+
+class _Reindex:
+    def __init__(self, root: Root, disk: Disk, verify_frames: bool, progress: Progress) -> None:
+        self._root = root
+        self._disk = disk
+        self._verify_frames = verify_frames
+        self._progress = progress
+        self._found = Reindexed()
+        self._series: list[tuple[str, str]] = []
+        self._ends: dict[tuple[str, str], int] = {}
+        """Length of the logs of series that have damage: nothing is appended to their arrays any more."""
+        # One row a record: order of commit, number of its series, offset. 24 bytes, so millions fit in memory.
+        self._orders, self._places, self._offsets = array("Q"), array("Q"), array("Q")
+
+    def run(self) -> Reindexed:
+        root, disk = self._root, self._disk
+        archive_id = layout.read_description(root).archive_id
+        last = LastCommit(root, disk)
+        before = last.read()[0].sequence
+        self._collect()
+        path, new = f"{root}/{layout.INDEX}", f"{root}/{layout.NEW_INDEX}"
+        old = f"{path}.old"
+        disk.remove_tree(new)
+        disk.remove_tree(old)
+        index = recovery.create_index(new, archive_id, sync=False)
+        try:
+            self._enter_all(index, before)
+            with index.read() as view:
+                self._found.sequence = view.counters().sequence
+                self._write_derived(view)
+            index.flush()
+        finally:
+            index.close()
+        last.create()
+        last.write(self._found.sequence, [])
+        last.settle(self._found.sequence)
+        disk.syncfs(str(root))
+        if os.path.lexists(path):
+            disk.rename(path, old)
+        disk.rename(new, path)
+        disk.syncfs(str(root))
+        disk.remove_tree(old)
+        return self._found
+
+    # --- first pass ---
+
+    def _collect(self) -> None:
+        self._series = list(layout.series_on_disk(self._root))
+        for number, (study, series) in enumerate(self._series):
+            self._progress("verify series", number, len(self._series))
+            try:
+                descriptor, path = records.open_log(self._root, study, series)
+            except ChecksumError:
+                continue  # a directory that a batch made before it failed
+            try:
+                self._collect_series(number, descriptor, path)
+            finally:
+                os.close(descriptor)
+        self._progress("verify series", len(self._series), len(self._series))
+
+    def _collect_series(self, number: int, descriptor: int, path: str) -> None:
+        size = os.fstat(descriptor).st_size
+        whole_end = 0
+        damage: list[str] = []
+        for found in walk_damaged(descriptor, path, size):
+            if isinstance(found, RecordError):
+                damage.append(found.message)
+                continue
+            try:
+                recovery.verify(
+                    self._root, self._series[number], descriptor, path, found, with_frames=self._verify_frames
+                )
+            except ChecksumError as error:
+                damage.append(error.message)
+                continue
+            self._orders.append(found.sequence * _ORDINALS + found.ordinal)
+            self._places.append(number)
+            self._offsets.append(found.offset)
+            whole_end = found.end
+        if damage:
+            self._found.damaged += damage
+            if whole_end < size:
+                self._set_aside(descriptor, path, whole_end, size)
+            self._ends[self._series[number]] = whole_end
+
+    def _set_aside(self, descriptor: int, path: str, start: int, end: int) -> None:
+        """Keep a copy of what is no record, then cut it off."""
+        directory = f"{self._root}/{SET_ASIDE}"
+        self._disk.mkdir(directory)
+        target = f"{directory}/{path.replace('/', '-')}-{start}"
+        self._disk.create(target)
+        for offset in range(start, end, 1 << 20):
+            piece = os.pread(descriptor, min(1 << 20, end - offset), offset)
+            self._disk.write(target, offset - start, [piece])
+        self._disk.syncfs(str(self._root))
+        self._disk.truncate(f"{self._root}/{path}", start)
+        self._found.damaged.append(f"{path}: {end - start} bytes from byte {start} on are kept in {target}")
+
+    # --- second pass ---
+
+    def _enter_all(self, index: Index, before: int) -> None:
+        order = np.argsort(np.frombuffer(self._orders, np.uint64), kind="stable") if self._orders else np.zeros(0, int)
+        sequence = before
+        total = len(order)
+        for start in range(0, total, _ENTERED_AT_ONCE):
+            self._progress("enter instances", start, total)
+            chosen = order[start : start + _ENTERED_AT_ONCE]
+            sequence = max(sequence, self._orders[chosen[-1]] // _ORDINALS)
+            with index.write() as view:
+                entries = Entries(view, sequence)
+                for row in chosen:
+                    self._enter(entries, self._series[self._places[row]], self._offsets[row])
+                entries.put()
+        with index.write() as view:
+            state: IndexState = view.state()
+            state.counters.sequence = sequence
+            view.put_state(state)
+            for (study, series), end in self._ends.items():
+                entry = view.series(study, series)
+                if entry is not None:
+                    files = view.files(entry.number)
+                    files.log_end = end
+                    view.put_files(entry.number, files)
+                    view.delete_open_arrays(entry.number)
+        self._progress("enter instances", total, total)
+
+    def _enter(self, entries: Entries, series: tuple[str, str], offset: int) -> None:
+        descriptor, path = records.open_log(self._root, *series)
+        try:
+            record = records.read_head(descriptor, path, offset, os.fstat(descriptor).st_size)
+        finally:
+            os.close(descriptor)
+        instance = record.descriptor.instance
+        if entries.view.instance(instance) is not None:
+            self._found.damaged.append(f"{path}: record at byte {offset}: SOP Instance UID {instance} again")
+            return
+        recovery.enter(self._root, entries, record)
+        self._found.instances += 1
+
+    # --- what is derived ---
+
+    def _write_derived(self, view: ReadView) -> None:
+        """Group files, shapes and index blocks, where they are not as the records say."""
+        root, disk = self._root, self._disk
+        hierarchy.write_groups(disk, root, hierarchy.archive_groups())
+        for study in view.studies():
+            for series in view.series_of(study.uid):
+                hierarchy.write_groups(disk, root, hierarchy.series_groups(study.uid, series.uid))
+                for k, state in view.arrays(series.number):
+                    shards = range(-(-state.count // state.key.capacity))
+                    hierarchy.settle_array(disk, root, view, series.number, k, shards, only_different=True)
+
