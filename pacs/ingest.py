@@ -183,12 +183,23 @@ def _encodable(file: Part10, geometry: FrameGeometry) -> bool:
     return (
         pixel.tag == tags.PIXEL_DATA
         and geometry.bits_allocated in (8, 16)
+        and not _word_swapped(file, geometry)
         and 1 <= geometry.bits_stored <= geometry.bits_allocated
         and geometry.samples_per_pixel in (1, 3)
         and geometry.photometric_interpretation != "YBR_FULL_422"
         and 0 < frame_bytes <= LARGEST_ENCODED_FRAME
         and geometry.frames > 0
         and geometry.frames * frame_bytes <= pixel.length
+    )
+
+
+def _word_swapped(file: Part10, geometry: FrameGeometry | None) -> bool:
+    return (
+        file.big_endian
+        and file.pixel is not None
+        and file.pixel.vr == "OW"
+        and geometry is not None
+        and geometry.bits_allocated == 8
     )
 
 
@@ -306,6 +317,7 @@ def _assemble(
         big_endian=file.big_endian,
         unused_bits=store.unused_bits if store is not None else UnusedBits.ZERO,
         fragments=store.fragments if store is not None else (),
+        word_swapped=_word_swapped(file, geometry),
     )
     return NewInstance(
         descriptor=descriptor,

@@ -145,7 +145,14 @@ def _native_little_endian(root: Path, frame: Frame) -> bytes:
     value, bit = native_bits(root, frame)
     if geometry.bits_allocated == 1:
         return _repacked(value, bit, geometry.frame_bits)
-    return swapped(value, geometry.bits_allocated // 8) if descriptor.big_endian else bytes(value)
+    return swapped(value, _word(descriptor))
+
+
+def _word(descriptor: Descriptor) -> int:
+    """Bytes of the words whose byte order has to be turned for little endian; 1 for none."""
+    if not descriptor.big_endian or descriptor.geometry is None:
+        return 1
+    return 2 if descriptor.word_swapped else max(1, descriptor.geometry.bits_allocated // 8)
 
 
 def _repacked(value: memoryview, bit: int, length: int) -> bytes:
@@ -163,7 +170,10 @@ def samples(root: Path, frame: Frame, levels_dropped: int = 0) -> npt.NDArray[np
         raise PixelError(f"instance {descriptor.instance} does not describe its pixel data")
     if is_native(frame):
         value, bit = native_bits(root, frame)
-        return transcode.decode_native(value, geometry, big_endian=descriptor.big_endian, bit_offset=bit)
+        return pixels.decode_native(
+            value, geometry, big_endian=descriptor.big_endian, bit_offset=bit,
+            floating=descriptor.pixel_tag != tags.PIXEL_DATA, word_swapped=descriptor.word_swapped,
+        )  # fmt: skip
     stored = frames.read_chunk(root, frame.chunks[0])
     return transcode.decode_frame(stored, geometry, frame.transfer_syntax, levels_dropped=levels_dropped)
 
@@ -198,12 +208,12 @@ def bulk_value(source: Committed, path: str) -> Iterator[Buffer]:
 
 def pixel_value(source: Committed) -> Iterator[Buffer]:
     """The value of (Float, Double Float) Pixel Data: native frames in little endian, or joined fragments."""
-    descriptor, geometry = source.descriptor, source.descriptor.geometry
+    descriptor = source.descriptor
     assert descriptor.array_key is not None
     if descriptor.array_key.encoding is Encoding.HTJ2K:
         for index in range(source.chunk_count):
             yield export.native_frame(source, index)
         return
-    size = geometry.bits_allocated // 8 if geometry is not None and descriptor.big_endian else 1
+    size = _word(descriptor)
     for piece in export.pixel_value(source):
         yield swapped(piece, size) if size > 1 else piece

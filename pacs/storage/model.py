@@ -113,6 +113,8 @@ class Descriptor(msgspec.Struct, frozen=True, array_like=True):
     unused_bits: UnusedBits = UnusedBits.ZERO
     fragments: tuple[int, ...] = ()
     """Encapsulated: number of fragments of each frame, empty when every frame has one."""
+    word_swapped: bool = False
+    """Samples of 8 bits in big endian words (OW), two by two the wrong way round. PS3.5 8.2, D.2"""
 
 
 class NewInstance(msgspec.Struct):

@@ -11,6 +11,7 @@ import numpy as np
 import pydicom
 import pytest
 
+from pacs import uids
 from pacs.archive import Archive, StoreResult
 
 REFUSED = json.loads((Path(__file__).parent / "refused.json").read_text())
@@ -77,6 +78,9 @@ def test_native_8_and_16_bit_images_become_pixel_arrays(
     assert sorted(kept_as_received) == sorted(KEPT_AS_RECEIVED)
 
 
+LOSSY = {"multiframe/op/sample-op.dcm"}
+"""A lossy JPEG image under a lossless Transfer Syntax."""
+
 KEPT_AS_RECEIVED = ["malformed/MR_truncated.dcm"]
 
 
@@ -98,6 +102,12 @@ def test_decoded_frames_are_pydicoms(
             continue
         data_set = pydicom.dcmread(shared_data / row["path"], force=True)
         expected = pydicom.pixels.pixel_array(data_set, raw=True, index=0)
-        if not np.array_equal(archive.decode_frame(entry, 1), expected):
+        decoded = archive.decode_frame(entry, 1)
+        if row["path"] in LOSSY or not uids.transfer_syntax(entry.descriptor.transfer_syntax).lossless:
+            # The inverse cosine transform and the upsampling of chroma are not exact in their standards.
+            close = decoded.shape == expected.shape and np.abs(decoded.astype(float) - expected).mean() < 1
+        else:
+            close = np.array_equal(decoded, expected)
+        if not close:
             wrong.append(row["path"])
     assert not wrong
