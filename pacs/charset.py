@@ -23,8 +23,11 @@ class Encoding(IntEnum):
     OTHER = 2
 
 
-DEFAULT: Final = "latin_1"
-"""ISO 646 is the default repertoire; the upper half of ISO 8859-1 is what writers mean who forget to declare it."""
+DEFAULT: Final = "iso8859_1"
+"""ISO 646 is the default repertoire; the upper half of ISO 8859-1 is what writers mean who forget to declare it.
+
+Not spelt like the declared ISO 8859-1: only a declared set may be the target of an escape sequence.
+"""
 
 _TERMS: Final = {
     "": DEFAULT,
@@ -94,6 +97,8 @@ _KEEPS_ESCAPE: Final = frozenset(["iso2022_jp", "iso2022_jp_2"])
 _STANDS_ALONE: Final = frozenset(["utf_8", "gb18030", "gbk"])
 """No code extensions with these. PS3.5 6.1.2.5.4"""
 
+_KINDS: Final = {DEFAULT: Encoding.LATIN_1, "latin_1": Encoding.LATIN_1, "utf_8": Encoding.UTF_8}
+
 _FRAGMENT: Final = re.compile(rb"^[^\x1b]+|\x1b[^\x1b]*")
 _DELIMITER: Final = re.compile(rb"[\r\n\t\f]")
 _MISSPELT: Final = re.compile(r"(ISO)[-_ ]*(2022)?[-_ ]*(IR)[-_ ]*([0-9]+)", re.IGNORECASE)
@@ -123,7 +128,7 @@ def codecs(value: str) -> tuple[str, ...]:
 
 def decode(text: bytes, names: tuple[str, ...]) -> str:
     """Text with code extensions. A control character that ends a line ends them, too. PS3.5 6.1.2.5.3"""
-    if b"\x1b" not in text or names[0] in _STANDS_ALONE:
+    if b"\x1b" not in text:
         return text.decode(names[0], "replace")
     return "".join(_decode_fragment(fragment, names) for fragment in _FRAGMENT.findall(text))
 
@@ -154,5 +159,4 @@ def repertoire(value: bytes) -> tuple[int, Decoder]:
 @lru_cache(maxsize=128)
 def _repertoire(value: bytes) -> tuple[int, Decoder]:
     names = codecs(value.decode("latin_1"))
-    kind = {"latin_1": Encoding.LATIN_1, "utf_8": Encoding.UTF_8}.get(names[0], Encoding.OTHER)
-    return int(kind), partial(decode, names=names)
+    return int(_KINDS.get(names[0], Encoding.OTHER)), partial(decode, names=names)

@@ -14,11 +14,13 @@ from typing import Any
 import msgspec
 import pydicom
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydicom import encaps
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 
-from pacs import part10
+from pacs import charset, part10
 from pacs.errors import DicomError
 
 PYDICOM_DATA = Path(pydicom.__file__).parent / "data"
@@ -243,3 +245,87 @@ def test_bundled_files_mean_what_pydicom_says() -> None:
 
 def test_shared_files_mean_what_pydicom_says(shared_data: Path) -> None:
     check_all(list(dicom_files(shared_data)))
+
+
+# --- any bytes ------------------------------------------------------------------------------------------------
+
+
+def seeds() -> list[bytes]:
+    """The beginnings of some files, small enough to be mutated a lot."""
+    names = ("CT_small", "MR_small", "SC_rgb_jpeg", "reportsi", "rtplan", "ExplVR_BigEnd", "UN_sequence", "chrH31",
+             "nested_priv_SQ", "JPEG2000", "image_dfl", "liver_1frame", "badVR", "empty_charset_LEI")  # fmt: skip
+    return [path.read_bytes()[:6000] for path in bundled_files() if path.name.startswith(names)]
+
+
+SEEDS = seeds()
+PIECES = st.sampled_from(
+    [bytes(4), b"\xff\xff\xff\xff", b"\xfe\xff\0\xe0", b"\xfe\xff\xdd\xe0", b"\x1b$B\\", b"UN\0\0", b"SQ\0\0"]
+)
+
+
+@st.composite
+def damaged(draw: st.DrawFn) -> bytes:
+    data = bytearray(draw(st.sampled_from(SEEDS)))
+    for _ in range(draw(st.integers(0, 8))):
+        at = draw(st.integers(0, len(data) - 1))
+        piece = draw(st.one_of(PIECES, st.binary(min_size=1, max_size=6)))
+        if draw(st.booleans()):
+            data[at : at + len(piece)] = piece
+        else:
+            data[at:at] = piece
+    return bytes(data[: draw(st.integers(0, len(data)))]) if draw(st.booleans()) else bytes(data)
+
+
+def check_any(data: bytes) -> None:
+    try:
+        answer = part10.scan(data)
+    except DicomError as error:
+        assert error.offset <= max(len(data), 1 << 20)
+        return
+    loaded = json.loads(answer.json)
+    assert msgspec.json.decode(answer.json) == loaded or "NaN" in str(loaded)
+    assert list(loaded) == sorted(loaded)
+    for span in answer.bulk:
+        assert span.offset + span.length <= answer.data.nbytes
+        assert span.length > 1024
+    if answer.pixel is not None:
+        assert answer.pixel.offset + answer.pixel.length <= answer.data.nbytes
+    part10.geometry(answer.json)
+    part10.uids(answer.json)
+
+
+@settings(max_examples=1500)
+@given(damaged())
+def test_damaged_files_give_an_answer_or_an_error(data: bytes) -> None:
+    check_any(data)
+
+
+@settings(max_examples=300)
+@given(st.binary(max_size=400), st.sampled_from([b"", b"DICM", bytes(128) + b"DICM"]))
+def test_any_bytes_give_an_answer_or_an_error(data: bytes, prefix: bytes) -> None:
+    check_any(prefix + data)
+
+
+def test_every_truncation_of_a_file_gives_an_answer_or_an_error() -> None:
+    for data in SEEDS:
+        for n in range(0, min(len(data), 2500), 3):
+            check_any(data[:n])
+
+
+ESCAPES = st.sampled_from(sorted(charset._ESCAPES))
+TERMS = st.sampled_from(sorted(set(charset._TERMS) - {"ISO_IR 203", "ISO 2022 IR 203"}))  # newer than pydicom 3
+
+
+@settings(max_examples=500)
+@given(st.lists(TERMS, min_size=1, max_size=3), st.lists(st.one_of(ESCAPES, st.binary(max_size=8)), max_size=4))
+def test_text_is_decoded_as_pydicom_does(terms: list[str], pieces: list[bytes]) -> None:
+    from pydicom.charset import convert_encodings, decode_bytes
+
+    text = b"".join(pieces)
+    theirs = decode_bytes(text, convert_encodings(list(terms)), {0x0D, 0x0A, 0x09, 0x0C})
+    ours = charset.repertoire("\\".join(terms).encode())[1](text)
+    if b"\x1b$)A" in text or b"\x1b-b" in text:
+        return  # pydicom leaves the escape sequence of ISO-IR 58 in the text, and does not know that of ISO-IR 203
+    if "\ufffd" in ours or "\ufffd" in theirs:
+        return  # what replaces undecodable bytes is nobody's rule
+    assert ours == theirs

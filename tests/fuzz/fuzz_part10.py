@@ -1,0 +1,61 @@
+"""Any bytes whatever give an answer or a DicomError, with JSON that loads and spans that lie inside the file.
+
+    tests/fuzz/build.sh build/fuzz dictionary jsonmodel part10
+    tests/fuzz/run.sh build/fuzz tests/fuzz/fuzz_part10.py --seed build/corpus
+    tests/fuzz/run.sh build/fuzz tests/fuzz/fuzz_part10.py -max_total_time=60 -max_len=8192 build/corpus
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import atheris
+import msgspec
+
+with atheris.instrument_imports(include=["pacs.part10", "pacs.charset"]):
+    from pacs import part10
+from pacs.errors import DicomError
+
+MOST_BYTES_PER_BYTE = 64
+"""JSON of one byte of input: an empty item in a wrapper, an escaped control character or a path come to far less."""
+
+
+def check(data: bytes) -> None:
+    try:
+        answer = part10.scan(data)
+    except DicomError as error:
+        assert error.offset >= 0
+        return
+    size = answer.data.nbytes
+    assert len(answer.json) <= 4096 + MOST_BYTES_PER_BYTE * size
+    loaded = json.loads(answer.json)
+    msgspec.json.decode(answer.json)
+    assert list(loaded) == sorted(loaded)
+    assert len({span.path for span in answer.bulk}) == len(answer.bulk)
+    for span in answer.bulk:
+        assert 0 <= span.offset <= span.offset + span.length <= size
+        assert f'"bulkdata/{span.path}"'.encode() in answer.json
+    if answer.pixel is not None:
+        assert 0 <= answer.pixel.offset <= answer.pixel.offset + answer.pixel.length <= size
+        for offset, length in answer.pixel.fragments:
+            assert answer.pixel.offset <= offset <= offset + length <= answer.pixel.offset + answer.pixel.length
+    part10.geometry(answer.json)
+    part10.uids(answer.json)
+
+
+def seed(folder: Path) -> None:
+    """The small files of pydicom's wheel, pixel data cut short, as a corpus."""
+    import pydicom
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in sorted((Path(pydicom.__file__).parent / "data").rglob("*")):
+        if path.is_file() and path.suffix not in (".py", ".pyc", ".json"):
+            (folder / path.name).write_bytes(path.read_bytes()[:8192])
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--seed"]:
+        seed(Path(sys.argv[2]))
+    else:
+        atheris.Setup(sys.argv, check)
+        atheris.Fuzz()
