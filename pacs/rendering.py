@@ -140,8 +140,9 @@ def _gray(
     limits = _limits(samples, attributes)
 
     def shown(stored: Values) -> Picture:
-        levels = _voi(_modality(stored, attributes, bulk), _modality(limits, attributes, bulk), attributes, window, bulk)
-        return (255 - levels) if photometric == "MONOCHROME1" else levels
+        values, ends = (_modality(part, attributes, bulk) for part in (stored, limits))
+        levels = _voi(values, ends, attributes, window, bulk)
+        return np.subtract(255, levels, dtype=np.uint8) if photometric == "MONOCHROME1" else levels
 
     if samples.dtype.kind not in "iu" or samples.itemsize > 2:
         return shown(samples)
@@ -188,8 +189,9 @@ def _voi(
         raise PixelError(f"an impossible window: {window.center}, {window.width}, {window.function}")
     if window is None:
         low, high = float(limits.min()), float(limits.max())
-        # LINEAR_EXACT over the whole range: the least value is black, the greatest white.
-        window = Window((low + high) / 2, (high - low) or 1.0, LINEAR_EXACT)
+        # The least value is black, the greatest white; an image of one value is black.
+        width = high - low if high > low else 1.0
+        window = Window(low + width / 2, width, LINEAR_EXACT)
     return _windowed(values, window)
 
 
@@ -212,16 +214,18 @@ def _windowed(values: Values, window: Window) -> Picture:
     center, width, function = window
     if function == SIGMOID:
         with np.errstate(over="ignore"):
-            return _bytes(255.0 / (1.0 + np.exp(-4.0 * (values - center) / width)))
+            sigmoid: Values = 1.0 / (1.0 + np.exp(-4.0 * (values - center) / width))
+        return _bytes(sigmoid * 255.0)
     if function == LINEAR:
         center, width = center - 0.5, width - 1.0
     if width == 0:
-        return np.where(values <= center, np.uint8(0), np.uint8(255))
+        return _bytes((values > center) * 255)
     return _bytes(((values - center) / width + 0.5) * 255.0)
 
 
 def _bytes(levels: Values) -> Picture:
-    return np.clip(np.nan_to_num(np.rint(levels), nan=0.0), 0, 255).astype(np.uint8)
+    picture: Picture = np.clip(np.nan_to_num(np.rint(levels), nan=0.0), 0, 255).astype(np.uint8)
+    return picture
 
 
 # --- look-up tables -------------------------------------------------------------------------------------------
@@ -235,7 +239,8 @@ class _Table(NamedTuple):
     def look_up(self, values: Values) -> Values:
         """What lies below the first entry gets that one, above the last the last. PS3.3 C.11.1.1.1"""
         offsets = np.rint(values.astype(np.float64)) - self.first
-        return self.data[np.clip(np.nan_to_num(offsets), 0, len(self.data) - 1).astype(np.int64)]
+        found: Values = self.data[np.clip(np.nan_to_num(offsets), 0, len(self.data) - 1).astype(np.int64)]
+        return found
 
 
 def _table(
@@ -357,8 +362,10 @@ def _colour(samples: Values, photometric: str, attributes: Attributes) -> Pictur
     bits = int(_number(attributes, "00280101") or 8 * samples.itemsize)
     if samples.dtype.kind == "i":
         samples = samples.astype(np.int64) + (1 << (bits - 1))
-    if samples.dtype != np.uint8 or bits != 8:
-        samples = (samples >> (bits - 8)).astype(np.uint8) if bits > 8 else _bytes(samples * (255.0 / ((1 << bits) - 1)))
+    if bits > 8:
+        samples = (samples >> (bits - 8)).astype(np.uint8)
+    elif samples.dtype != np.uint8 or bits != 8:
+        samples = _bytes(samples * (255.0 / ((1 << bits) - 1)))
     if photometric not in _YBR:
         return samples
     matrix, black = _YBR[photometric]
@@ -372,7 +379,8 @@ def _colour(samples: Values, photometric: str, attributes: Attributes) -> Pictur
 def _pixel_aspect(attributes: Attributes) -> float:
     """Height of a pixel over its width. PS3.3 C.7.6.3.1.7, 10.7.1.3"""
     shared = _item(_item(attributes, "52009229"), "00289110")
-    for source, tag in ((attributes, "00280030"), (shared, "00280030"), (attributes, "00181164"), (attributes, "00280034")):
+    tags = ("00280030", "00181164", "00280034")
+    for source, tag in ((shared, tags[0]), *((attributes, tag) for tag in tags)):
         try:
             vertical, horizontal = (float(value) for value in _values(source, tag)[:2])
         except (TypeError, ValueError):
@@ -423,7 +431,8 @@ def _averaged(picture: Picture, start: float, stop: float, count: int, axis: int
     lines = np.moveaxis(picture, axis, 0)
     if count == len(lines) and start == 0 and stop == len(lines):
         return picture
-    total = np.zeros((len(lines) + 1, *lines.shape[1:]), np.float64 if lines.size > 1 << 31 else np.int64)
+    # 65,535 lines of 255 fit 32 bits; the sums are laid out as the picture is, whichever axis they run along.
+    total = np.zeros((len(lines) + 1, *lines.shape[1:]), np.int32)
     np.cumsum(lines, axis=0, out=total[1:])
     edges = np.linspace(start, stop, count + 1)
     whole = np.minimum(edges.astype(np.int64), len(lines) - 1)
