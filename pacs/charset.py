@@ -94,7 +94,7 @@ _ESCAPES: Final = {
 _KEEPS_ESCAPE: Final = frozenset(["iso2022_jp", "iso2022_jp_2"])
 """Codecs of Python that need the escape sequence to stand before the text."""
 
-_STANDS_ALONE: Final = frozenset(["utf_8", "gb18030", "gbk"])
+_STANDS_ALONE: Final = frozenset(["ISO_IR 192", "GB18030", "GBK"])
 """No code extensions with these. PS3.5 6.1.2.5.4"""
 
 _KINDS: Final = {DEFAULT: Encoding.LATIN_1, "latin_1": Encoding.LATIN_1, "utf_8": Encoding.UTF_8}
@@ -120,10 +120,10 @@ def _codec(term: str) -> str:
 
 def codecs(value: str) -> tuple[str, ...]:
     """Python's codecs for the values of (0008,0005): the first for plain bytes, the others for escape sequences."""
-    names = [_codec(term.strip()) for term in value.split("\\")]
-    if names[0] in _STANDS_ALONE:
-        return (names[0],)
-    return (names[0], *(name for name in names[1:] if name not in _STANDS_ALONE))
+    terms = [term.strip() for term in value.split("\\")]
+    if terms[0] in _STANDS_ALONE:
+        return (_codec(terms[0]),)
+    return tuple(_codec(term) for term in terms[:1] + [term for term in terms[1:] if term not in _STANDS_ALONE])
 
 
 def decode(text: bytes, names: tuple[str, ...]) -> str:
