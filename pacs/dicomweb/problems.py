@@ -26,7 +26,7 @@ _MISMATCH: Final = 0xA900
 _CANNOT_UNDERSTAND: Final = 0xC000
 _PROCESSING_FAILURE: Final = 0x0110
 _DUPLICATE: Final = 0x0111
-_SYNTAX_NOT_SUPPORTED: Final = 0x0122
+_SYNTAX_NOT_SUPPORTED: Final = 0xC122
 
 PROBLEMS: Final[dict[type[PacsError], Problem]] = {
     errors.DicomError: Problem(400, _CANNOT_UNDERSTAND),

@@ -155,7 +155,7 @@ async def store(service: Service, request: BaseRequest, target: ResourceId) -> A
                 await upload.take(event)
         for event in parser.close():
             await upload.take(event)
-    except (ClientError, web.HTTPException) as error:
+    except (ClientError, web.RequestPayloadError) as error:
         raise RequestError(f"the body could not be read: {type(error).__name__}") from error
     finally:
         upload.drop()
@@ -216,8 +216,11 @@ def _referenced(result: StoreResult, base: str) -> dict[str, object]:
     }
     if result.warnings:
         item["00081196"] = _element("US", _WARNING_REASON)
-        item["00000902"] = _element("LO", _comment("; ".join(result.warnings)))
-    return item
+    # The standard has no word for what was there before: a success that stored nothing.
+    notes = (*(("already stored",) if result.status == "duplicate" else ()), *result.warnings)
+    if notes:
+        item["00000902"] = _element("LO", _comment("; ".join(notes)))
+    return dict(sorted(item.items()))
 
 
 def _failed(result: StoreResult) -> dict[str, object]:

@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 import sys
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import uvloop
@@ -39,6 +39,11 @@ class _Protocol(web.RequestHandler):
     """aiohttp's, with its own errors told in JSON as all others."""
 
     __slots__ = ()
+
+    def log_exception(self, *args: Any, **more: Any) -> None:
+        """A body that cannot be read on is the client's affair, and was answered."""
+        if not isinstance(more.get("exc_info"), web.RequestPayloadError):
+            super().log_exception(*args, **more)
 
     def handle_error(
         self, request: BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None

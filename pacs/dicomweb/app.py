@@ -1,0 +1,125 @@
+"""The DICOMweb service as one request handler: route, answer, and turn every error into JSON (PS3.18 8)."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeAlias
+
+from aiohttp import web
+from aiohttp.web import BaseRequest
+
+from pacs.archive import Archive
+from pacs.dicomweb import metadata, pages, problems, qido, rendered, stow, wado
+from pacs.dicomweb.answer import Answer, Sent, abort, send
+from pacs.dicomweb.cors import CorsPolicy
+from pacs.dicomweb.service import Service
+from pacs.dicomweb.target import BASE, ResourceId, parse
+from pacs.errors import MethodError
+from pacs.settings import Settings
+
+_access_log = logging.getLogger("pacs.access")
+
+_CLIENT_GONE: Final = 499
+"""For the log alone, as nginx writes it."""
+
+Handler: TypeAlias = Callable[[Service, BaseRequest, ResourceId], Awaitable[Answer]]
+
+HANDLERS: Final[dict[str, dict[str, Handler]]] = {
+    "search.studies": {"GET": qido.search, "POST": stow.store},
+    "search.series": {"GET": qido.search},
+    "search.instances": {"GET": qido.search},
+    "study": {"GET": wado.study, "POST": stow.store},
+    "series": {"GET": wado.series},
+    "instance": {"GET": wado.instance},
+    "study.metadata": {"GET": metadata.study},
+    "series.metadata": {"GET": metadata.series},
+    "instance.metadata": {"GET": metadata.instance},
+    "study.rendered": {"GET": rendered.rendered},
+    "series.rendered": {"GET": rendered.rendered},
+    "instance.rendered": {"GET": rendered.rendered},
+    "frames.rendered": {"GET": rendered.rendered},
+    "study.thumbnail": {"GET": rendered.thumbnail},
+    "series.thumbnail": {"GET": rendered.thumbnail},
+    "instance.thumbnail": {"GET": rendered.thumbnail},
+    "frames.thumbnail": {"GET": rendered.thumbnail},
+    "frames": {"GET": wado.frames},
+    "bulkdata": {"GET": wado.bulkdata},
+}
+"""By kind of resource (see `target`) and method. HEAD is answered as GET without its body."""
+
+
+class Dicomweb:
+    """A handler for aiohttp's servers. Answers every request itself: nothing is raised but a lost connection."""
+
+    def __init__(self, archive: Archive, settings: Settings) -> None:
+        self.service = Service(archive, settings)
+        self._cors = CorsPolicy(settings.cors_origins)
+        self._write_buffer = settings.write_buffer
+
+    async def __call__(self, request: BaseRequest) -> web.StreamResponse:
+        started = time.perf_counter()
+        template = ""
+        common = self._cors.lines(request.headers.get("Origin"))
+        try:
+            path = request.raw_path.partition("?")[0]
+            if not path.startswith("/"):
+                path = request.rel_url.raw_path
+            if path.startswith(BASE + "/"):
+                target = parse(path)
+                template = target.template
+                answer = await self._answer(request, target)
+            else:
+                template = "page"
+                answer = pages.page(request.method, path)
+            sent = await send(request, answer, common, self._write_buffer)
+        except ConnectionError:
+            sent = Sent(_CLIENT_GONE, 0, False)  # nobody is there to be told
+        except Exception as error:  # noqa: BLE001 - the one place where a fault becomes an answer
+            sent = await self._tell(request, error, template or "an unknown path", common)
+        if _access_log.isEnabledFor(logging.INFO):
+            _access_log.info(
+                "%s %s %d %.1f ms %d bytes",
+                request.method, template, sent.status, (time.perf_counter() - started) * 1e3, sent.body_length,
+            )  # fmt: skip
+        return sent
+
+    async def _answer(self, request: BaseRequest, target: ResourceId) -> Answer:
+        handlers = HANDLERS[target.kind]
+        method = request.method
+        handler = handlers.get("GET" if method == "HEAD" else method)
+        if handler is not None:
+            return await handler(self.service, request, target)
+        allowed = (*handlers, "HEAD", "OPTIONS")
+        if method != "OPTIONS":
+            raise MethodError(f"{method[:20]} is not known here", allowed)
+        preflight = self._cors.preflight(
+            request.headers.get("Origin"), request.headers.get("Access-Control-Request-Headers", ""), allowed
+        )
+        vary = "Access-Control-Request-Headers, Access-Control-Request-Method"
+        return Answer(204, headers=(("Allow", ", ".join(allowed)), *preflight), vary=vary)
+
+    async def _tell(self, request: BaseRequest, error: Exception, where: str, common: bytes) -> Sent:
+        if request.writer.output_size:
+            return abort(request, error)
+        return await send(request, problems.answer(error, where), common, self._write_buffer)
+
+    def close(self) -> None:
+        self.service.close()
+
+
+def make_app(archive: Archive, settings: Settings) -> web.Application:
+    """The service inside an application, for embedding and tests; `pacs serve` runs the handler without one."""
+    handler = Dicomweb(archive, settings)
+    app = web.Application()
+
+    async def expect(request: web.Request) -> None:
+        """The handler answers Expect itself, once it wants the body."""
+
+    async def close(_: web.Application) -> None:
+        handler.close()
+
+    app.router.add_route("*", "/{path:.*}", handler, expect_handler=expect)
+    app.on_cleanup.append(close)
+    return app

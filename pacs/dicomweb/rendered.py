@@ -1,0 +1,239 @@
+"""Rendered images and thumbnails: JPEG or PNG of a frame as a person should see it (PS3.18 10.4.1.1.6, 8.3.5)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from aiohttp.web import BaseRequest
+
+from pacs import rendering, transcode
+from pacs.dicomweb import multipart
+from pacs.dicomweb.answer import Answer, Headers, Stream
+from pacs.dicomweb.service import Service
+from pacs.dicomweb.target import ResourceId
+from pacs.errors import NotAcceptableError, NotFoundError, PixelError, RequestError
+from pacs.reading import Frame
+from pacs.rendering import LINEAR, LINEAR_EXACT, SIGMOID, Viewport, Window
+from pacs.storage.model import InstanceEntry
+
+JPEG: Final = "image/jpeg"
+PNG: Final = "image/png"
+_OFFERED: Final = (JPEG, PNG)
+
+_KEEP: Final[Headers] = (("Cache-Control", "private, max-age=3600"),)
+_QUALITY: Final = 90
+_THUMBNAIL: Final = Viewport(128, 128)
+_LARGEST_VIEWPORT: Final = 16_384
+_FUNCTIONS: Final = {"linear": LINEAR, "linear-exact": LINEAR_EXACT, "linear_exact": LINEAR_EXACT, "sigmoid": SIGMOID}
+
+
+@dataclass(frozen=True, slots=True)
+class Rendition:
+    """How a picture is to look: the query of the request, read."""
+
+    media_type: str
+    window: Window | None = None
+    viewport: Viewport | None = None
+    quality: int = _QUALITY
+
+
+async def rendered(service: Service, request: BaseRequest, target: ResourceId) -> Answer:
+    """A frame, an instance (its first frame), or all instances of a series or study as parts. PS3.18 10.4.1.1.6"""
+    if target.instance is None:
+        return await _all_rendered(service, request, target)
+    entry = _instance(service, target)
+    rendition = _rendition(service, request, None)
+    if len(target.frames) > 1:
+        return _parts(service, [(entry, number) for number in target.frames], rendition)
+    return await _picture(service, entry, target.frames[0] if target.frames else 1, rendition)
+
+
+async def thumbnail(service: Service, request: BaseRequest, target: ResourceId) -> Answer:
+    """A small picture that stands for the resource: the middle image of a series, the middle frame of an instance,
+    for a study those of its first series with images. PS3.18 10.4.1.1.7"""
+    rendition = _rendition(service, request, _THUMBNAIL)
+    if target.instance is not None:
+        entry = _instance(service, target)
+    else:
+        entry = await service.offload.read(_representative, service, target.study or "", target.series)
+    if target.frames:
+        return await _picture(service, entry, target.frames[0], rendition)
+    return await _picture(service, entry, service.archive.frame_count(entry) // 2 + 1, rendition)
+
+
+def _instance(service: Service, target: ResourceId) -> InstanceEntry:
+    return service.archive.instance(target.study or "", target.series or "", target.instance or "")
+
+
+def _representative(service: Service, study: str, series: str | None) -> InstanceEntry:
+    """The middle instance with an image. Raises NotFoundError when there is none."""
+    archive = service.archive
+    if series is None:
+        of_study = [entry.uid for entry in archive.series_of(study)]
+    else:
+        archive.series(study, series)
+        of_study = [series]
+    for uid in of_study:
+        images = [entry for entry in archive.instances_of(study, uid) if archive.frame_count(entry)]
+        if images:
+            return images[len(images) // 2]
+    raise NotFoundError("no instance here has an image")
+
+
+async def _all_rendered(service: Service, request: BaseRequest, target: ResourceId) -> Answer:
+    archive = service.archive
+    study = target.study or ""
+
+    def images() -> list[tuple[InstanceEntry, int]]:
+        of_study = [target.series] if target.series else [entry.uid for entry in archive.series_of(study)]
+        entries = (entry for uid in of_study for entry in archive.instances_of(study, uid))
+        return [(entry, 1) for entry in entries if archive.frame_count(entry)]
+
+    found = await service.offload.read(images)
+    if not found:
+        raise NotFoundError("no instance here has an image")
+    accept = service.choices(request)
+    if all(choice.multipart is False for choice in accept):
+        raise NotAcceptableError(
+            "several pictures do not fit in one part", tuple(f'multipart/related; type="{kind}"' for kind in _OFFERED)
+        )
+    return _parts(service, found, _rendition(service, request, None))
+
+
+def _parts(service: Service, images: Sequence[tuple[InstanceEntry, int]], rendition: Rendition) -> Answer:
+    boundary = multipart.boundary(repr([(entry.descriptor.instance, number) for entry, number in images[:100]]))
+
+    async def parts() -> AsyncIterator[bytes]:
+        first = True
+        for entry, number in images:
+            try:
+                picture = await _rendered(service, entry, number, rendition)
+            except PixelError:
+                if len(images) == 1:
+                    raise
+                continue  # what cannot be decoded has no picture; its neighbours have
+            yield multipart.part_head(boundary, rendition.media_type, first=first) + picture
+            first = False
+        yield multipart.closing(boundary)
+
+    content_type = f'multipart/related; type="{rendition.media_type}"; boundary={boundary}'
+    return Answer(200, content_type, Stream(parts()), _KEEP, vary="Accept")
+
+
+async def _picture(service: Service, entry: InstanceEntry, number: int, rendition: Rendition) -> Answer:
+    frame = _locate(service, entry, number)
+    etag = '"' + hashlib.blake2b(f"{frame.etag} {rendition}".encode(), digest_size=12).hexdigest() + '"'
+    picture = await service.once(
+        (entry.descriptor.instance, etag), partial(_rendered, service, entry, number, rendition)
+    )
+    return Answer(200, rendition.media_type, picture, _KEEP, etag, "Accept")
+
+
+def _locate(service: Service, entry: InstanceEntry, number: int) -> Frame:
+    if not service.archive.frame_count(entry):
+        raise NotFoundError("this instance has no image")
+    return service.archive.frame(entry, number)
+
+
+async def _rendered(service: Service, entry: InstanceEntry, number: int, rendition: Rendition) -> bytes:
+    return await service.offload.decode(_paint, service, entry, number, rendition)
+
+
+def _paint(service: Service, entry: InstanceEntry, number: int, rendition: Rendition) -> bytes:
+    archive = service.archive
+    frame = archive.frame(entry, number)
+    geometry = entry.descriptor.geometry
+    if geometry is None:
+        raise PixelError("this instance does not describe its pixel data")
+    # Levels of codestreams of other origin may lie anywhere; ours end where the record says.
+    dropped = 0
+    if frame.level_ends:
+        dropped = min(rendering.sufficient_level(geometry, rendition.viewport), len(frame.level_ends) - 1)
+    samples = archive.decode_frame(entry, number, dropped)
+    attributes = json.loads(archive.metadata_json(entry))
+
+    def bulk(path: str) -> bytes:
+        return b"".join(archive.bulk(entry, path))
+
+    picture = rendering.render(
+        samples, attributes, frame=number, window=rendition.window, viewport=rendition.viewport, bulk=bulk,
+        square_pixels=rendition.viewport is not None,
+    )  # fmt: skip
+    if rendition.media_type == PNG:
+        return transcode.encode_png(picture)
+    return transcode.encode_jpeg(picture, rendition.quality)
+
+
+# --- the query ----------------------------------------------------------------------------------------------------
+
+
+def _rendition(service: Service, request: BaseRequest, viewport: Viewport | None) -> Rendition:
+    """The query parameters of PS3.18 8.3.5; raises RequestError for a malformed one. Unknown ones are passed over."""
+    media_type = _media_type(service, request)
+    if "?" not in request.raw_path:
+        return Rendition(media_type, None, viewport)
+    query = request.query
+    wanted = query.get("viewport")
+    return Rendition(
+        media_type,
+        _window(query["window"]) if query.get("window") else None,
+        _viewport(wanted) if wanted else viewport,
+        _quality(query["quality"]) if query.get("quality") else _QUALITY,
+    )
+
+
+def _media_type(service: Service, request: BaseRequest) -> str:
+    for choice in service.choices(request):
+        for media_type in _OFFERED:
+            if choice.takes_type(media_type):
+                return media_type
+    raise NotAcceptableError("none of the media types in Accept can be sent", _OFFERED)
+
+
+def _numbers(name: str, text: str, least: int, most: int) -> list[float | None]:
+    """The numbers of a list whose entries may be left empty."""
+    parts = [part.strip() for part in text.split(",")]
+    if not least <= len(parts) <= most:
+        raise RequestError(f"{name}={text[:60]!r} has {len(parts)} values")
+    try:
+        numbers = [float(part) if part else None for part in parts]
+    except ValueError:
+        raise RequestError(f"{name}={text[:60]!r} is not a list of numbers") from None
+    if any(number is not None and not abs(number) < 1e9 for number in numbers):
+        raise RequestError(f"{name}={text[:60]!r} is out of range")
+    return numbers
+
+
+def _window(text: str) -> Window:
+    """`center,width,function`; the function may be left out. PS3.18 8.3.5.1.4"""
+    head, _, function = text.rpartition(",")
+    if text.count(",") == 1:
+        head, function = text, "linear"
+    known = _FUNCTIONS.get(function.strip().lower())
+    if known is None:
+        raise RequestError(f"window function {function[:40]!r} is not linear, linear-exact or sigmoid")
+    center, width = _numbers("window", head, 2, 2)
+    if center is None or width is None or width <= 0 or (known == LINEAR and width < 1):
+        raise RequestError(f"window={text[:60]!r} has no width")
+    return Window(center, width, known)
+
+
+def _viewport(text: str) -> Viewport:
+    """`width,height[,x[,y[,region width[,region height]]]]`. PS3.18 8.3.5.1.3"""
+    numbers = [int(number) if number is not None else None for number in _numbers("viewport", text, 2, 6)]
+    width, height = numbers[:2]
+    if width is None or height is None or not 0 < width <= _LARGEST_VIEWPORT or not 0 < height <= _LARGEST_VIEWPORT:
+        raise RequestError(f"viewport={text[:60]!r} has no size from 1 to {_LARGEST_VIEWPORT}")
+    x, y, region_width, region_height = ((numbers[2:] + [None] * 4)[place] or 0 for place in range(4))
+    return Viewport(width, height, x, y, region_width, region_height)
+
+
+def _quality(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 3 and 1 <= int(text) <= 100):
+        raise RequestError(f"quality={text[:40]!r} is not a number from 1 to 100")
+    return int(text)
