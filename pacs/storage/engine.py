@@ -67,6 +67,8 @@ class CommitQueue:
             going_on = item is not None
             if batch:
                 self._commit(batch)
+            # Waiting must not keep the last uploads alive: their bytes, and the spool files behind them.
+            del batch[:], item
 
     def _commit(self, batch: list[tuple[NewInstance, Committed]]) -> None:
         try:
