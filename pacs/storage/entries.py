@@ -153,6 +153,7 @@ class Entries:
         if series.before is None and not series.entry.instances:
             self.state.counters.series += 1
             study.entry.series += 1
+            self.view.put_series_number(series.entry)
         study.entry.instances += 1
         study.entry.sequence = series.entry.sequence = sequence
         series.entry.instances += 1

@@ -40,11 +40,11 @@ class Index:
             )  # fmt: skip
             self._env.reader_check()
             self.databases: dict[bytes, Any] = {
-                name: self._env.open_db(name, create=create) for name in (*NAMES, matching.ORDER)
+                name: self._env.open_db(
+                    name, create=create, dupsort=name == matching.POSTINGS, dupfixed=name == matching.POSTINGS
+                )
+                for name in (*NAMES, *matching.DATABASES)
             }
-            self.databases[matching.POSTINGS] = self._env.open_db(
-                matching.POSTINGS, create=create, dupsort=True, dupfixed=True
-            )
         except lmdb.Error as error:
             raise IndexMismatchError(f"{path} cannot be opened ({error}): run `pacs reindex`") from None
         self._identity = self._identity_on_disk()

@@ -300,12 +300,13 @@ class WriteView(ReadView):
 
         Attributes of a series are only ever added, and other series may give the same postings: none is removed.
         """
-        key = series_key(entry.study, entry.uid)
-        self.put(b"series", key, encode(entry))
-        if before is None:
-            self.put(b"series_numbers", _SERIES.pack(entry.number), key)
+        self.put(b"series", series_key(entry.study, entry.uid), encode(entry))
         if before is None or before.attributes != entry.attributes:
             matching.update(self.txn, self.databases, (), matching.series_postings(study, entry))
+
+    def put_series_number(self, entry: SeriesEntry) -> None:
+        """What instances of a new series need to be read."""
+        self.put(b"series_numbers", _SERIES.pack(entry.number), series_key(entry.study, entry.uid))
 
     def put_files(self, series: int, files: SeriesFiles) -> None:
         self.put(b"files", _SERIES.pack(series), encode(files))

@@ -1,0 +1,487 @@
+"""Committing, locating and reading back; duplicates, warnings, failures, a full disk."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+import zstandard
+
+from pacs import tags
+from pacs.errors import ArchiveLockedError, ChecksumError, ConflictError, IndexMismatchError, StorageError
+from pacs.storage import frames, layout, recovery, staging
+from pacs.storage.checksum import crc32c
+from pacs.storage.commit import Status
+from pacs.storage.disk import Disk, Operation
+from pacs.storage.layout import FORMAT_VERSION
+from pacs.storage.locks import ArchiveLock
+from pacs.storage.model import ArrayKey, Chunk, Encoding
+from pacs.storage.reindex import reindex
+from tests.durability.synthetic import FOUR, create, new_instance, opened, stage
+
+STORED, DUPLICATE, CONFLICT, FAILED = Status.STORED, Status.DUPLICATE, Status.CONFLICT, Status.FAILED
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return create(tmp_path / "archive")
+
+
+def test_what_was_committed_is_read_back_also_after_reopening(root: Path) -> None:
+    small = [new_instance("1.1", "1.2", f"1.2.{n}", number=n) for n in range(5)]
+    several = new_instance("1.1", "1.2", "1.2.10", key=FOUR, chunks=3)
+    straddling = new_instance("1.1", "1.2", "1.2.11", key=FOUR, chunks=3)
+    no_pixels = new_instance("1.1", "1.3", "1.3.1", key=None, bulk=(b"a" * 5000, b"bb", b""))
+    everything = [*small, several, straddling, no_pixels]
+    with opened(root) as archive:
+        assert archive.commit(*everything[:3]) == [STORED] * 3
+        assert archive.commit(*everything[3:]) == [STORED] * 5
+        assert all(archive.holds(new) for new in everything)
+    with opened(root) as archive:
+        assert all(archive.holds(new) for new in everything)
+        assert archive.errors() == []
+        with archive.index.read() as view:
+            counters = view.counters()
+            shards = {view.chunk(entry, n).path for entry in [view.instance("1.2.11")] if entry for n in range(3)}
+        assert (counters.studies, counters.series, counters.instances, counters.sequence) == (1, 2, 8, 2)
+        on_disk = sum(path.stat().st_size for path in root.rglob("records.log"))
+        assert on_disk < counters.stored_bytes < on_disk + 20_000
+        assert len(shards) == 2
+
+
+def test_an_array_of_its_own(root: Path) -> None:
+    with opened(root) as archive:
+        plain = new_instance("1.1", "1.2", "1.2.1", key=FOUR, chunks=10, bulk=(b"x" * 3000,))
+        shared = new_instance("1.1", "1.2", "1.2.2", key=FOUR)
+        assert archive.commit(shared, stage(archive.committer, plain)) == [STORED] * 2
+        assert archive.holds(plain)
+        assert archive.holds(shared)
+        again = stage(archive.committer, plain)
+        assert archive.commit(again) == [DUPLICATE]
+        assert not any((root / "staging").glob("*/*")), "a staged array that is not needed goes away"
+        in_memory = new_instance("1.1", "1.2", "1.2.3", key=FOUR, chunks=4)
+        assert archive.commit(in_memory, new_instance("1.1", "1.2", "1.2.4", key=FOUR)) == [STORED] * 2
+        assert archive.holds(in_memory)
+        archive.committer.settle()
+        assert archive.errors() == []
+        series = root / layout.series_path("1.1", "1.2")
+        assert sorted(path.name for path in series.glob("frames-*")) == ["frames-0", "frames-1", "frames-2"]
+        assert len(list((series / "frames-1").glob("c.*"))) == 3
+    assert not any((root / "staging").iterdir())
+
+
+def test_zarr_reads_what_was_committed(root: Path) -> None:
+    native = ArrayKey(Encoding.NATIVE, 0, 0, 0, "uint8", "", 4096)
+    pieces = [bytes([n]) * 4096 for n in range(1, 4)]
+    with opened(root) as archive:
+        for n, piece in enumerate(pieces):
+            new = new_instance("1.1", "1.2", f"1.2.{n}", key=native)
+            data = zstandard.ZstdCompressor().compress(piece)
+            new.chunks = [Chunk(data, crc32c(data))]
+            archive.commit(new)
+    hierarchy = zarr.open_group(root, mode="r", zarr_format=3)
+    array = hierarchy["studies/1.1/series/1.2/frames-0"]
+    assert isinstance(array, zarr.Array)
+    assert np.asarray(array[:]).tobytes() == b"".join(pieces)
+    assert array.attrs["instances"] == [["1.2.0", 0, 1], ["1.2.1", 1, 1], ["1.2.2", 2, 1]]
+
+
+def test_the_same_instance_again(root: Path) -> None:
+    first = new_instance("1.1", "1.2", "1.2.1")
+    with opened(root) as archive:
+        assert archive.commit(first, first) == [STORED, DUPLICATE]
+        archive.committer.settle()
+        sizes = {path: path.stat().st_size for path in root.rglob("*") if path.is_file() and "index" not in path.parts}
+        assert archive.commit(first) == [DUPLICATE]
+        (outcome,) = archive.outcomes(new_instance("1.1", "1.2", "1.2.1", seed=1))
+        assert outcome.status is CONFLICT
+        assert isinstance(outcome.error, ConflictError)
+        (elsewhere,) = archive.outcomes(new_instance("1.9", "1.10", "1.2.1", seed=2))
+        assert elsewhere.status is CONFLICT
+        assert sizes == {path: path.stat().st_size for path in sizes}
+        assert archive.holds(first)
+        with archive.index.read() as view:
+            assert view.counters().sequence == 1
+            assert view.study("1.9") is None
+        assert archive.errors() == []
+
+
+def test_another_patient_in_the_same_study_is_stored_and_told(root: Path) -> None:
+    with opened(root) as archive:
+        archive.commit(new_instance("1.1", "1.2", "1.2.1", patient="ANNA"))
+        (outcome,) = archive.outcomes(new_instance("1.1", "1.2", "1.2.2", patient="BERTA"))
+        assert outcome.status is STORED
+        assert "BERTA" in outcome.warnings[0]
+        assert "ANNA" in outcome.warnings[0]
+        with archive.index.read() as view:
+            study = view.study("1.1")
+            assert study is not None
+            assert b"ANNA" in study.attributes[tags.PATIENT_ID]
+
+
+def test_a_date_that_comes_late_moves_the_study_in_the_order(root: Path) -> None:
+    with opened(root) as archive:
+        dated = new_instance("2.1", "2.2", "2.2.1", date="20200101")
+        archive.commit(new_instance("1.1", "1.2", "1.2.1", date=""), dated)
+        with archive.index.read() as view:
+            assert [study.uid for study in view.studies()] == ["2.1", "1.1"]
+        archive.commit(new_instance("1.1", "1.3", "1.3.1", date="20230101", modality="MR"))
+        with archive.index.read() as view:
+            assert [study.uid for study in view.studies()] == ["1.1", "2.1"]
+            study = view.study("1.1")
+            assert study is not None
+            assert (study.series, study.instances, study.modalities) == (2, 2, {"CT": 1, "MR": 1})
+            assert study.sequence == 2
+        assert archive.errors() == []
+
+
+def test_instances_come_by_number_then_uid(root: Path) -> None:
+    order = [(-3, "1.2.4"), (2, "1.2.9"), (10, "1.2.1"), (10, "1.2.2")]
+    with opened(root) as archive:
+        archive.commit(*(new_instance("1.1", "1.2", uid, number=number) for number, uid in reversed(order)))
+        with archive.index.read() as view:
+            series = view.series("1.1", "1.2")
+            assert series is not None
+            assert [entry.descriptor.instance for entry in view.instances_of(series)] == [uid for _, uid in order]
+
+
+def test_a_flipped_byte_is_never_served(root: Path) -> None:
+    with opened(root) as archive:
+        archive.commit(new_instance("1.1", "1.2", "1.2.1"))
+        with archive.index.read() as view:
+            entry = view.instance("1.2.1")
+            assert entry is not None
+            location = view.chunk(entry, 0)
+            with pytest.raises(IndexError):
+                view.chunk(entry, 1)
+        flip(root / location.path, location.offset + 5)
+        with pytest.raises(ChecksumError, match=location.path):
+            frames.read_chunk(root, location)
+        with pytest.raises(ChecksumError):
+            frames.read_chunk_cached(root, location)
+
+
+def flip(path: Path, offset: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[offset] ^= 0x10
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("what", ["frame", "record head", "record part", "index block", "shape", "group"])
+def test_check_finds_a_flipped_byte(root: Path, what: str) -> None:
+    with opened(root) as archive:
+        archive.commit(*(new_instance("1.1", "1.2", f"1.2.{n}", bulk=(b"q" * 2000,)) for n in range(3)))
+        archive.committer.settle()
+        # A second sync, so that nothing is excused as not settled yet.
+        archive.commit(new_instance("5.1", "5.2", "5.2.1"))
+        with archive.index.read() as view:
+            entry = view.instance("1.2.1")
+            assert entry is not None
+            location = view.chunk(entry, 0)
+        series = root / layout.series_path("1.1", "1.2")
+        path, offset = {
+            "frame": (root / location.path, location.offset + 3),
+            "record head": (series / "records.log", entry.record_offset + 60),
+            "record part": (series / "records.log", entry.parts[3].offset + 7),
+            "index block": (root / location.path, 20),
+            "shape": (series / "frames-0" / "zarr.json", 30),
+            "group": (series / "zarr.json", 3),
+        }[what]
+        assert archive.errors() == []
+        flip(path, offset)
+        found = archive.errors()
+        assert found
+        assert all(finding.path in str(path) or "1.2.1" in finding.text for finding in found)
+
+
+def test_check_finds_what_only_one_side_knows(root: Path) -> None:
+    with opened(root) as archive:
+        archive.commit(new_instance("1.1", "1.2", "1.2.1"), new_instance("1.1", "1.3", "1.3.1"))
+        log = root / layout.log_path("1.1", "1.2")
+        whole = log.read_bytes()
+        log.write_bytes(whole[:-10])
+        assert any("the log has no whole record" in finding.text for finding in archive.errors())
+        log.write_bytes(whole)
+        assert archive.errors() == []
+        shutil.copytree(root / "studies" / "1.1", root / "studies" / "7.7")
+        assert any("7.7" in finding.path for finding in archive.errors())
+
+
+# --- index and records apart ----------------------------------------------------------------------------------
+
+
+def test_an_older_index_is_refused(root: Path, tmp_path: Path) -> None:
+    with opened(root) as archive:
+        archive.commit(new_instance("1.1", "1.2", "1.2.1"))
+    shutil.copytree(root / "index", tmp_path / "yesterday")
+    for n in range(2, 4):
+        with opened(root) as archive:
+            archive.commit(new_instance("1.1", "1.2", f"1.2.{n}"))
+    shutil.rmtree(root / "index")
+    shutil.copytree(tmp_path / "yesterday", root / "index")
+    with pytest.raises(IndexMismatchError, match="reindex"), opened(root):
+        pass
+    assert reindex(root).instances == 3
+    with opened(root) as archive:
+        assert archive.uids() == {"1.2.1", "1.2.2", "1.2.3"}
+        assert archive.errors() == []
+
+
+def test_an_index_of_one_commit_ago_catches_up(root: Path, tmp_path: Path) -> None:
+    with opened(root) as archive:
+        archive.commit(new_instance("1.1", "1.2", "1.2.1"))
+    shutil.copytree(root / "index", tmp_path / "before")
+    second = new_instance("1.1", "1.4", "1.2.2", key=FOUR, chunks=6)
+    with opened(root) as archive:
+        archive.commit(second)
+        after = archive.dump()
+    shutil.rmtree(root / "index")
+    shutil.copytree(tmp_path / "before", root / "index")
+    with opened(root) as archive:
+        assert archive.holds(second)
+        assert archive.dump() == after
+        assert archive.errors() == []
+
+
+def test_a_missing_index_is_refused_and_built_again_the_same(root: Path) -> None:
+    with opened(root) as archive:
+        for n in range(4):
+            archive.commit(
+                new_instance("1.1", f"1.{n % 2}", f"1.2.{n}", number=9 - n, date="" if n < 2 else "20240102"),
+                new_instance("2.1", "2.2", f"2.2.{n}", key=FOUR, chunks=1 + n, patient=f"P{n}"),
+            )
+        before = archive.dump()
+    shutil.rmtree(root / "index")
+    with pytest.raises(IndexMismatchError, match="reindex"), opened(root):
+        pass
+    steps: list[tuple[str, int, int]] = []
+    assert reindex(root, progress=lambda *step: steps.append(step)).damaged == []
+    assert steps[-1] == ("enter instances", 8, 8)
+    with opened(root) as archive:
+        assert archive.dump() == before
+        assert archive.errors() == []
+
+
+def test_a_deleted_index_stops_writes_and_not_reads(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    first = new_instance("1.1", "1.2", "1.2.1")
+    with opened(root) as archive:
+        archive.commit(first)
+        shutil.rmtree(root / "index")
+        (outcome,) = archive.outcomes(new_instance("1.1", "1.2", "1.2.2"))
+        assert outcome.status is FAILED
+        assert isinstance(outcome.error, IndexMismatchError)
+        assert "deleted or replaced" in caplog.text
+        assert archive.holds(first)
+    assert reindex(root).instances == 1
+
+
+def test_reindex_leaves_out_what_is_damaged_and_keeps_its_bytes(root: Path) -> None:
+    with opened(root) as archive:
+        archive.commit(*(new_instance("1.1", "1.2", f"1.2.{n}") for n in range(4)))
+        with archive.index.read() as view:
+            entries = [view.instance(f"1.2.{n}") for n in range(4)]
+            location = view.chunk(entries[1], 0)  # type: ignore[arg-type]
+    log = root / layout.log_path("1.1", "1.2")
+    flip(root / location.path, location.offset)
+    flip(log, entries[3].record_offset + 100)  # type: ignore[union-attr]
+    size = log.stat().st_size
+    found = reindex(root)
+    assert found.instances == 2
+    assert len(found.damaged) == 3
+    (kept,) = (root / "set-aside").iterdir()
+    assert kept.stat().st_size + log.stat().st_size == size
+    with opened(root) as archive:
+        assert archive.uids() == {"1.2.0", "1.2.2"}
+        new = new_instance("1.1", "1.2", "1.2.9")
+        assert archive.commit(new) == [STORED]
+        assert archive.holds(new)
+        archive.committer.settle()
+        assert (root / layout.array_path("1.1", "1.2", 1)).is_dir(), "nothing is appended to an array with damage"
+
+
+def test_reindex_needs_the_archive_for_itself(root: Path) -> None:
+    serving = ArchiveLock(root)
+    with pytest.raises(ArchiveLockedError):
+        reindex(root)
+    serving.close()
+    reindex(root)
+
+
+def test_a_directory_that_is_no_archive_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("x")
+    with pytest.raises(StorageError):
+        create(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["precious"]
+    begun = tmp_path / "begun"
+    (begun / "studies").mkdir(parents=True)
+    assert layout.read_description(create(begun)).format_version == FORMAT_VERSION
+
+
+# --- the disk refuses -----------------------------------------------------------------------------------------
+
+
+class Refusing(Disk):
+    """Fails with `number` at the operation that `counter` counts down to."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(self._observe)
+        self.number = number
+        self.left = -1
+        self.seen = 0
+
+    def _observe(self, operation: Operation) -> None:
+        if operation.done or operation.name not in ("write", "create", "mkdir", "rename", "syncfs"):
+            return
+        self.seen += 1
+        if self.left > 0:
+            self.left -= 1
+            if self.left == 0:
+                raise OSError(self.number, os.strerror(self.number), operation.path)
+
+
+def test_a_full_disk_at_every_operation_takes_the_batch_back(root: Path) -> None:
+    disk = Refusing(errno.ENOSPC)
+    with opened(root, disk) as archive:
+        first = new_instance("1.1", "1.2", "1.2.0", key=FOUR, chunks=3)
+        archive.commit(first)
+        archive.committer.settle()
+        failures = 0
+        for place in range(1, 40):
+            batch = [
+                new_instance("1.1", "1.2", f"1.2.{place}", key=FOUR, chunks=2),
+                stage(archive.committer, new_instance("1.1", f"3.{place}", f"3.2.{place}", key=FOUR, chunks=5)),
+                new_instance("1.1", "1.2", "1.2.0", key=FOUR, chunks=3),
+            ]
+            before = archive.uids()
+            disk.left = place
+            statuses = archive.commit(*batch)
+            if disk.left > 0:  # the batch was over before it came to this operation
+                assert statuses == [STORED, STORED, DUPLICATE]
+                break
+            if statuses[0] is not FAILED:  # only what is derived was refused
+                assert statuses == [STORED, STORED, DUPLICATE]
+            else:
+                failures += 1
+                assert statuses == [FAILED] * 3
+                assert archive.uids() == before
+            assert archive.errors() == []
+            assert archive.holds(first)
+            assert archive.commit(new_instance("1.1", "1.2", f"4.{place}", key=FOUR)) == [STORED]
+            assert archive.errors() == []
+        assert failures > 8
+        disk.left = -1
+        archive.committer.settle()
+        before_reindex = archive.uids()
+    reindex(root)
+    with opened(root) as archive:
+        assert archive.uids() == before_reindex
+        assert archive.errors() == []
+
+
+def test_a_failed_sync_stops_writing(root: Path) -> None:
+    class FailingSync(Disk):
+        def _syncfs(self, descriptor: int) -> None:
+            raise OSError(errno.EIO, "Input/output error")
+
+    first = new_instance("1.1", "1.2", "1.2.1")
+    with opened(root) as archive:
+        archive.commit(first)
+    disk = Disk()
+    with opened(root, disk) as archive:
+        disk.__class__ = FailingSync
+        second = new_instance("1.1", "1.2", "1.2.2")
+        assert archive.commit(second) == [FAILED]
+        disk.__class__ = Disk
+        assert archive.commit(second) == [FAILED], "nobody knows what the failed sync has written"
+        assert archive.holds(first)
+    with opened(root) as archive:
+        assert archive.commit(second) == [STORED]
+        assert archive.errors() == []
+
+
+_LIMITED = """
+import resource, sys
+from pathlib import Path
+from tests.durability.synthetic import new_instance, opened
+from pacs.storage.commit import Status
+with opened(Path(sys.argv[1])) as archive:
+    limit = 700_000
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    stored, failed = [], 0
+    for n in range(60):
+        batch = [new_instance("1.1", "1.2", f"1.2.{n}.{m}", chunk_length=5000) for m in range(5)]
+        for status in archive.commit(*batch):
+            failed += status is Status.FAILED
+            stored += [f"1.2.{n}"] if status is Status.STORED else []
+    assert stored and failed, (len(stored), failed)
+    assert archive.errors() == []
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    after = new_instance("1.1", "1.2", "9.9", chunk_length=5000)
+    assert archive.commit(after) == [Status.STORED] and archive.holds(after)
+    archive.committer.settle()
+    assert archive.errors() == []
+    print(len(stored), failed)
+"""
+
+
+def test_files_that_cannot_grow(root: Path) -> None:
+    with opened(root):
+        pass
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", _LIMITED, str(root)], capture_output=True, text=True, check=False,
+        cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    stored, failed = map(int, run.stdout.split())
+    assert stored >= 50
+    assert failed >= 50
+    with opened(root) as archive:
+        assert len(archive.uids()) == stored + 1
+
+
+# --- staging, tails -------------------------------------------------------------------------------------------
+
+
+def test_abandoned_staging_is_removed_and_live_staging_is_not(root: Path) -> None:
+    with opened(root) as archive:
+        live = stage(archive.committer, new_instance("1.1", "1.2", "1.2.1", key=FOUR, chunks=5))
+        abandoned = root / "staging" / "0123"
+        abandoned.mkdir()
+        (abandoned / "c.0").write_bytes(b"x")
+        staging.remove_abandoned(root, Disk())
+        assert not abandoned.exists()
+        assert archive.commit(live) == [STORED]
+
+
+def test_a_tail_nobody_accounts_for_is_cut_or_entered(root: Path) -> None:
+    first, second = new_instance("1.1", "1.2", "1.2.1"), new_instance("1.1", "1.2", "1.2.2")
+    log = root / layout.log_path("1.1", "1.2")
+    with opened(root) as archive:
+        archive.commit(first)
+        with log.open("ab") as file:
+            file.write(b"PACSREC1 and then the power went")
+        assert archive.commit(second) == [STORED]
+        assert archive.holds(second)
+        assert archive.errors() == []
+
+
+def test_after_a_start_of_the_machine_every_tail_is_looked_at(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with opened(root) as archive:
+        archive.commit(new_instance("1.1", "1.2", "1.2.1"))
+    log = root / layout.log_path("1.1", "1.2")
+    size = log.stat().st_size
+    with log.open("ab") as file:
+        file.write(bytes(1000))
+    with opened(root):
+        assert log.stat().st_size == size + 1000
+    monkeypatch.setattr(recovery, "boot_id", lambda: "another boot")
+    with opened(root) as archive:
+        assert log.stat().st_size == size
+        assert archive.errors() == []
