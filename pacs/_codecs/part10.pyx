@@ -228,7 +228,10 @@ cdef class Scanner(JsonModel):
             if tag == SEQUENCE_END:
                 break
             if tag != ITEM and tag != ITEM_END:
-                return self.fail(b"there is no item where a sequence has to have one", c.position - 8)
+                if not undefined:
+                    return self.fail(b"there is no item where a sequence has to have one", c.position - 8)
+                # Where the sequence ends is unknown, so its header is trusted for want of a better guess.
+                self.warn("an item of a sequence does not begin with the tag of an item", c.position - 8)
             if number:
                 put_char(&self.out, b",")
             self.extend_path(number)

@@ -233,10 +233,17 @@ def test_a_broken_sequence_of_known_length_is_kept_as_bytes() -> None:
 
 
 def test_a_broken_sequence_of_undefined_length_is_an_error_with_its_place() -> None:
-    data = file(element(0x00081140, "SQ", b"garbage!", length=UNDEFINED))
+    data = file(element(0x00081140, "SQ", item(b"garbage!"), length=UNDEFINED))
     with pytest.raises(DicomError) as caught:
         part10.scan(data)
-    assert caught.value.offset == data.index(b"garbage!")
+    assert caught.value.offset == len(data)
+
+
+def test_an_item_with_a_wrong_tag_in_a_sequence_of_undefined_length() -> None:
+    wrong = tag_bytes(0xFFFEE001) + item(element(0x00080100, "SH", b"CODE"))[4:]
+    answer = part10.scan(file(element(0x00081140, "SQ", wrong + END, length=UNDEFINED)))
+    assert json.loads(answer.json)["00081140"]["Value"] == [{"00080100": {"vr": "SH", "Value": ["CODE"]}}]
+    assert len(answer.warnings) == 1
 
 
 def test_nesting_is_limited() -> None:
