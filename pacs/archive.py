@@ -131,6 +131,10 @@ class Archive:
             return True
         raise ConflictError(f"SOP Instance UID {identity.instance} is already stored with other content")
 
+    def settle(self) -> None:
+        """Bring shapes and shard indices of the Zarr arrays up to what is committed; else that waits for a pause."""
+        self._engine.settle()
+
     # --- find
 
     def study(self, study: str) -> StudyEntry:

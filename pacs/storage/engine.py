@@ -112,6 +112,10 @@ class Engine:
         """See CommitQueue.put."""
         self._commits.put(new, committed)
 
+    def settle(self) -> None:
+        """See Committer.settle."""
+        self._committer.settle()
+
     def close(self) -> None:
         """Commit what is waiting and let go of the archive."""
         self._commits.close()

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import shutil
+import subprocess
+import sys
 from collections import Counter
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +18,7 @@ import pytest
 
 from pacs import uids
 from pacs.archive import Archive, StoreResult
+from tests.reference import zarr_frames
 
 REFUSED = json.loads((Path(__file__).parent / "refused.json").read_text())
 """Path in the real data -> error code. Nothing else there may be refused."""
@@ -111,3 +117,72 @@ def test_decoded_frames_are_pydicoms(
         if not close:
             wrong.append(row["path"])
     assert not wrong
+
+
+# --- Zarr -----------------------------------------------------------------------------------------------------
+
+
+def plain_zarr_python() -> str | None:
+    """A Python without this package whose zarr and imagecodecs can read our arrays by themselves."""
+    probe = "import zarr, imagecodecs.zarr as z, importlib.util as u, sys; sys.exit(not hasattr(z, 'Htj2k'))"
+    for name in (os.environ.get("PACS_ZARR_PYTHON"), "python3.14", "python3.13", "python3.12"):
+        found = shutil.which(name) if name else None
+        if found and subprocess.run([found, "-c", probe], capture_output=True, check=False).returncode == 0:
+            return found
+    return None
+
+
+def read_with(python: str, archives: list[Path]) -> dict[tuple[str, str, int], str]:
+    script = Path(zarr_frames.__file__)
+    frames = {}
+    for archive in archives:
+        listing = subprocess.run(
+            [python, "-W", "error", str(script), str(archive)], capture_output=True, text=True, check=False
+        )
+        assert listing.returncode == 0, listing.stderr
+        for line in listing.stdout.splitlines():
+            uid, number, digest = line.split()
+            frames[str(archive), uid, int(number)] = digest
+    return frames
+
+
+@pytest.fixture(scope="module")
+def expected_frames(
+    shared_data: Path, manifest: list[dict[str, str]], stored: dict[str, tuple[Archive, StoreResult]]
+) -> dict[tuple[str, str, int], str]:
+    """What pydicom makes of every instance that went into a pixel array."""
+    for archive in {archive for archive, _ in stored.values()}:
+        archive.settle()
+    expected = {}
+    for row in manifest:
+        archive, result = stored[row["path"]]
+        if result.status == "refused" or "pydicom decodes: yes" not in row["note"]:
+            continue
+        descriptor = archive.instance(result.study, result.series, result.instance).descriptor
+        if descriptor.array_key is None or descriptor.array_key.encoding != "htj2k":
+            continue
+        data_set = pydicom.dcmread(shared_data / row["path"], force=True)
+        assert descriptor.geometry is not None
+        for number in zarr_frames.chosen(descriptor.geometry.frames):
+            samples = pydicom.pixels.pixel_array(data_set, raw=True, index=number)
+            expected[str(archive.root), result.instance, number] = zarr_frames.digest(samples)
+    return expected
+
+
+@pytest.mark.filterwarnings("ignore")  # of the oracle, about the odd files
+def test_zarr_python_reads_what_pydicom_reads(expected_frames: dict[tuple[str, str, int], str]) -> None:
+    assert metadata.entry_points(group="zarr.codecs", name="imagecodecs_htj2k")
+    archives = sorted({Path(archive) for archive, _, _ in expected_frames})
+    assert len(expected_frames) > 880
+    found = read_with(sys.executable, archives)
+    assert {frame: found.get(frame) for frame in expected_frames} == expected_frames
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_zarr_python_reads_it_without_this_package(expected_frames: dict[tuple[str, str, int], str]) -> None:
+    python = plain_zarr_python()
+    if python is None:
+        pytest.skip("no Python >= 3.12 with zarr and imagecodecs >= 2026.5.10 (name one in PACS_ZARR_PYTHON)")
+    archives = sorted({Path(archive) for archive, _, _ in expected_frames})
+    found = read_with(python, archives)
+    assert {frame: found.get(frame) for frame in expected_frames} == expected_frames
