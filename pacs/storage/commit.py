@@ -222,8 +222,9 @@ class Committer:
                 sequence = view.counters().sequence
                 _, settled = self._last.read()
                 dirty = {array: entry for array, entry in view.dirty().items() if entry.sequence > settled}
-                hierarchy.settle(self._disk, self.root, view, dirty)
-            self._last.settle(sequence)
+                everything = hierarchy.settle(self._disk, self.root, view, dirty)
+            if everything:
+                self._last.settle(sequence)
             self._unsettled = False
             self._disk.step("settled")
         except (OSError, PacsError) as error:

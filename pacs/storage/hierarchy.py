@@ -5,6 +5,7 @@ All of it is derived from the index and can be written again at any time; our ow
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -14,6 +15,8 @@ from pacs.storage import layout, shard, zarr_metadata
 from pacs.storage.disk import Disk
 from pacs.storage.model import ArrayKey, Encoding
 from pacs.storage.views import Dirty, ReadView
+
+_log = logging.getLogger(__name__)
 
 
 def encode(metadata: Any) -> bytes:
@@ -73,10 +76,20 @@ def array_metadata(key: ArrayKey, count: int, instances: list[tuple[str, int, in
     return metadata
 
 
-def settle(disk: Disk, root: layout.Root, view: ReadView, dirty: Mapping[tuple[int, int], Dirty]) -> None:
-    """Bring index blocks and shapes of these arrays up to what is committed. Raises OSError."""
+def settle(disk: Disk, root: layout.Root, view: ReadView, dirty: Mapping[tuple[int, int], Dirty]) -> bool:
+    """Bring index blocks and shapes of these arrays up to what is committed; whether all of them could be.
+
+    A shard that is missing or a disk that is full must not keep an archive from being read: it is logged, and tried
+    again at the next open.
+    """
+    everything = True
     for (number, k), entry in dirty.items():
-        settle_array(disk, root, view, number, k, sorted(entry.shards))
+        try:
+            settle_array(disk, root, view, number, k, sorted(entry.shards))
+        except OSError as error:
+            _log.error("%s: index blocks and shape will be written later: %s", error.filename, error.strerror)
+            everything = False
+    return everything
 
 
 def settle_array(

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from pacs import tags
-from pacs.errors import ChecksumError, IndexMismatchError
+from pacs.errors import ChecksumError, IndexMismatchError, StorageError
 from pacs.storage import frames, hierarchy, layout, records, shard, staging
 from pacs.storage.disk import Disk
 from pacs.storage.entries import Entries
@@ -61,6 +61,9 @@ def open_index(root: Root, disk: Disk) -> Index:
             _after_boot(root, index, disk, boot)
         _settle_all(root, index, disk, last)
         staging.remove_abandoned(root, disk)
+    except OSError as error:
+        index.close()
+        raise StorageError(f"{root} cannot be brought in step: {error.filename}: {error.strerror}") from error
     except BaseException:
         index.close()
         raise
@@ -262,6 +265,5 @@ def index_attributes(json: bytes) -> dict[int, bytes]:
 def _settle_all(root: Root, index: Index, disk: Disk, last: LastCommit) -> None:
     """Write index blocks and shapes again that may not be as the index has them."""
     with index.read() as view:
-        hierarchy.settle(disk, root, view, view.dirty())
-        last.settle(view.counters().sequence)
-
+        if hierarchy.settle(disk, root, view, view.dirty()):
+            last.settle(view.counters().sequence)
