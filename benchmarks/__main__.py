@@ -1,0 +1,142 @@
+"""`python -m benchmarks [NAME…]`: measure, show a table, write JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from benchmarks import machine, report, workload
+from benchmarks.report import Figure
+from benchmarks.scale import FULL, TINY, Scale
+from benchmarks.servers import Pacs, Server, StartError
+from benchmarks.workload import Instance
+
+NAMES = ("client", "micro", "store", "metadata", "frames", "search")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run what is asked for; the status is for `sys.exit`."""
+    arguments = _parser().parse_args(argv)
+    scale = TINY if arguments.tiny else FULL
+    description = machine.describe()
+    print(f"{description['processor']}, {description['cores']} cores, Python {description['python']}, "
+          f"commit {description['commit'] or 'unknown'}, load {description['load_average_before']}", file=sys.stderr)
+    figures: list[Figure] = []
+    versions: dict[str, str] = {}
+    missing: list[str] = []
+
+    def take(some: Iterator[Figure]) -> None:
+        for figure in some:
+            figures.append(figure)
+            value = f"{report.number(figure.value)} {figure.unit}"
+            print(f"  {figure.server:10} {figure.benchmark}: {figure.case}: {value}", file=sys.stderr)
+
+    names = tuple(arguments.names) or NAMES
+    _alone(names, scale, take)
+    data = _data(arguments.data, scale) if {"store", "metadata", "frames"} & set(names) else {}
+    for make in _servers(arguments):
+        try:
+            versions.update(_measure(make, names, data, scale, take))
+        except StartError as error:
+            missing.append(str(error))
+            print(error, file=sys.stderr)
+    print(report.table(figure for figure in figures if figure.server != "null"))
+    others = [figure for figure in figures if figure.server == "null"]
+    if others:
+        print("\nthe client alone\n" + report.table(others))
+    result = {
+        "machine": description, "servers": versions, "missing": missing, "tiny": arguments.tiny,
+        "data": {name: len(series) for name, series in data.items()},
+        "figures": [figure.as_json() for figure in figures],
+    }  # fmt: skip
+    if arguments.out:
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
+        arguments.out.write_text(json.dumps(result, indent=1) + "\n")
+        print(f"\nwritten to {arguments.out}")
+    return 1 if missing and arguments.rivals else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"what to measure: {', '.join(NAMES)} (default: all)")
+    parser.add_argument("--data", type=Path, help="folder of the real files (default: ../shared/data, if there)")
+    parser.add_argument("--out", type=Path, help="file for the figures as JSON")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="workers of pacs (default: cores)")
+    parser.add_argument("--rivals", action="store_true", help="also Orthanc and nginx (see benchmarks/rivals.py)")
+    parser.add_argument("--tiny", action="store_true", help="only show that everything runs; figures mean nothing")
+    return parser
+
+
+def _data(folder: Path | None, scale: Scale) -> dict[str, list[Instance]]:
+    data = {"synthetic CT": workload.synthetic(scale.slices, scale.rows)}
+    real = workload.real_series(folder, scale.real_slices)
+    if real:
+        data["real CT"] = real
+    else:
+        print("the real CT series is not there: only the synthetic one is measured", file=sys.stderr)
+    return data
+
+
+def _servers(arguments: argparse.Namespace) -> list[Callable[[], Server]]:
+    makers: list[Callable[[], Server]] = [lambda: Pacs(arguments.workers)]
+    if arguments.rivals:
+        from benchmarks.rivals import Nginx, Orthanc
+
+        makers += [Orthanc, Nginx]
+    return makers
+
+
+def _alone(names: tuple[str, ...], scale: Scale, take: Callable[[Iterator[Figure]], None]) -> None:
+    """What needs no server to be compared."""
+    unknown = sorted(set(names) - set(NAMES))
+    if unknown:
+        sys.exit(f"there is no benchmark {', '.join(unknown)}; there are {', '.join(NAMES)}")
+    if "client" in names:
+        from benchmarks.bench_client import client
+
+        take(client(scale))
+    if "micro" in names:
+        from benchmarks.bench_micro import micro
+
+        take(micro(scale))
+
+
+def _measure(
+    make: Callable[[], Server], names: tuple[str, ...], data: dict[str, list[Instance]], scale: Scale,
+    take: Callable[[Iterator[Figure]], None],
+) -> dict[str, str]:  # fmt: skip
+    """All that is asked for of one kind of server; each group has a fresh, empty one."""
+    from benchmarks import bench_read, bench_search, bench_store
+    from benchmarks.rivals import Nginx
+
+    versions = {}
+    source = list(data.values())[-1] if data else []
+    if make is not Nginx and "store" in names:
+        with make() as server:
+            versions[server.name] = server.version
+            take(bench_store.store(server, data, scale))
+    if {"metadata", "frames"} & set(names):
+        with make() as server:
+            versions[server.name] = server.version
+            if isinstance(server, Nginx):
+                copies = [workload.series_of(source, scale.series, "static")]
+                server.prepare(copies[0])
+            else:
+                copies = bench_store.prepare_series(server, source, scale)
+            if "metadata" in names:
+                take(bench_read.metadata(server, copies, scale))
+            if "frames" in names:
+                take(bench_read.frames(server, copies[-1], scale))
+    if make is not Nginx and "search" in names:
+        with make() as server:
+            versions[server.name] = server.version
+            take(bench_search.search(server, scale))
+    return versions
+
+
+if __name__ == "__main__":
+    sys.exit(main())

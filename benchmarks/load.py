@@ -1,0 +1,254 @@
+"""A cheap HTTP client for load: prepared requests, kept-alive connections, bodies counted and mostly not kept.
+
+It runs beside the server on the same cores, so what it costs itself is measured too (`bench_client`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import cast
+
+import uvloop
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Bytes to send as they are."""
+
+    pieces: tuple[bytes, ...]
+    head: bool = False
+
+
+def get(path: str, host: str, accept: str = "*/*", **headers: str) -> Request:
+    """A GET request; keyword `x_y` becomes header `x-y`."""
+    lines = [f"GET {path} HTTP/1.1", f"Host: {host}", f"Accept: {accept}"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    return Request(("\r\n".join([*lines, "", ""]).encode(),))
+
+
+def stow(path: str, host: str, files: Sequence[bytes]) -> Request:
+    """A STOW-RS request of several instances."""
+    boundary = "benchmark-0123456789"
+    part = f"\r\n--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode()
+    closing = f"\r\n--{boundary}--\r\n".encode()
+    length = sum(len(part) + len(data) for data in files) + len(closing)
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: {host}\r\nAccept: application/dicom+json\r\n"
+        f'Content-Type: multipart/related; type="application/dicom"; boundary={boundary}\r\n'
+        f"Content-Length: {length}\r\n\r\n"
+    )
+    pieces = [head.encode()]
+    for data in files:
+        pieces += [part, data]
+    return Request((*pieces, closing))
+
+
+@dataclass(slots=True)
+class Response:
+    """What came back. `body` is empty unless it was asked for."""
+
+    status: int
+    headers: dict[str, str]
+    length: int
+    body: bytes
+
+
+@dataclass(slots=True)
+class Load:
+    """What a run of requests took."""
+
+    requests: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+    client_seconds: float = 0.0
+    """CPU time of this process meanwhile."""
+    latencies: list[float] = field(default_factory=list)
+
+    @property
+    def rate(self) -> float:
+        return self.requests / self.seconds
+
+    def quantile(self, q: float) -> float:
+        """Latency in milliseconds that the share `q` of requests does not exceed."""
+        ordered = sorted(self.latencies)
+        return ordered[min(len(ordered) - 1, int(q * len(ordered)))] * 1e3
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.latencies) * 1e3
+
+
+class RequestFailedError(Exception):
+    """A server that does not answer as it should: a figure would mean nothing."""
+
+
+class _Connection(asyncio.BufferedProtocol):
+    """One kept-alive connection; one request at a time. It reads into one buffer over and over."""
+
+    def __init__(self) -> None:
+        self._buffer = memoryview(bytearray(1 << 20))
+        self.transport: asyncio.Transport | None = None
+        self._waiter: asyncio.Future[Response] | None = None
+        self._keep = False
+        self._reset()
+
+    def _reset(self) -> None:
+        self._head = bytearray()
+        self._response: Response | None = None
+        self._left = -1
+        self._chunked = False
+        self._body = bytearray()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.transport = None
+        if self._waiter is not None and not self._waiter.done():
+            if self._response is not None and self._left < 0 and not self._chunked:
+                self._finish()  # a body that ends with the connection
+            else:
+                self._waiter.set_exception(RequestFailedError(f"the connection was lost: {exc}"))
+
+    def send(self, request: Request, keep: bool) -> asyncio.Future[Response]:
+        assert self.transport is not None
+        self._reset()
+        self._keep = keep
+        self._waiter = asyncio.get_running_loop().create_future()
+        for piece in request.pieces:
+            self.transport.write(piece)
+        return self._waiter
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._received(self._buffer[:nbytes])
+
+    def eof_received(self) -> bool:
+        return False
+
+    def _received(self, data: memoryview) -> None:
+        while self._response is None:
+            self._head += data
+            end = self._head.find(b"\r\n\r\n")
+            if end < 0:
+                return
+            data = memoryview(bytes(self._head[end + 4 :]))
+            self._parse_head(bytes(self._head[:end]))
+            self._head = bytearray()
+        response = self._response
+        assert response is not None
+        if self._chunked:
+            self._body += data
+            # The end of a chunked body is looked for only where it can be: this client is for our own requests.
+            if self._body.endswith(b"0\r\n\r\n"):
+                decoded = _unchunk(self._body)
+                if decoded is not None:
+                    response.length = len(decoded)
+                    self._body = bytearray(decoded) if self._keep else bytearray()
+                    self._finish()
+            return
+        response.length += len(data)
+        if self._keep:
+            self._body += data
+        if response.length == self._left:
+            self._finish()
+
+    def _parse_head(self, head: bytes) -> None:
+        lines = head.decode("latin-1").split("\r\n")
+        status = int(lines[0].split(" ", 2)[1])
+        if status == 100:
+            return
+        headers = {}
+        for line in lines[1:]:
+            name, _, value = line.partition(":")
+            headers[name.lower()] = value.strip()
+        self._response = Response(status, headers, 0, b"")
+        self._chunked = headers.get("transfer-encoding", "").lower() == "chunked"
+        self._left = int(headers.get("content-length", 0 if status in (204, 304) else -1))
+
+    def _finish(self) -> None:
+        response, waiter = self._response, self._waiter
+        assert response is not None and waiter is not None
+        response.body = bytes(self._body)
+        self._waiter = None
+        if not waiter.done():
+            waiter.set_result(response)
+
+
+def _unchunk(data: bytearray) -> bytes | None:
+    """The decoded body; None when it is not whole yet."""
+    out = bytearray()
+    position = 0
+    while True:
+        end = data.find(b"\r\n", position)
+        if end < 0:
+            return None
+        size = int(bytes(data[position:end]).split(b";")[0], 16)
+        if size == 0:
+            return bytes(out)
+        if end + 2 + size + 2 > len(data):
+            return None
+        out += data[end + 2 : end + 2 + size]
+        position = end + 2 + size + 2
+
+
+async def _run(
+    address: tuple[str, int], requests: Iterator[Request], clients: int, seconds: float | None,
+    check: Callable[[Response], None] | None, keep: bool,
+) -> Load:  # fmt: skip
+    loop = asyncio.get_running_loop()
+    load = Load()
+    connections = [(await loop.create_connection(_Connection, *address))[1] for _ in range(clients)]
+    began, cpu = time.perf_counter(), time.process_time()
+    end = began + seconds if seconds is not None else float("inf")
+
+    async def work(connection: _Connection) -> None:
+        for request in requests:
+            sent = time.perf_counter()
+            if sent > end:
+                return
+            if connection.transport is None:
+                _, connection = await loop.create_connection(_Connection, *address)
+            response = await connection.send(request, keep)
+            load.latencies.append(time.perf_counter() - sent)
+            load.requests += 1
+            load.bytes += response.length
+            if check is not None:
+                check(response)
+            elif not 200 <= response.status < 300:
+                raise RequestFailedError(f"status {response.status}: {response.body[:500]!r}")
+
+    async with asyncio.TaskGroup() as group:
+        for connection in connections:
+            group.create_task(work(connection))
+    load.seconds = time.perf_counter() - began
+    load.client_seconds = time.process_time() - cpu
+    for connection in connections:
+        if connection.transport is not None:
+            connection.transport.close()
+    await asyncio.sleep(0)
+    return load
+
+
+def run(
+    address: tuple[str, int], requests: Iterator[Request], *, clients: int = 1, seconds: float | None = None,
+    check: Callable[[Response], None] | None = None, keep: bool = False,
+) -> Load:  # fmt: skip
+    """Send `requests` over `clients` connections, until they end or `seconds` are over."""
+    try:
+        return uvloop.run(_run(address, requests, clients, seconds, check, keep))
+    except* RequestFailedError as errors:
+        raise errors.exceptions[0] from None
+
+
+def fetch(address: tuple[str, int], request: Request) -> Response:
+    """One request, its whole answer."""
+    answers: list[Response] = []
+    run(address, iter((request,)), check=answers.append, keep=True)
+    return answers[0]
