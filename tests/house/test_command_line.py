@@ -1,0 +1,79 @@
+"""The command line as a newcomer meets it: quick, explained, with honest exit statuses."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMANDS = ("serve", "store", "import", "export", "check", "reindex", "info")
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+_HEAVY = {
+    "numpy", "zarr", "imagecodecs", "pydicom", "aiohttp", "asyncio", "lmdb", "tqdm", "msgspec", "uvloop", "zstandard",
+    "concurrent", "multiprocessing",
+}  # fmt: skip
+
+
+def test_help_loads_nothing_heavy() -> None:
+    """The guard of start-up time: not by the clock, which depends on the machine, but by what is loaded."""
+    program = (
+        "import sys\nfrom pacs.cli import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
+        "print(' '.join(sorted({name.partition('.')[0] for name in sys.modules})), file=sys.stderr)"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert not _HEAVY & set(run.stderr.split())
+    assert "serve" in run.stdout
+
+
+def test_every_command_has_help(capsys: pytest.CaptureFixture[str]) -> None:
+    from pacs import cli
+
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["--help"])
+    assert stopped.value.code == 0
+    listed = capsys.readouterr().out
+    for command in COMMANDS:
+        assert f"\n    {command} " in listed
+        with pytest.raises(SystemExit) as stopped:
+            cli.main([command, "--help"])
+        assert stopped.value.code == 0
+        text = capsys.readouterr().out
+        assert text.startswith(f"usage: pacs {command} ")
+        assert len(text.splitlines()) > 6
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [], ["nonsense"], ["serve"], ["store"], ["export", "1.2.3"], ["serve", "--archive", "x", "--port", "99999"],
+        ["serve", "--archive", "x", "--workers", "0"], ["store", "x", "--header", "no colon"],
+        ["serve", "--archive", "x", "--host", "0.0.0.0"], ["serve", "--archive", "x", "--host", "pacs.example"],
+    ],
+)  # fmt: skip
+def test_misuse_is_status_two(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    from pacs import cli
+
+    try:
+        status = cli.main(arguments)
+    except SystemExit as stopped:
+        status = int(str(stopped.code))
+    assert status == 2
+    captured = capsys.readouterr()
+    assert captured.err and not captured.out
+
+
+@pytest.mark.parametrize("command", ["check", "reindex", "info", "export"])
+def test_folder_that_is_no_archive(command: str, tmp_path: Path, pacs_command: Run) -> None:
+    more = ["1.2.3", "--out", str(tmp_path / "out")] if command == "export" else []
+    for folder in (tmp_path, tmp_path / "missing"):
+        run = pacs_command(command, "--archive", folder, *more)
+        assert run.returncode == 1
+        assert run.stderr.startswith(f"pacs {command}: ") and "Traceback" not in run.stderr
+        assert not run.stdout
+        assert list(tmp_path.iterdir()) == [], "something was created"

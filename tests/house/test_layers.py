@@ -1,0 +1,117 @@
+"""Who imports whom: downwards only, and third-party libraries where they belong (docs/architecture.md)."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+LAYERS: tuple[tuple[str, ...], ...] = (
+    # 0
+    ("pacs.__init__", "pacs.errors", "pacs.uids", "pacs.tags", "pacs.geometry"),
+    # 1
+    ("pacs._codecs",),
+    # 2
+    (
+        "pacs.part10", "pacs.charset", "pacs.codestream", "pacs.fragments", "pacs.pixels", "pacs.byteorder",
+        "pacs.jpeg", "pacs.transcode", "pacs.rendering", "pacs.settings", "pacs.demo",
+    ),
+    # 3
+    ("pacs.storage",),
+    # 4
+    ("pacs.archive", "pacs.ingest", "pacs.export", "pacs.reading", "pacs.explicit"),
+    # 5
+    ("pacs.dicomweb", "pacs.client"),
+    # 6
+    ("pacs.cli", "pacs.__main__", "benchmarks"),
+)  # fmt: skip
+
+ONLY_IN: dict[str, tuple[str, ...]] = {
+    "lmdb": ("pacs.storage",),
+    "zarr": ("pacs.storage",),
+    "numcodecs": ("pacs.storage",),
+    "imagecodecs": ("pacs.transcode", "pacs.storage.zarr_codec", "benchmarks"),
+    "openjpeg": ("pacs.transcode",),
+    "libjpeg": ("pacs.transcode",),
+    "aiohttp": ("pacs.dicomweb", "pacs.client", "pacs.cli", "benchmarks"),
+    "asyncio": ("pacs.dicomweb", "pacs.client", "pacs.cli", "pacs.storage.zarr_codec", "benchmarks"),
+    "uvloop": ("pacs.dicomweb", "pacs.client", "pacs.cli", "benchmarks"),
+    # Its dictionaries and character sets; reading files with it is for tests.
+    "pydicom": ("pacs.charset", "pacs.part10", "pacs.explicit", "pacs.dicomweb.query", "pacs.demo", "benchmarks"),
+    "tqdm": ("pacs.cli", "benchmarks"),
+    "argparse": ("pacs.cli", "benchmarks"),
+}
+
+
+def modules() -> list[tuple[str, Path]]:
+    found = []
+    for package in ("pacs", "benchmarks"):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+            found.append((name if name in ("pacs.__init__", "pacs.__main__") else name.removesuffix(".__init__"), path))
+    return found
+
+
+def layer(name: str) -> int | None:
+    """The number of the layer that a module belongs to, by its longest named parent."""
+    best: tuple[int, int] | None = None
+    for number, names in enumerate(LAYERS):
+        for prefix in names:
+            if (name == prefix or name.startswith(prefix + ".")) and (best is None or len(prefix) > best[0]):
+                best = (len(prefix), number)
+    return best[1] if best else None
+
+
+def imports(path: Path, name: str) -> Iterator[tuple[str, int]]:
+    """Everything a file imports, at its top or inside functions, with the line."""
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, node.lineno
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parent = package.split(".")[: len(package.split(".")) - node.level + 1]
+                base = ".".join([*parent, base]).rstrip(".")
+            for alias in node.names:
+                below = ROOT.joinpath(*base.split("."), alias.name)
+                is_module = below.is_dir() or below.with_suffix(".py").is_file() or below.with_suffix(".pyx").is_file()
+                yield (f"{base}.{alias.name}" if is_module else base), node.lineno
+
+
+MODULES = modules()
+
+
+def test_there_is_something_to_read() -> None:
+    assert len(MODULES) > 20
+
+
+@pytest.mark.parametrize(("name", "path"), MODULES, ids=[name for name, _ in MODULES])
+def test_imports_point_downwards(name: str, path: Path) -> None:
+    own = layer(name)
+    assert own is not None, f"{name} has no layer: add it to LAYERS"
+    for imported, line in imports(path, name):
+        top = imported.partition(".")[0]
+        allowed = ONLY_IN.get(top)
+        if allowed is not None:
+            at_home = any(name == home or name.startswith(home + ".") for home in allowed)
+            assert at_home, f"{path.relative_to(ROOT)}:{line} imports {imported}, which belongs to {', '.join(allowed)}"
+        if top == "pacs" and imported != "pacs":
+            other = layer(imported)
+            assert other is not None, f"{imported} has no layer: add it to LAYERS"
+            assert other <= own, f"{path.relative_to(ROOT)}:{line}: layer {own} imports {imported} of layer {other}"
+
+
+def test_http_sees_the_archive_and_not_its_storage() -> None:
+    """`pacs.dicomweb` may name storage's types, and never opens, reads or writes anything there by itself."""
+    types = {"pacs.storage.model", "pacs.storage.search", "pacs.storage.rules"}
+    for name, path in MODULES:
+        if name.startswith("pacs.dicomweb"):
+            for imported, line in imports(path, name):
+                reaches_in = imported.startswith("pacs.storage") and imported not in types
+                assert not reaches_in, f"{path.relative_to(ROOT)}:{line} imports {imported}"
