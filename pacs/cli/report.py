@@ -21,7 +21,7 @@ class Progress:
             self._bar = tqdm(
                 desc=what, total=total, unit=f" {unit}s", file=sys.stderr, leave=False, dynamic_ncols=True,
                 mininterval=0.2, bar_format="{desc} {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt}{unit}, {rate_fmt}, "
-                "{remaining} left{postfix}" if total else "{desc}: {n_fmt}{unit}, {rate_fmt}{postfix}",
+                "{remaining} left{postfix}" if total is not None else "{desc}: {n_fmt}{unit}, {rate_fmt}{postfix}",
             )  # fmt: skip
 
     def advance(self, steps: int = 1, note: str = "") -> None:
@@ -29,6 +29,11 @@ class Progress:
             if note:
                 self._bar.set_postfix_str(note, refresh=False)
             self._bar.update(steps)
+
+    def describe(self, what: str) -> None:
+        """Another name for what is under way."""
+        if self._bar is not None:
+            self._bar.set_description_str(what, refresh=False)
 
     def show(self, done: int, total: int | None) -> None:
         """An absolute position, for work that counts by itself."""

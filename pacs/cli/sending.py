@@ -137,9 +137,9 @@ def _result(file: files.Found, stored: StoreResult) -> Result:
 
 
 def _kind(error: PacsError) -> str:
-    """The code and the first sentence of the error's description: what refusals are grouped by."""
-    text = (type(error).__doc__ or "").strip().split("\n")[0]
-    return f"{error.code} {text.split('. ')[0].rstrip('.')}"
+    """What the error's description says first, and the code: what refusals are grouped by."""
+    text = " ".join((type(error).__doc__ or "").split()).split(". ")[0].split("; ")[0].rstrip(".")
+    return f"{text[:1].lower()}{text[1:]} [{error.code}]"
 
 
 # --- export ---------------------------------------------------------------------------------------------------------

@@ -3,49 +3,115 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from pacs.archive import Archive
+from pacs import export
 from pacs.cli import OK, WRONG
 from pacs.cli.report import Progress, count_text, size_text
+from pacs.errors import ChecksumError, NotFoundError
+from pacs.reading import Committed
 from pacs.storage import layout
+from pacs.storage.check import Severity
+from pacs.storage.check import check as check_archive
+from pacs.storage.index import Index
+from pacs.storage.locks import ArchiveLock
+from pacs.storage.model import InstanceEntry
+from pacs.storage.reindex import reindex as reindex_archive
+
+
+@contextmanager
+def _reading(root: Path) -> Iterator[Index]:
+    """The index of an archive for reading only: nothing is repaired or written by looking at it."""
+    _require(root)
+    lock = ArchiveLock(root)
+    try:
+        index = Index(str(root / layout.INDEX), readonly=True)
+        try:
+            yield index
+        finally:
+            index.close()
+    finally:
+        lock.close()
+
+
+def _require(root: Path) -> None:
+    if not layout.is_archive(root):
+        raise NotFoundError(f"{root} is not an archive")
+    layout.read_description(root)
 
 
 def check(arguments: argparse.Namespace) -> int:
-    raise NotImplementedError
+    root: Path = arguments.archive
+    errors = notes = 0
+    with _reading(root) as index, Progress("checking", 0, "series") as progress:
+
+        def verify(entry: InstanceEntry) -> None:
+            digest = hashlib.sha256()
+            for piece in export.rebuild(Committed(root, index, entry)):
+                digest.update(piece)
+            if digest.digest() != entry.descriptor.sha256:
+                raise ChecksumError("the rebuilt file is not the one that was received")
+
+        for finding in check_archive(
+            root, index, verify=verify, progress=lambda _, done, total: progress.show(done, total)
+        ):
+            errors += finding.severity is Severity.ERROR
+            notes += finding.severity is Severity.NOTE
+            progress.print(f"{finding.severity.value}: {finding.path}: {finding.text}")
+        with index.read() as view:
+            counters = view.counters()
+    verdict = count_text(errors, "error") if errors else "everything is in order"
+    verdict += f", {count_text(notes, 'note')}" if notes else ""
+    print(f"{count_text(counters.instances, 'instance')} checked: {verdict}")
+    return WRONG if errors else OK
 
 
 def reindex(arguments: argparse.Namespace) -> int:
-    raise NotImplementedError
+    _require(arguments.archive)
+    with Progress("reindexing", 0, "step") as progress:
+
+        def show(what: str, done: int, total: int) -> None:
+            progress.describe(what)
+            progress.show(done, total)
+
+        result = reindex_archive(arguments.archive, progress=show)
+    for text in result.damaged:
+        print(f"left out: {text}", file=sys.stderr)
+    print(f"the index is new: {count_text(result.instances, 'instance')}")
+    return WRONG if result.damaged else OK
 
 
 def info(arguments: argparse.Namespace) -> int:
-    with Archive.open(arguments.archive) as archive:
-        counters = archive.counters()
-        description = layout.read_description(str(arguments.archive))
-    stored = _bytes_on_disk(arguments.archive / "studies")
-    index = _bytes_on_disk(arguments.archive / "index")
+    root: Path = arguments.archive
+    with _reading(root) as index:
+        with index.read() as view:
+            counters = view.counters()
+        description = layout.read_description(root)
+    stored, used_by_index = _bytes_on_disk(root / layout.STUDIES), _bytes_on_disk(root / layout.INDEX)
     ratio = counters.received_bytes / stored if stored else 0.0
     if arguments.json:
         print(json.dumps({
-            "archive": str(arguments.archive), "archive_id": description.archive_id,
-            "format_version": description.format_version, "studies": counters.studies, "series": counters.series,
-            "instances": counters.instances, "received_bytes": counters.received_bytes, "stored_bytes": stored,
-            "index_bytes": index, "ratio": round(ratio, 3),
+            "archive": str(root), "archive_id": description.archive_id, "format_version": description.format_version,
+            "studies": counters.studies, "series": counters.series, "instances": counters.instances,
+            "received_bytes": counters.received_bytes, "stored_bytes": stored, "index_bytes": used_by_index,
+            "ratio": round(ratio, 3),
         }))  # fmt: skip
         return OK
     rows = [
-        ("archive", f"{arguments.archive.resolve()}"),
+        ("archive", f"{root.resolve()}"),
         ("format version", f"{description.format_version}"),
         ("studies", f"{counters.studies:,}"),
         ("series", f"{counters.series:,}"),
         ("instances", f"{counters.instances:,}"),
-        ("received", size_text(counters.received_bytes)),
-        ("stored", f"{size_text(stored)}, and {size_text(index)} of index"),
-        ("ratio", f"{ratio:.2f}" if stored else "nothing is stored yet"),
+        ("received", f"{size_text(counters.received_bytes)} in Part 10 files"),
+        ("stored", f"{size_text(stored)} on disk, and {size_text(used_by_index)} of index"),
+        ("ratio", f"{ratio:.2f} to 1" if counters.instances else "nothing is stored yet"),
     ]
     for name, text in rows:
         print(f"{name:<16}{text}")
@@ -62,6 +128,3 @@ def _bytes_on_disk(folder: Path) -> int:
             except FileNotFoundError:
                 continue
     return total
-
-
-_ = (sys, WRONG, Progress, count_text)

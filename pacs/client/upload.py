@@ -115,7 +115,10 @@ class _Sender:
         items = answer.read(body)
         if items is not None:
             for result in await asyncio.to_thread(_assign, batch, items):
-                self._settle(result)
+                if isinstance(result, Found):
+                    await self.send([result])
+                else:
+                    self._settle(result)
         elif status in _HOPELESS or 300 <= status < 400:
             message = answer.explain(body)
             raise UploadError(f"{self._url} answered {status}{': ' + message if message else ''}")
@@ -250,25 +253,31 @@ async def _pieces(found: Found) -> AsyncIterator[bytes]:
 # --- which file an answer speaks of ---------------------------------------------------------------------------------
 
 
-def _assign(batch: list[Found], items: list[answer.Item]) -> Iterator[Result]:
-    """One result for each file. The answer names SOP Instance UIDs, so the files are looked into when it matters."""
-    failed = [item for item in items if item.failure is not None]
-    plain = not any(item.comment or item.warning is not None for item in items)
-    if not failed and plain and len(items) == len(batch):
-        yield from (Result(found.path, found.size, Status.STORED) for found in batch)
-        return
+def _assign(batch: list[Found], items: list[answer.Item]) -> list[Result | Found]:
+    """What became of each file, or the file itself when only sending it alone can tell.
+
+    The answer names SOP Instance UIDs, so the files are looked into when it matters.
+    """
+    plain = not any(item.failure is not None or item.comment or item.warning is not None for item in items)
+    if plain and len(items) == len(batch):
+        return [Result(found.path, found.size, Status.STORED) for found in batch]
+    if len(batch) == 1 and len(items) == 1:
+        return [_result(batch[0], items[0])]
     by_uid: dict[str, list[answer.Item]] = {}
     for item in items:
         by_uid.setdefault(item.uid, []).append(item)
+    results: list[Result | Found] = []
     for found in batch:
-        if len(batch) == 1 and len(items) == 1:
-            yield _result(found, items[0])
-            continue
         uid = _sop_instance_uid(found.path)
         named = by_uid.get(uid) or by_uid.get("")
-        yield _result(found, named.pop(0)) if named else Result(
-            found.path, found.size, Status.REFUSED, "the answer does not mention it", uid
-        )
+        if named is None:
+            reason = "the answer does not mention it"
+            results.append(Result(found.path, found.size, Status.REFUSED, reason, uid))
+        elif len({item.failure for item in named}) > 1 and named[0].uid:
+            results.append(found)  # two files of one UID with different fates
+        else:
+            results.append(_result(found, named.pop() if len(named) > 1 else named[0]))
+    return results
 
 
 def _result(found: Found, item: answer.Item) -> Result:

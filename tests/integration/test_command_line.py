@@ -1,0 +1,178 @@
+"""The commands end to end, each in a process of its own, the way a user meets them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pydicom
+import pytest
+
+from pacs import demo
+from tests.conftest import CtSlices, Server, StartServer
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, ct_slices: CtSlices) -> Path:
+    """Two series in subfolders, and what lies about in real folders: a text, a DICOMDIR, a conflict, a broken file."""
+    files = tmp_path / "files"
+    for name, count in (("a", 3), ("b", 4)):
+        (files / name).mkdir(parents=True)
+        for number, data in enumerate(ct_slices(count, name=f"{tmp_path.name} {name}")):
+            (files / name / f"{number}").write_bytes(data)
+    (files / "notes.txt").write_text("these are notes, not DICOM")
+    return files
+
+
+def spoil(folder: Path) -> None:
+    """Add a file without UIDs, and another image under a SOP Instance UID that is taken."""
+    good = (folder / "a" / "0").read_bytes()
+    (folder / "z-conflict").write_bytes(good.replace(b"Demo^Emergency", b"Demo^Different"))
+    (folder / "z-no-uids").write_bytes(good[:132] + good[132:].replace(b"\x20\0\x0d\0UI", b"\x20\0\x0c\0UI"))
+
+
+def test_import_info_check_export_reindex(folder: Path, archive_dir: Path, pacs_command: Run, tmp_path: Path) -> None:
+    run = pacs_command("import", folder, "--archive", archive_dir)
+    assert (run.returncode, run.stderr) == (0, ""), run.stdout + run.stderr
+    assert run.stdout.splitlines()[0].split()[:2] == ["stored", "7"]
+    assert "skipped, not DICOM: 1" in run.stdout
+    again = pacs_command("import", folder, "--archive", archive_dir)
+    assert again.returncode == 0
+    assert again.stdout.splitlines()[:2] == [f"{'stored':<14}{0:>9}", f"{'already there':<14}{7:>9}"]
+
+    shown = json.loads(pacs_command("info", "--archive", archive_dir, "--json").stdout)
+    received = sum(path.stat().st_size for name in "ab" for path in (folder / name).iterdir())
+    assert (shown["studies"], shown["series"], shown["instances"]) == (2, 2, 7)
+    assert shown["received_bytes"] == received and shown["stored_bytes"] > 0 and shown["format_version"] == 1
+    assert "instances       7\n" in pacs_command("info", "--archive", archive_dir).stdout
+
+    checked = pacs_command("check", "--archive", archive_dir)
+    assert (checked.returncode, checked.stdout) == (0, "7 instances checked: everything is in order\n")
+
+    before = _exported(pacs_command, archive_dir, folder, tmp_path / "out 1")
+    shutil.rmtree(archive_dir / "index")
+    lost = pacs_command("info", "--archive", archive_dir)
+    assert lost.returncode == 1 and "pacs reindex" in lost.stderr
+    rebuilt = pacs_command("reindex", "--archive", archive_dir)
+    assert (rebuilt.returncode, rebuilt.stdout) == (0, "the index is new: 7 instances\n"), rebuilt.stderr
+    assert _exported(pacs_command, archive_dir, folder, tmp_path / "out 2") == before
+
+
+def _exported(pacs_command: Run, archive: Path, folder: Path, out: Path) -> set[bytes]:
+    """A study, a series and an instance come back byte for byte, below their UIDs."""
+    one = pydicom.dcmread(folder / "a" / "0", stop_before_pixels=True)
+    other = pydicom.dcmread(folder / "b" / "0", stop_before_pixels=True)
+    run = pacs_command(
+        "export", one.StudyInstanceUID, other.SeriesInstanceUID, other.SOPInstanceUID,
+        "--archive", archive, "--out", out,
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.startswith("8 files, ")
+    found = {path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    assert found == {path.read_bytes() for name in "ab" for path in (folder / name).iterdir()}
+    path = out / other.StudyInstanceUID / other.SeriesInstanceUID / f"{other.SOPInstanceUID}.dcm"
+    assert path.read_bytes() == (folder / "b" / "0").read_bytes()
+    return found
+
+
+def test_export_of_what_is_not_there(folder: Path, archive_dir: Path, pacs_command: Run, tmp_path: Path) -> None:
+    pacs_command("import", folder / "a", "--archive", archive_dir)
+    uid = pydicom.dcmread(folder / "a" / "1", stop_before_pixels=True).SOPInstanceUID
+    run = pacs_command("export", "1.2.3.4", "../..", uid, "--archive", archive_dir, "--out", tmp_path / "out")
+    assert run.returncode == 1
+    assert run.stderr.splitlines() == ["pacs export: 1.2.3.4 is not stored", "pacs export: ../.. is not stored"]
+    assert run.stdout.startswith("1 file, ")
+
+
+def test_refused_files_are_named_with_their_reason(folder: Path, archive_dir: Path, pacs_command: Run) -> None:
+    pacs_command("import", folder, "--archive", archive_dir)
+    spoil(folder)
+    (folder / "unreadable").symlink_to(folder / "nowhere")
+    run = pacs_command("import", folder, "--archive", archive_dir)
+    assert run.returncode == 1
+    lines = run.stdout.splitlines()
+    assert lines[2].split() == ["refused", "2"]
+    assert "refused, a SOP Instance UID that is already stored with other bytes [STW-02]: 1" in lines
+    assert "refused, a UID that is missing or malformed (PS3.5 9.1) [UID-01]: 1" in lines
+    assert any(line.startswith(f"    {folder}/z-conflict: ") for line in lines)
+    assert "not read, no such file or directory: 1" in lines
+    nothing = pacs_command("import", folder / "notes.txt", "--archive", archive_dir)
+    assert nothing.returncode == 1
+
+
+def test_check_lists_damage(folder: Path, archive_dir: Path, pacs_command: Run) -> None:
+    pacs_command("import", folder, "--archive", archive_dir)
+    shard = max(archive_dir.glob("studies/*/series/*/frames-*/c.*"), key=lambda path: path.stat().st_size)
+    data = bytearray(shard.read_bytes())
+    data[-40] ^= 1
+    shard.write_bytes(data)
+    run = pacs_command("check", "--archive", archive_dir)
+    assert run.returncode == 1
+    *findings, verdict = run.stdout.splitlines()
+    assert findings and all(line.startswith(("error: studies/", "note: ")) for line in findings)
+    assert verdict.startswith("7 instances checked: ") and "error" in verdict
+
+
+def test_store_uploads_over_http(server: Server, folder: Path, pacs_command: Run) -> None:
+    run = pacs_command("store", folder, "--url", server.url, "--per-request", "2", "--jobs", "2")
+    assert (run.returncode, run.stderr) == (0, ""), run.stdout + run.stderr
+    assert run.stdout.splitlines()[0].split()[:2] == ["stored", "7"]
+    spoil(folder)
+    again = pacs_command("store", folder, "--url", server.url)
+    assert again.returncode == 1
+    lines = again.stdout.splitlines()
+    assert lines[2].split() == ["refused", "2"]
+    assert any(line.startswith("refused, stored already with other bytes (0111H): 1") for line in lines)
+    assert any(line.startswith(f"    {folder}/z-conflict") for line in lines)
+    assert any(line.startswith(f"    {folder}/z-no-uids") for line in lines)
+
+
+def test_store_says_when_nobody_answers(folder: Path, pacs_command: Run) -> None:
+    run = pacs_command("store", folder, "--url", "http://127.0.0.1:9/dicomweb")
+    assert run.returncode == 1 and not run.stdout
+    assert run.stderr.startswith("pacs store: nobody answers at http://127.0.0.1:9/dicomweb/studies")
+
+
+def test_every_shared_file_is_stored_or_explained(
+    shared_data: Path, server: Server, pacs_command: Run, tmp_path: Path
+) -> None:
+    """A folder as it is found in the world goes through one command; nothing is lost without a word."""
+    for name in ("charset", "malformed", "dicomdir", "non-image"):
+        shutil.copytree(shared_data / name, tmp_path / name)
+    total = sum(1 for path in tmp_path.rglob("*") if path.is_file())
+    run = pacs_command("store", tmp_path, "--url", server.url)
+    rows = [line for line in run.stdout.splitlines()[:5] if line[14:23].strip().isdigit()]
+    counts = {line[:14].strip(): int(line[14:23]) for line in rows}
+    assert sum(counts.values()) == total, run.stdout
+    assert counts["stored"] > 0.8 * total, run.stdout
+    assert not run.stderr
+
+
+def test_demo_is_loaded_once(archive_dir: Path, start_server: StartServer, pacs_command: Run) -> None:
+    first = start_server(archive_dir, workers=1, args=["--demo"])
+    assert "loading a demo" in first.log
+    first.stop()
+    shown = json.loads(pacs_command("info", "--archive", archive_dir, "--json").stdout)
+    assert shown["instances"] == demo.FILES
+    assert shown["stored_bytes"] < 0.45 * shown["received_bytes"]
+    second = start_server(archive_dir, workers=1, args=["--demo"])
+    assert "loading a demo" not in second.log
+
+
+def test_second_server_on_the_same_port_says_so(server: Server, archive_dir: Path, pacs_command: Run) -> None:
+    run = pacs_command("serve", "--archive", archive_dir, "--port", server.address.rpartition(":")[2])
+    assert run.returncode == 1
+    assert "cannot listen on 127.0.0.1" in run.stderr and "Traceback" not in run.stderr
+
+
+def test_unknown_setting_stops_the_start(archive_dir: Path, pacs_command: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(os.environ, "PACS_NO_SUCH_THING", "1")
+    run = pacs_command("serve", "--archive", archive_dir, "--port", "0")
+    assert run.returncode == 1
+    assert "there is no setting PACS_NO_SUCH_THING" in run.stderr
