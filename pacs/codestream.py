@@ -179,7 +179,10 @@ def _level_ends(
         return ()
     if any(part.number != i for i, part in enumerate(tile_parts)):
         return ()
-    return tuple(main_header + end for end in accumulate(lengths))
+    ends = tuple(accumulate(lengths, initial=main_header))
+    if any(part.offset != end for part, end in zip(tile_parts, ends, strict=False)):
+        return ()
+    return ends[1:]
 
 
 def set_precision(codestream: bytearray, bits: int, signed: bool) -> None:
@@ -216,11 +219,16 @@ def reduce(codestream: Buffer, levels_dropped: int) -> bytes:
     for marker, offset, length in headers.segments:
         at = offset - parsed.start
         out += _reduced_segment(marker, bytearray(data[at : at + length]), parsed, levels_dropped)
-    for part in parsed.tile_parts[:kept]:
-        piece = bytearray(data[part.offset : part.offset + part.length])
+    for part, end in zip(parsed.tile_parts, parsed.level_ends[:kept], strict=False):
+        # The last one may leave its length to EOC; the smaller stream says it.
+        piece = bytearray(data[part.offset : end])
+        piece[6:10] = len(piece).to_bytes(4, "big")
         piece[11] = kept if part.siblings else 0
         out += piece
-    return bytes(out + b"\xff\xd9")
+    out += b"\xff\xd9"
+    # An image that does not start at the origin can have no sample at all on a coarse level.
+    _kernel.scan(out)
+    return bytes(out)
 
 
 def _reduced_segment(marker: int, segment: bytearray, parsed: Codestream, dropped: int) -> bytearray:

@@ -27,7 +27,7 @@ LINEAR: Final = "LINEAR"
 LINEAR_EXACT: Final = "LINEAR_EXACT"
 SIGMOID: Final = "SIGMOID"
 
-MAX_PIXELS: Final = 1 << 24
+MAX_PIXELS: Final = 1 << 23
 """Of a picture that is larger than its source region: a viewport is a few numbers, its picture must not be a bomb."""
 
 

@@ -61,6 +61,7 @@ def encode_frame(samples: Samples, geometry: FrameGeometry) -> EncodedFrame:
         raise PixelError(f"samples {samples.dtype}{samples.shape} do not fit their description")
     bits = declared_precision(geometry)
     several = geometry.samples_per_pixel > 1
+    rgb = geometry.photometric_interpretation == "RGB" and geometry.samples_per_pixel == 3
     # The encoder knows no Bits Stored. Signed samples take no level shift, so unsigned ones are shifted here by what
     # the precision declared afterwards makes a decoder add again. T.800 G.1
     shifted = samples
@@ -72,7 +73,7 @@ def encode_frame(samples: Samples, geometry: FrameGeometry) -> EncodedFrame:
                 np.ascontiguousarray(shifted),
                 reversible=True,
                 resolutions=geometry.decompositions,
-                rgb=geometry.photometric_interpretation == "RGB" if geometry.samples_per_pixel == 3 else None,
+                rgb=rgb if several else None,
                 planar=False if several else None,
                 tlm=True,
                 tilepart=_RESOLUTIONS,

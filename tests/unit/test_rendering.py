@@ -1,0 +1,288 @@
+"""The rendering pipelines by hand and against pydicom's, and the geometry of the viewport."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi_lut, convert_color_space
+
+from pacs import rendering
+from pacs.errors import PixelError
+from pacs.geometry import FrameGeometry
+from pacs.rendering import LINEAR, LINEAR_EXACT, SIGMOID, Viewport, Window
+
+RAMP = np.arange(-1024, 3072, dtype=np.int16).reshape(64, 64)
+
+
+def element(vr: str, *values: Any) -> dict[str, Any]:
+    return {"vr": vr, "Value": list(values)}
+
+
+def sequence(**items: Any) -> dict[str, Any]:
+    return {"vr": "SQ", "Value": [items]}
+
+
+def attributes(**more: Any) -> dict[str, Any]:
+    found = {"00280004": element("CS", "MONOCHROME2"), "00280010": element("US", 64), "00280011": element("US", 64)}
+    return found | {tag.removeprefix("t"): value for tag, value in more.items()}
+
+
+@pytest.mark.parametrize("function", [LINEAR, LINEAR_EXACT, SIGMOID])
+@pytest.mark.parametrize(("center", "width"), [(40, 400), (0, 1), (300.5, 77), (-500, 5000)])
+@pytest.mark.parametrize(("slope", "intercept"), [(1, 0), (0.5, -24.25), (2, -1024)])
+def test_windows_are_pydicoms(function: str, center: float, width: float, slope: float, intercept: float) -> None:
+    dataset = pydicom.Dataset()
+    dataset.WindowCenter, dataset.WindowWidth, dataset.VOILUTFunction = center, width, function
+    dataset.RescaleSlope, dataset.RescaleIntercept = slope, intercept
+    dataset.BitsStored, dataset.PixelRepresentation = 8, 0
+    dataset.PhotometricInterpretation = "MONOCHROME2"
+    values = apply_modality_lut(RAMP, dataset)
+    # pydicom scales to the range of the rescaled image; 0…1 of it is 0…255 of the picture.
+    with np.errstate(over="ignore"):
+        least, greatest = apply_voi_lut(np.array([-1e9, 1e9]), dataset)
+        expected = (apply_voi_lut(values, dataset) - least) / (greatest - least) * 255
+    tags = {
+        "t00281052": element("DS", intercept), "t00281053": element("DS", str(slope)),
+        "t00281050": element("DS", center, 1), "t00281051": element("DS", width, 2),
+        "t00281056": element("CS", function),
+    }  # fmt: skip
+    found = rendering.render(RAMP, attributes(**tags))
+    assert np.abs(found - expected).max() <= 0.51
+    asked = {tag: tags[tag] for tag in ("t00281052", "t00281053")}
+    window = Window(center, width, function)
+    assert np.array_equal(rendering.render(RAMP, attributes(**asked), window=window), found)
+
+
+def test_without_a_window_the_whole_range_is_shown() -> None:
+    picture = rendering.render(RAMP, attributes())
+    assert (picture[0, 0], picture[-1, -1]) == (0, 255)
+    padded = RAMP.copy()
+    padded[:8] = -32768
+    padding = element("SS", -32768)
+    assert rendering.render(padded, attributes(t00280120=padding))[8, 0] == 0
+    assert not rendering.render(np.full((3, 3), 7, np.uint8), attributes()).any()
+
+
+def test_monochrome1_is_inverted() -> None:
+    inverted = attributes(t00280004=element("CS", "MONOCHROME1"))
+    assert np.array_equal(rendering.render(RAMP, inverted), 255 - rendering.render(RAMP, attributes()))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64"])
+def test_every_type_of_sample_gives_the_same_picture(dtype: str) -> None:
+    samples = (np.arange(64 * 64).reshape(64, 64) % 120).astype(dtype)
+    window = Window(60, 100)
+    expected = rendering.render(samples.astype(np.uint8), attributes(), window=window)
+    assert np.array_equal(rendering.render(samples, attributes(), window=window), expected)
+
+
+def test_impossible_windows() -> None:
+    nan = float("nan")
+    for window in (Window(0, 0), Window(0, 0.5), Window(0, 0, LINEAR_EXACT), Window(nan, 5), Window(1, 1, "X")):
+        with pytest.raises(PixelError):
+            rendering.render(RAMP, attributes(), window=window)
+    header = attributes(t00281050=element("DS", 40), t00281051=element("DS", 0))
+    assert np.array_equal(rendering.render(RAMP, header), rendering.render(RAMP, attributes()))
+
+
+def lut(first: int, bits: int, words: np.ndarray) -> dict[str, Any]:
+    return {
+        "00283002": element("US", len(words) & 0xFFFF, first, bits),
+        "00283006": {"vr": "OW", "InlineBinary": base64.b64encode(words.astype("<u2").tobytes()).decode()},
+    }
+
+
+def test_modality_and_voi_tables_are_pydicoms() -> None:
+    words = (np.arange(256) ** 2).astype(np.uint16)
+    samples = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64) // 8
+    full = Window(65535 / 2, 65535, LINEAR_EXACT)
+    for tag, keyword, apply in (
+        ("00283000", "ModalityLUTSequence", apply_modality_lut), ("00283010", "VOILUTSequence", apply_voi_lut)
+    ):  # fmt: skip
+        item, dataset = pydicom.Dataset(), pydicom.Dataset()
+        item.LUTDescriptor, item.LUTData, item.ModalityLUTType = [256, 100, 16], words.tolist(), "US"
+        item["LUTDescriptor"].VR = item["LUTData"].VR = "US"
+        setattr(dataset, keyword, [item])
+        expected = apply(samples, dataset)
+        named = attributes(**{f"t{tag}": {"vr": "SQ", "Value": [lut(100, 16, words)]}})
+        found = rendering.render(samples, named, window=full if tag == "00283000" else None)
+        reference = rendering.render(expected, attributes(), window=full)
+        assert np.abs(found.astype(int) - reference).max() <= 1
+
+
+def test_tables_by_bulk_data() -> None:
+    item = lut(0, 8, np.arange(256)[::-1])
+    item["00283006"] = {"vr": "OW", "BulkDataURI": "bulkdata/00283010/0/00283006"}
+    named = attributes(t00283010={"vr": "SQ", "Value": [item]})
+    asked = []
+
+    def bulk(path: str) -> bytes:
+        asked.append(path)
+        return np.arange(256)[::-1].astype("<u2").tobytes()
+
+    samples = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    assert np.array_equal(rendering.render(samples, named, bulk=bulk), 255 - samples)
+    assert set(asked) == {"00283010/0/00283006"}
+
+
+def palette(bits: int, tables: list[bytes], entries: int, first: int = 0, segmented: bool = False) -> dict[str, Any]:
+    found = {"00280004": element("CS", "PALETTE COLOR")}
+    for i, table in enumerate(tables, 1):
+        found[f"0028110{i}"] = element("US", entries & 0xFFFF, first, bits)
+        found[f"002812{'2' if segmented else '0'}{i}"] = {"vr": "OW", "InlineBinary": base64.b64encode(table).decode()}
+    return found
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_palette_is_pydicoms(bits: int) -> None:
+    rng = np.random.default_rng(bits)
+    tables = [rng.integers(0, 1 << bits, 200).astype("<u1" if bits == 8 else "<u2").tobytes() for _ in range(3)]
+    dataset = pydicom.Dataset()
+    dataset.PixelRepresentation, dataset.PhotometricInterpretation = 0, "PALETTE COLOR"
+    for colour, table in zip(("Red", "Green", "Blue"), tables, strict=True):
+        setattr(dataset, f"{colour}PaletteColorLookupTableDescriptor", [200, 10, bits])
+        dataset[f"{colour}PaletteColorLookupTableDescriptor"].VR = "US"
+        setattr(dataset, f"{colour}PaletteColorLookupTableData", table)
+    samples = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    expected = apply_color_lut(samples, dataset)
+    found = rendering.render(samples, palette(bits, tables, 200, first=10))
+    assert np.array_equal(found, expected >> (bits - 8))
+
+
+def test_segmented_palette() -> None:
+    """A discrete, a linear and an indirect segment that repeats both. PS3.3 C.7.9.2"""
+    segments = np.array([0, 2, 0, 256, 1, 4, 1280, 2, 2, 0, 0], "<u2").tobytes()
+    named = palette(16, [segments] * 3, 12, segmented=True)
+    found = rendering.render(np.arange(12, dtype=np.uint8).reshape(3, 4), named)
+    assert found[:, :, 0].ravel().tolist() == [0, 1, 2, 3, 4, 5] * 2
+
+
+@pytest.mark.parametrize("segments", [[2, 1, 0, 0], [2, 65535, 4, 0, 0, 0], [1, 4, 9], [7, 7, 7], []])
+def test_segments_that_lead_nowhere(segments: list[int]) -> None:
+    named = palette(16, [np.array(segments, "<u2").tobytes()] * 3, 65536, segmented=True)
+    with pytest.raises(PixelError):
+        rendering.render(np.zeros((2, 2), np.uint8), named)
+
+
+def test_colour_spaces() -> None:
+    rng = np.random.default_rng(0)
+    samples = rng.integers(0, 256, (16, 16, 3)).astype(np.uint8)
+    for space in ("YBR_FULL", "YBR_FULL_422"):
+        found = rendering.render(samples, attributes(t00280004=element("CS", space)))
+        expected = convert_color_space(samples, "YBR_FULL", "RGB").astype(int)
+        assert np.abs(found - expected).max() <= 1
+    for space in ("RGB", "YBR_ICT", "YBR_RCT"):
+        assert np.array_equal(rendering.render(samples, attributes(t00280004=element("CS", space))), samples)
+    deep = samples.astype(np.uint16) << 4
+    rgb = attributes(t00280004=element("CS", "RGB"), t00280101=element("US", 12))
+    assert np.array_equal(rendering.render(deep, rgb), samples)
+    with pytest.raises(PixelError):
+        rendering.render(samples[:, :, :2], attributes())
+
+
+def test_functional_groups_of_a_frame() -> None:
+    def groups(center: int, intercept: int) -> dict[str, Any]:
+        return {
+            "00289132": sequence(**{"00281050": element("DS", center), "00281051": element("DS", 100)}),
+            "00289145": sequence(**{"00281052": element("DS", intercept), "00281053": element("DS", 1)}),
+        }
+
+    per_frame = {"vr": "SQ", "Value": [groups(40, 0), groups(500, -200)]}
+    shared = sequence(**groups(0, 0))
+    for frame, window, shift in ((1, Window(40, 100), 0), (2, Window(500, 100), -200), (3, Window(0, 100), 0)):
+        found = rendering.render(RAMP, attributes(t52009229=shared, t52009230=per_frame), frame=frame)
+        assert np.array_equal(found, rendering.render(RAMP + shift, attributes(), window=window))
+
+
+def gradient(rows: int = 48, columns: int = 96) -> np.ndarray:
+    return np.broadcast_to(np.linspace(0, 255, columns).astype(np.uint8), (rows, columns)).copy()
+
+
+def sized(picture: np.ndarray) -> dict[str, Any]:
+    rows, columns = picture.shape
+    return attributes(t00280010=element("US", rows), t00280011=element("US", columns))
+
+
+WHOLE = Window(127.5, 255, LINEAR_EXACT)
+
+
+@pytest.mark.parametrize(
+    ("viewport", "shape"),
+    [
+        (Viewport(48, 48), (24, 48)), (Viewport(96, 10), (10, 20)), (Viewport(96, 48), (48, 96)),
+        (Viewport(1, 1), (1, 1)), (Viewport(192, 500), (96, 192)), (Viewport(10, 10, 0, 0, 20, 20), (10, 10)),
+        (Viewport(10, 10, 90, 40, 500, 500), (10, 8)),
+    ],
+)  # fmt: skip
+def test_viewport_keeps_proportions(viewport: Viewport, shape: tuple[int, int]) -> None:
+    samples = gradient()
+    assert rendering.render(samples, sized(samples), window=WHOLE, viewport=viewport).shape == shape
+
+
+def test_viewport_averages_areas() -> None:
+    samples = np.random.default_rng(1).integers(0, 256, (48, 96)).astype(np.uint8)
+    found = rendering.render(samples, sized(samples), window=WHOLE, viewport=Viewport(24, 12))
+    expected = samples.reshape(12, 4, 24, 4).mean(axis=(1, 3))
+    assert np.abs(found - expected).max() <= 1
+    region = rendering.render(samples, sized(samples), window=WHOLE, viewport=Viewport(24, 12, 8, 4, 24, 12))
+    assert np.array_equal(region, samples[4:16, 8:32])
+    mirrored = rendering.render(samples, sized(samples), window=WHOLE, viewport=Viewport(24, 12, 8, 4, -24, -12))
+    assert np.array_equal(mirrored, samples[4:16, 8:32][::-1, ::-1])
+
+
+def test_viewport_counts_in_pixels_of_the_whole_image() -> None:
+    """A lower level of the image gives a picture of the same size and nearly the same look."""
+    samples = gradient()
+    level = samples.reshape(24, 2, 48, 2).mean(axis=(1, 3)).astype(np.uint8)
+    viewport = Viewport(20, 20, 16, 8, 40, 40)
+    full = rendering.render(samples, sized(samples), window=WHOLE, viewport=viewport)
+    low = rendering.render(level, sized(samples), window=WHOLE, viewport=viewport)
+    assert full.shape == low.shape and np.abs(full.astype(int) - low).max() <= 4
+
+
+def test_non_square_pixels_are_stretched() -> None:
+    samples = gradient()
+    for more in ({"t00280030": element("DS", 2, 1)}, {"t00280034": element("IS", "2", "1")}):
+        named = sized(samples) | attributes(**more, t00280010=element("US", 48), t00280011=element("US", 96))
+        picture = rendering.render(samples, named, viewport=Viewport(50, 50), square_pixels=True)
+        assert picture.shape == (50, 50)
+
+
+def test_viewports_without_a_picture() -> None:
+    samples = gradient()
+    for viewport in (Viewport(0, 5), Viewport(5, -1), Viewport(5, 5, 96, 0), Viewport(5, 5, 0, 48, 3, 3)):
+        with pytest.raises(PixelError):
+            rendering.render(samples, sized(samples), viewport=viewport)
+    huge = rendering.render(np.zeros((2, 2), np.uint8), attributes(), viewport=Viewport(10**6, 10**6))
+    assert huge.size <= rendering.MAX_PIXELS
+
+
+@pytest.mark.parametrize(
+    ("viewport", "dropped"),
+    [
+        (None, 0), (Viewport(512, 512), 0), (Viewport(257, 257), 0), (Viewport(256, 256), 1), (Viewport(128, 300), 2),
+        (Viewport(1, 1), 5), (Viewport(64, 64, 0, 0, 128, 128), 1), (Viewport(64, 64, 256, 256), 2),
+    ],
+)  # fmt: skip
+def test_sufficient_level(viewport: Viewport | None, dropped: int) -> None:
+    geometry = FrameGeometry(512, 512, 1, 16, 12, 11, 0, 0, "MONOCHROME2", 1)
+    assert rendering.sufficient_level(geometry, viewport) == dropped
+    colours = FrameGeometry(512, 512, 1, 8, 8, 7, 0, 0, "PALETTE COLOR", 1)
+    assert rendering.sufficient_level(colours, viewport) == 0
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"t00281050": element("DS", None), "t00281051": element("DS", "wide")}, {"t00281050": {"vr": "DS"}},
+        {"t00283010": element("SQ", None)}, {"t00283000": sequence(**{"00283002": element("US", 4)})},
+        {"t52009229": element("SQ")}, {"t52009230": element("SQ", {"00289132": {"vr": "SQ"}})},
+        {"t00281053": element("DS", "1e999")}, {"t00280120": element("US", "x")},
+    ],
+)  # fmt: skip
+def test_broken_attributes_are_left_out(broken: dict[str, Any]) -> None:
+    assert np.array_equal(rendering.render(RAMP, attributes(**broken)), rendering.render(RAMP, attributes()))
