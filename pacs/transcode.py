@@ -151,8 +151,11 @@ def _conform(decoded: Samples, geometry: FrameGeometry, bits: int) -> Samples:
     target = _dtype(geometry)
     samples: Samples = decoded.reshape(_shape(geometry))
     bits = min(bits, 8 * target.itemsize)
-    if samples.dtype == target and bits >= 8 * target.itemsize:
-        return samples
+    if samples.dtype == target:
+        low, high = _range(bits, geometry.signed)
+        # Looking costs a fraction of shifting, and nearly all frames keep to their range.
+        if bits >= 8 * target.itemsize or (samples.max() <= high and (low == 0 or samples.min() >= low)):
+            return samples
     # Casting between integers keeps the low bits, whatever the signs.
     unused = 8 * target.itemsize - bits
     samples = np.left_shift(samples.astype(target), unused)
@@ -385,4 +388,5 @@ def encode_jpeg(image: NDArray[np.uint8], quality: int) -> bytes:
 
 def encode_png(image: NDArray[np.uint8]) -> bytes:
     """A rendered image as PNG: quickly rather than as small as can be."""
-    return bytes(_codecs.png_encode(np.ascontiguousarray(image), level=2))
+    rle, sub = 3, 16
+    return bytes(_codecs.png_encode(np.ascontiguousarray(image), level=1, strategy=rle, filter=sub))
