@@ -7,8 +7,10 @@ Postings only nominate studies: `storage/rules.py` has the last word on the attr
     database    key                                             value
     order       sort key                                        Study Instance UID
     postings    field code (1 byte), kind (1 byte), text        sort key (DUPSORT, DUPFIXED: 12 bytes packed)
+    texts       field code (1 byte), sort key                   the normal values of a study's text, 0 between them
 
-`kind` is `=` for a whole value and `3` for a trigram. Texts are cut at KEY_TEXT bytes.
+`kind` is `=` for a whole value and `3` for a trigram. Texts are cut at KEY_TEXT bytes. `texts` lets a wildcard be
+tested without reading the study's entry: a tenth of the work, on neighbouring pages.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ from pacs.storage.model import SeriesEntry, StudyEntry
 
 ORDER: Final = b"order"
 POSTINGS: Final = b"postings"
-DATABASES: Final = (ORDER, POSTINGS)
+TEXTS: Final = b"texts"
+DATABASES: Final = (ORDER, POSTINGS, TEXTS)
 
 SORT_KEY: Final = 12
 TEXT: Final = 256
@@ -251,6 +254,11 @@ def trigram_key(field: Field, trigram: str) -> bytes:
     return bytes((field.code, 0x33)) + trigram.encode("utf-8", "replace")
 
 
+def text_key(field: Field, at: bytes) -> bytes:
+    """Key of what a study has of a field with trigrams, in `texts`."""
+    return bytes((field.code,)) + at
+
+
 def trigrams(text: str) -> Iterator[str]:
     """Every three characters of a value between START and END; each character begins one."""
     framed = f"{START}{text}{END}{END}"
@@ -284,13 +292,18 @@ def _request_keys(fragment: bytes | None) -> Iterator[bytes]:
 
 
 def study_postings(entry: StudyEntry) -> set[Posting]:
-    """All rows that a study owns for itself: `order`, and postings of its attributes, modalities, SOP Classes."""
+    """All rows that a study owns for itself: `order`, `texts`, and postings of what it says of itself."""
     keys = set(_keys(STUDY_FIELDS, entry.attributes))
     modality = STUDY_FIELDS[tags.MODALITIES_IN_STUDY]
     keys.update(exact_key(modality, normal(modality.kind, code)) for code in entry.modalities)
     keys.update(exact_key(STUDY_FIELDS[tags.SOP_CLASSES_IN_STUDY], uid) for uid in entry.sop_classes)
     postings = {Posting(POSTINGS, key, entry.sort_key) for key in keys}
     postings.add(Posting(ORDER, entry.sort_key, entry.uid.encode()))
+    for tag, field in STUDY_FIELDS.items():
+        values = normal_values(field.kind, decode(entry.attributes.get(tag))) if field.trigrams else ()
+        if values:
+            text = "\0".join(values).encode("utf-8", "replace")
+            postings.add(Posting(TEXTS, text_key(field, entry.sort_key), text))
     return postings
 
 
@@ -300,14 +313,6 @@ def series_postings(study: StudyEntry, entry: SeriesEntry) -> set[Posting]:
     keys = set(_keys(SERIES_FIELDS, entry.attributes))
     keys.update(_request_keys(entry.attributes.get(tags.REQUEST_ATTRIBUTES_SEQUENCE)))
     return {Posting(POSTINGS, key, study.sort_key) for key in keys}
-
-
-def open_databases(env: lmdb.Environment) -> dict[bytes, Any]:
-    """The named databases of this module, created where they are missing; the environment needs two `max_dbs`."""
-    return {
-        ORDER: env.open_db(ORDER),
-        POSTINGS: env.open_db(POSTINGS, dupsort=True, dupfixed=True),
-    }
 
 
 def update(

@@ -88,6 +88,12 @@ class Rule:
     """The UIDs asked for, when the attribute is the UID of a level."""
 
     @property
+    def text_field(self) -> Field | None:
+        """The field in whose `texts` the values of a study lie, if they do."""
+        field = matching.STUDY_FIELDS.get(self.tag)
+        return field if field is not None and field.trigrams else None
+
+    @property
     def proven(self) -> bool:
         return self.items is None and all(key.proven for key in self.keys)
 
@@ -207,8 +213,7 @@ def _single_key(field: Field, wanted: str) -> Key:
 def _wildcard_key(field: Field, value: str) -> Key:
     """`*` is any text, `?` any character. PS3.4 C.2.2.2.4"""
     pattern = value.strip() if field.kind is Kind.EXACT else matching.fold(value.strip())
-    body = "".join({"*": ".*", "?": "."}.get(part, re.escape(part)) for part in re.split(r"([*?])", _collapse(pattern)))
-    fullmatch = re.compile(body, re.DOTALL).fullmatch
+    fullmatch = re.compile(_expression(pattern), re.DOTALL).fullmatch
 
     def accept(text: str) -> bool:
         return fullmatch(text) is not None
@@ -231,9 +236,13 @@ def _wildcard_key(field: Field, value: str) -> Key:
     return Key(test, tuple(lookup for run in runs for lookup in _run_lookups(field, run)), proven)
 
 
-def _collapse(pattern: str) -> str:
-    """Without `**`, on which a regular expression would take time growing with the square of a value's length."""
-    return re.sub(r"\*+", "*", pattern)
+def _expression(pattern: str) -> str:
+    """A regular expression that takes each text between `*` where it first appears, and never tries another place:
+    plain `.*` would let a client's pattern run for years."""
+    first, *rest = ("".join("." if char == "?" else re.escape(char) for char in part) for part in pattern.split("*"))
+    if not rest:
+        return first
+    return first + "".join(f"(?>.*?{part})" for part in rest[:-1] if part) + ".*" + rest[-1]
 
 
 def _runs(pattern: str) -> list[str]:

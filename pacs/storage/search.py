@@ -17,7 +17,7 @@ import lmdb
 from pacs import tags
 from pacs.errors import IndexMismatchError
 from pacs.storage import matching
-from pacs.storage.matching import ORDER, POSTINGS
+from pacs.storage.matching import ORDER, POSTINGS, TEXTS
 from pacs.storage.model import InstanceEntry, SeriesEntry, StudyEntry
 from pacs.storage.rules import DATE_AND_TIME, Level, Match, Rule, compile_rules
 from pacs.storage.streams import Fixed, Opener, Stream, intersection
@@ -91,16 +91,17 @@ class _Run:
         self._read = 0
         self._seen = 0
         self._items: list[Item] = []
+        self._texts: list[tuple[matching.Field, Rule]] = []
         self._opener = Opener(view.txn, view.databases[POSTINGS], view.databases[ORDER])
 
     # --- the page and the total -------------------------------------------------------------------------------
 
     def page(self) -> Page:
-        proven, keys = self._candidates()
-        if proven and self._request.level is Level.STUDY:
+        tested, keys = self._candidates()
+        if not tested and self._request.level is Level.STUDY and not self._below_rules():
             return self._page_of(keys)
         known = self._known_total()
-        for _ in self._results(proven, keys):
+        for _ in self._results(tested, keys):
             full = len(self._items) >= self._request.limit
             if full and known is not None:
                 break
@@ -113,14 +114,21 @@ class _Run:
     def _page_of(self, keys: Stream) -> Page:
         """A page of studies that need no test: only what it shows is read."""
         offset, limit = self._request.offset, self._request.limit
-        rest = iter(keys)
+        rest = self._tested(keys)
         skipped = sum(1 for _ in islice(rest, offset))
         items = [Item(self._load(at)) for at in islice(rest, limit)]
         last = skipped + len(items)
-        total = keys.exact()
+        total = keys.exact() if not self._texts else None
         if total is None:
-            total = last + sum(1 for _ in islice(rest, max(1, TOTAL + 1 - last)))
+            total = last
+            for _ in islice(rest, max(1, TOTAL + 1 - last)):
+                total += 1
+                if self._read > COUNTING:
+                    return Page(items, None, more=True)
         return Page(items, total if total <= TOTAL else None, more=total > last)
+
+    def _below_rules(self) -> bool:
+        return bool(self._rules[Level.SERIES] or self._rules[Level.INSTANCE])
 
     def _uncountable(self) -> bool:
         return self._seen > TOTAL or self._read > COUNTING
@@ -149,16 +157,31 @@ class _Run:
 
     # --- walking ----------------------------------------------------------------------------------------------
 
-    def _results(self, proven: bool, keys: Stream) -> Iterator[None]:
-        """Walks the results in order; yields whenever some have been seen."""
-        for at in keys:
+    def _results(self, rules: list[Rule], keys: Stream) -> Iterator[None]:
+        """Walks the results in order; yields whenever some have been seen. `rules` of the study are left to test."""
+        for at in self._tested(keys):
             study = self._load(at)
-            if proven or self._study_matches(study):
+            if all(_study_rule_holds(rule, study) for rule in rules):
                 yield from self._below_study(study)
+
+    def _tested(self, keys: Stream) -> Iterator[bytes]:
+        """The candidates whose texts satisfy the rules about texts."""
+        if not self._texts:
+            yield from keys
+            return
+        get, database = self._view.txn.get, self._view.databases[TEXTS]
+        for at in keys:
+            self._read += 1
+            for text_field, rule in self._texts:
+                text = get(matching.text_key(text_field, at), b"", db=database)
+                if not rule.accepts(str(text, "utf-8").split("\0") if text else ()):
+                    break
+            else:
+                yield at
 
     def _below_study(self, study: StudyEntry) -> Iterator[None]:
         level = self._request.level
-        below = self._rules[Level.SERIES] or self._rules[Level.INSTANCE]
+        below = self._below_rules()
         if level is Level.STUDY:
             if not below or any(self._series_passes(study, series) for series in self._series(study)):
                 self._emit(Item(study))
@@ -228,21 +251,25 @@ class _Run:
 
     # --- candidates -------------------------------------------------------------------------------------------
 
-    def _candidates(self) -> tuple[bool, Stream]:
-        """Sort keys of the studies that can hold results, and whether nothing of the study is left to test."""
-        proven = not (self._rules[Level.SERIES] or self._rules[Level.INSTANCE])
+    def _candidates(self) -> tuple[list[Rule], Stream]:
+        """Rules of the study that have to be tested on its entry, and the studies to test. Rules about texts are put
+        aside for `_tested`."""
+        left: list[Rule] = []
         streams: list[Stream] = []
-        for rules in self._rules.values():
+        for level, rules in self._rules.items():
             for rule in rules:
                 stream = self._named_studies(rule) or self._opener.rule(rule)
-                if stream is None:
-                    proven = False
-                else:
-                    proven = proven and (rule.proven or rule.tag == tags.STUDY_INSTANCE_UID)
+                if stream is not None:
                     streams.append(stream)
+                if level is not Level.STUDY or (stream is not None and rule.proven):
+                    continue
+                if (text_field := rule.text_field) is not None:
+                    self._texts.append((text_field, rule))
+                elif rule.tag != tags.STUDY_INSTANCE_UID:
+                    left.append(rule)
         if self._request.study is not None:
             streams.append(self._fixed([self._request.study]))
-        return proven, intersection(streams) if streams else self._opener.all()
+        return left, intersection(streams) if streams else self._opener.all()
 
     def _named_studies(self, rule: Rule) -> Stream | None:
         if rule.tag == tags.STUDY_INSTANCE_UID:
@@ -262,9 +289,6 @@ class _Run:
         return sorted(set.intersection(*unique)) if unique else None
 
     # --- tests ------------------------------------------------------------------------------------------------
-
-    def _study_matches(self, study: StudyEntry) -> bool:
-        return all(_study_rule_holds(rule, study) for rule in self._rules[Level.STUDY])
 
     def _series_matches(self, series: SeriesEntry) -> bool:
         return all(
@@ -291,8 +315,6 @@ class _Run:
 
 def _study_rule_holds(rule: Rule, study: StudyEntry) -> bool:
     match rule.tag:
-        case tags.STUDY_INSTANCE_UID:
-            return rule.accepts([study.uid])
         case tags.MODALITIES_IN_STUDY:
             return rule.accepts([matching.normal(rule.kind, code) for code in study.modalities])
         case tags.SOP_CLASSES_IN_STUDY:

@@ -219,6 +219,9 @@ class Opener:
             found = [stream for lookup in key.lookups if (stream := self._lookup(lookup)) is not None]
             if not found:
                 return None
+            if rule.text_field is not None:
+                # Testing the text costs hardly more than asking a second list, and settles the matter.
+                found = [min(found, key=lambda stream: stream.size())]
             streams.append(intersection(found))
         return union(streams)
 

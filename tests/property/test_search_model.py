@@ -16,10 +16,11 @@ from pydicom.datadict import dictionary_VR, tag_for_keyword
 
 from pacs import tags
 from pacs.storage import matching, streams
-from pacs.storage.index import Index, IndexState, ReadView
+from pacs.storage.index import Index
 from pacs.storage.model import Counters, Descriptor, InstanceEntry, SeriesEntry, StudyEntry
 from pacs.storage.rules import Level, Match
 from pacs.storage.search import Item, Search, search
+from pacs.storage.views import IndexState, ReadView
 from tests.reference import matching as oracle
 
 # --- archives ---------------------------------------------------------------------------------------------------
@@ -132,7 +133,7 @@ def counted(values: Iterator[str]) -> dict[str, int]:
 def indexed(archive: list[dict[str, Any]]) -> Iterator[ReadView]:
     """A real index that holds `archive`."""
     with tempfile.TemporaryDirectory() as folder:
-        index = Index(folder, create=True)
+        index = Index(folder, create=True, sync=False)
         number = instances = 0
         with index.write() as view:
             for study in archive:
@@ -152,6 +153,7 @@ def indexed(archive: list[dict[str, Any]]) -> Iterator[ReadView]:
                         uid, series_uid, number, fragments(series, tags.SERIES_TAGS), len(series["instances"]), 1
                     )
                     view.put_series(entry, child, None)
+                    view.put_series_number(child)
                     for inst in series["instances"]:
                         descriptor = Descriptor(uid, series_uid, inst["SOPInstanceUID"][0], "1.2", b"", 0, 0)
                         view.put_instance(
@@ -229,7 +231,7 @@ def as_matches(asked: oracle.Asked) -> tuple[Match, ...]:
     return tuple(Match(tuple(tag_for_keyword(k) or 0 for k in path), tuple(values)) for path, values in asked)
 
 
-@settings(max_examples=120, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(archives(), st.lists(questions(), min_size=8, max_size=8), st.booleans(), st.integers(1, 4))
 def test_answers_equal_the_oracles(
     archive: list[dict[str, Any]], asked: list[oracle.Asked], fuzzy: bool, limit: int
@@ -255,7 +257,7 @@ def test_answers_equal_the_oracles(
                 assert paged == answer
 
 
-@settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(archives(), questions())
 def test_a_parent_in_the_path_narrows_to_what_it_holds(archive: list[dict[str, Any]], asked: oracle.Asked) -> None:
     with indexed(archive) as view:
@@ -272,7 +274,7 @@ def test_a_parent_in_the_path_narrows_to_what_it_holds(archive: list[dict[str, A
                 assert {uids(item) for item in page.items} == {found for found in instances if found[1] == child}
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 @given(archives())
 def test_studies_come_newest_first(archive: list[dict[str, Any]]) -> None:
     with indexed(archive) as view:
