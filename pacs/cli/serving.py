@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pacs.cli import OK, USAGE
-from pacs.cli.report import Progress
 from pacs.settings import Settings
 
 if TYPE_CHECKING:
     from pacs.archive import StoreResult
+    from pacs.cli.report import Progress
 
 _IN_WORK = 32
 """Files of the demo that are held at once."""
@@ -56,6 +56,7 @@ def _load_demo(path: Path) -> None:
         return
     from pacs import demo
     from pacs.archive import Archive
+    from pacs.cli.report import Progress
 
     with Archive.open(path, create=True) as archive:
         if archive.counters().instances:
