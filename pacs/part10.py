@@ -71,7 +71,8 @@ class Part10:
     warnings: tuple[str, ...]
 
 
-_FILE_LIMIT = 4 << 30
+_INFLATED_LIMIT = 128 << 20
+"""A deflated Data Set must be in memory whole, and a small upload can inflate a thousandfold."""
 """Inflated size beyond which a deflated file is refused. Deflate itself expands 1,032 times at most."""
 
 _INFLATE_STEP = 1 << 20
@@ -190,8 +191,8 @@ def _inflated(view: memoryview, start: int) -> memoryview:
         while not inflater.eof and offset < view.nbytes:
             whole += inflater.decompress(view[offset : offset + _INFLATE_STEP])
             offset += _INFLATE_STEP
-            if len(whole) > _FILE_LIMIT:
-                raise DicomError("the Data Set inflates to more than 4 GiB", start)
+            if len(whole) > _INFLATED_LIMIT:
+                raise DicomError("the Data Set inflates to more than 128 MiB", start)
     except zlib.error as error:
         raise DicomError(f"the deflated Data Set cannot be inflated ({error})", start) from None
     if not inflater.eof:
