@@ -19,7 +19,7 @@ from pacs.storage import frames, hierarchy, layout, records, shard, staging
 from pacs.storage.disk import Disk
 from pacs.storage.entries import Entries
 from pacs.storage.index import Index
-from pacs.storage.last_commit import LastCommit
+from pacs.storage.last_commit import LARGEST_BATCH, LastCommit
 from pacs.storage.layout import Root
 from pacs.storage.model import ChunkLocation, Counters
 from pacs.storage.records import Record
@@ -55,10 +55,10 @@ def open_index(root: Root, disk: Disk) -> Index:
             state = view.state()
         if state.archive_id != archive_id or state.index_format != INDEX_FORMAT:
             raise IndexMismatchError(f"{path} belongs to another archive or version: {_REINDEX}")
-        catch_up(root, index, disk, last)
         boot = boot_id()
         if state.boot != boot:
-            _after_boot(root, index, disk, boot)
+            _after_boot(root, index, disk, last, boot)
+        catch_up(root, index, disk, last)
         _settle_all(root, index, disk, last)
         staging.remove_abandoned(root, disk)
     except OSError as error:
@@ -93,8 +93,9 @@ def boot_id() -> str:
         return ""
 
 
-def _after_boot(root: Root, index: Index, disk: Disk, boot: str) -> None:
-    """Look at the end of every log. After a power loss a log may have grown without `last-commit` telling so."""
+def _after_boot(root: Root, index: Index, disk: Disk, last: LastCommit, boot: str) -> None:
+    """Look at the end of every log. After a power loss a log may have grown without `last-commit` telling so, or
+    while it still tells of an attempt at the same commit that was taken back."""
     suspects = []
     with index.read() as view:
         for study, series in layout.series_on_disk(root):
@@ -104,7 +105,8 @@ def _after_boot(root: Root, index: Index, disk: Disk, boot: str) -> None:
                 continue
             if size > _log_end(view, study, series):
                 suspects.append((study, series))
-    if suspects:
+        sequence = view.counters().sequence
+    if suspects and last.read()[0].sequence in (sequence, sequence + 1):
         adopt_tails(root, index, disk, suspects)
     with index.write() as writing:
         state = writing.state()
@@ -154,7 +156,7 @@ def adopt_tails(root: Root, index: Index, disk: Disk, suspects: Sequence[tuple[s
         for path, end in cuts:
             _log.warning("%s: cut at byte %d, behind the last whole record", path, end)
             disk.truncate(path, end)
-        last.write(sequence, suspects)
+        last.write(sequence, suspects[:LARGEST_BATCH])
         found.sort(key=lambda record: record.ordinal)
         entries = Entries(view, sequence)
         for record in found:

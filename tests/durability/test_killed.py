@@ -52,6 +52,9 @@ def test_processes_side_by_side(place: Path) -> None:
     with opened(root):
         pass
     running = [start(name, root) for name in ("11", "12")]
+    with opened(root) as archive:  # check works beside them, and mistakes nothing that is under way for damage
+        while any(each.poll() is None for each in running):
+            assert archive.errors() == []
     contested = sum(result(each)["contested"] for each in running)
     assert contested == 40, "each contested instance is stored by exactly one"
     with opened(root) as archive:

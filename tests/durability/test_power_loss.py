@@ -22,7 +22,7 @@ from pacs.storage.reindex import reindex
 from tests.durability.power import PowerLoss, copy_index
 from tests.durability.synthetic import FOUR, Opened, create, new_instance, opened, stage
 
-CRASHES = 250
+CRASHES = 400
 MEMORY = Path("/dev/shm")
 
 
