@@ -67,9 +67,8 @@ class Committer:
         self._settled_at = time.monotonic()
         disk.hold(str(root))
 
-    def stage(self, study: str, series: str, key: ArrayKey, levels: int) -> StagedArray:
+    def stage(self, key: ArrayKey, levels: int) -> StagedArray:
         """An array of its own for an instance that fills a shard or more, to be filled before it is committed."""
-        del study, series  # it gets its place in the commit
         return self._staging.new_array(key, levels)
 
     def close(self) -> None:

@@ -104,9 +104,9 @@ class Engine:
         self._writer = writer
         self._commits = CommitQueue(self._committer)
 
-    def stage(self, study: str, series: str, key: ArrayKey, levels: int) -> StagedArray:
+    def stage(self, key: ArrayKey, levels: int) -> StagedArray:
         """See Committer.stage."""
-        return self._committer.stage(study, series, key, levels)
+        return self._committer.stage(key, levels)
 
     def commit_soon(self, new: NewInstance, committed: Committed) -> None:
         """See CommitQueue.put."""

@@ -77,7 +77,7 @@ def stage(committer: Committer, new: NewInstance) -> NewInstance:
     """Move the chunks of an instance into an array of its own."""
     key = new.descriptor.array_key
     assert key is not None
-    staged = committer.stage(new.descriptor.study, new.descriptor.series, key, len(new.chunks[0].level_ends))
+    staged = committer.stage(key, len(new.chunks[0].level_ends))
     for chunk in new.chunks:
         staged.append(chunk)
     staged.seal()

@@ -23,7 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     # 3
     ("pacs.storage",),
     # 4
-    ("pacs.archive", "pacs.ingest", "pacs.export", "pacs.reading", "pacs.explicit"),
+    ("pacs.archive", "pacs.ingest", "pacs.encoding", "pacs.export", "pacs.reading", "pacs.explicit"),
     # 5
     ("pacs.dicomweb", "pacs.client"),
     # 6
