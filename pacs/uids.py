@@ -68,6 +68,10 @@ class TransferSyntax:
     video: bool = False
 
 
+def _video(uid: str, name: str, media_type: str) -> TransferSyntax:
+    return TransferSyntax(uid, name, media_type, lossless=False, video=True)
+
+
 _TABLE = (
     TransferSyntax(IMPLICIT_VR_LITTLE_ENDIAN, "Implicit VR Little Endian", encapsulated=False),
     TransferSyntax(EXPLICIT_VR_LITTLE_ENDIAN, "Explicit VR Little Endian", encapsulated=False),
@@ -86,15 +90,15 @@ _TABLE = (
     TransferSyntax(JPEG_2000, "JPEG 2000", "image/jp2", lossless=False),
     TransferSyntax("1.2.840.10008.1.2.4.92", "JPEG 2000 Multi-component Lossless", "image/jpx"),
     TransferSyntax("1.2.840.10008.1.2.4.93", "JPEG 2000 Multi-component", "image/jpx", lossless=False),
-    TransferSyntax("1.2.840.10008.1.2.4.100", "MPEG2 Main Profile / Main Level", "video/mpeg", lossless=False, video=True),
-    TransferSyntax("1.2.840.10008.1.2.4.101", "MPEG2 Main Profile / High Level", "video/mpeg", lossless=False, video=True),
-    TransferSyntax("1.2.840.10008.1.2.4.102", "MPEG-4 AVC/H.264 High 4.1", "video/mp4", lossless=False, video=True),
-    TransferSyntax("1.2.840.10008.1.2.4.103", "MPEG-4 AVC/H.264 BD-compatible 4.1", "video/mp4", lossless=False, video=True),
-    TransferSyntax("1.2.840.10008.1.2.4.104", "MPEG-4 AVC/H.264 High 4.2 2D", "video/mp4", lossless=False, video=True),
-    TransferSyntax("1.2.840.10008.1.2.4.105", "MPEG-4 AVC/H.264 High 4.2 3D", "video/mp4", lossless=False, video=True),
-    TransferSyntax("1.2.840.10008.1.2.4.106", "MPEG-4 AVC/H.264 Stereo High 4.2", "video/mp4", lossless=False, video=True),
-    TransferSyntax("1.2.840.10008.1.2.4.107", "HEVC/H.265 Main 5.1", "video/H265", lossless=False, video=True),
-    TransferSyntax("1.2.840.10008.1.2.4.108", "HEVC/H.265 Main 10 5.1", "video/H265", lossless=False, video=True),
+    _video("1.2.840.10008.1.2.4.100", "MPEG2 Main Profile / Main Level", "video/mpeg"),
+    _video("1.2.840.10008.1.2.4.101", "MPEG2 Main Profile / High Level", "video/mpeg"),
+    _video("1.2.840.10008.1.2.4.102", "MPEG-4 AVC/H.264 High 4.1", "video/mp4"),
+    _video("1.2.840.10008.1.2.4.103", "MPEG-4 AVC/H.264 BD-compatible 4.1", "video/mp4"),
+    _video("1.2.840.10008.1.2.4.104", "MPEG-4 AVC/H.264 High 4.2 2D", "video/mp4"),
+    _video("1.2.840.10008.1.2.4.105", "MPEG-4 AVC/H.264 High 4.2 3D", "video/mp4"),
+    _video("1.2.840.10008.1.2.4.106", "MPEG-4 AVC/H.264 Stereo High 4.2", "video/mp4"),
+    _video("1.2.840.10008.1.2.4.107", "HEVC/H.265 Main 5.1", "video/H265"),
+    _video("1.2.840.10008.1.2.4.108", "HEVC/H.265 Main 10 5.1", "video/H265"),
     TransferSyntax(JPEG_XL_LOSSLESS, "JPEG XL Lossless", "image/jxl"),
     TransferSyntax(JPEG_XL_RECOMPRESSION, "JPEG XL JPEG Recompression", "image/jxl", lossless=False),
     TransferSyntax(JPEG_XL, "JPEG XL", "image/jxl", lossless=False),
