@@ -196,43 +196,43 @@ async def _send_entity(
     start, end = wanted
     keep_alive = request.keep_alive
     lines += b"Content-Length: %d\r\n" % (end - start)
-    pending = _head(request, status, lines, common, keep_alive)
+    head = _head(request, status, lines, common, keep_alive)
     if request.method == "HEAD":
-        await request.writer.write(pending)
+        await request.writer.write(head)
         return Sent(status, 0, keep_alive)
     bound_write_buffer(request, write_buffer)
-    position = 0
+    pending: list[bytes | memoryview] = [head]
+    size = position = 0
     sent_any = False
     for piece in entity.pieces:
-        size = len(piece) if isinstance(piece, bytes) else piece.length
-        low, high = max(start - position, 0), min(end - position, size)
-        position += size
+        length = len(piece) if isinstance(piece, bytes) else piece.length
+        low, high = max(start - position, 0), min(end - position, length)
+        position += length
         if low >= high:
             continue
+        cuts: tuple[int, ...] = ()
         if isinstance(piece, bytes):
-            pending += piece[low:high]
-            continue
-        try:
-            data = await piece.load()
-            if len(data) != size:
-                raise InternalError(f"an entity changed its length from {size} to {len(data)}")
-        except BaseException as error:
-            if not sent_any:
-                raise
-            return abort(request, error)
-        if high - low <= SLICE:
-            pending += data if low == 0 and high == size else memoryview(data)[low:high]
+            data = piece
         else:
-            await _write_sliced(request, memoryview(data)[low:high], piece.cuts if low == 0 else (), pending)
-            pending = b""
-            sent_any = True
-            continue
-        if len(pending) > SLICE // 2:
-            await request.writer.write(pending)
-            pending = b""
-            sent_any = True
+            try:
+                data = await piece.load()
+                if len(data) != length:
+                    raise InternalError(f"an entity changed its length from {length} to {len(data)}")
+            except BaseException as error:
+                if not sent_any:
+                    raise
+                return abort(request, error)
+            cuts = piece.cuts if low == 0 else ()
+        block = data if low == 0 and high == length else memoryview(data)[low:high]
+        pending.append(block)
+        size += len(block)
+        if size > SLICE:
+            pending.pop()
+            await _write_sliced(request, block, cuts, b"".join(pending))
+            pending, size, sent_any = [], 0, True
     if pending:
-        await request.writer.write(pending)
+        # Joined and written once: one copy of a frame, one system call.
+        await request.writer.write(b"".join(pending))
     return Sent(status, end - start, keep_alive)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -57,8 +59,32 @@ class Dicomweb:
         self.service = Service(archive, settings)
         self._cors = CorsPolicy(settings.cors_origins)
         self._write_buffer = settings.write_buffer
+        self.active: set[web.RequestHandler] = set()
+        """Connections with a request in work."""
+        self._stopping = False
+        self._finished = asyncio.Event()
 
     async def __call__(self, request: BaseRequest) -> web.StreamResponse:
+        connection = request.protocol
+        self.active.add(connection)
+        try:
+            sent = await self._answered(request)
+        finally:
+            self.active.discard(connection)
+        if self._stopping:
+            sent.force_close()
+            if not self.active:
+                self._finished.set()
+        return sent
+
+    async def finish(self, grace: float) -> None:
+        """Wait up to `grace` seconds for the requests in work; each connection ends with the one in work on it."""
+        self._stopping = True
+        if self.active:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._finished.wait(), grace)
+
+    async def _answered(self, request: BaseRequest) -> Sent:
         started = time.perf_counter()
         template = ""
         common = self._cors.lines(request.headers.get("Origin"))

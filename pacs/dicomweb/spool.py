@@ -5,6 +5,8 @@ from __future__ import annotations
 import mmap
 import os
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -60,16 +62,17 @@ class Collected:
             raise StorageError(f"an upload could not be spooled: {error.strerror}") from error
         self._release()
 
-    def take(self) -> bytes | memoryview:
-        """The whole part, readable until the last reference to it goes. Call `spool` first where `spooled`."""
+    def take(self) -> tuple[bytes | memoryview, Callable[[], None] | None]:
+        """The whole part, readable until the last reference to it goes. Call `spool` first where `spooled`.
+
+        Of a spooled one also a call that gives back the memory of the pages read so far: they are in the file, and
+        come back when they are read again. Who reads gigabytes calls it now and then.
+        """
         if self._file < 0:
-            return b"".join(self._pieces)
-        if not self.length:
-            return b""
-        # Pages of the file stand in for memory: the kernel drops them as it needs to.
+            return b"".join(self._pieces), None
         mapped = mmap.mmap(self._file, self.length, mmap.MAP_PRIVATE, mmap.PROT_READ)
         mapped.madvise(mmap.MADV_SEQUENTIAL)
-        return memoryview(mapped)
+        return memoryview(mapped), partial(mapped.madvise, mmap.MADV_DONTNEED)
 
     @property
     def spooled(self) -> bool:

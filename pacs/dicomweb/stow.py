@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -36,6 +37,7 @@ _IN_FLIGHT: Final = 64
 """Parts of one request that may be in work: enough for commits to share a sync."""
 _MEMORY_FACTOR: Final = 5
 """Memory that an ingest holds, in raw sizes: measured 140 MB for a mammogram of 29 MB."""
+_FORGET_SECONDS: Final = 0.05
 _SMALLEST_CLAIM: Final = 256 << 10
 
 _WARNING_REASON: Final = 0xB007
@@ -91,9 +93,11 @@ class _Upload:
         try:
             if collected.spooled:
                 await self.service.offload.read(collected.spool)
-            data = collected.take()
+            data, forget = collected.take()
             self.drop()
             future = asyncio.wrap_future(self.service.archive.submit(data, study=self.study))
+            if forget is not None:
+                _forget_now_and_then(forget, future)
         except (StorageError, OSError) as error:
             memory.release(claim)
             refusal = StorageError(f"an upload could not be kept: {error}")
@@ -120,6 +124,13 @@ class _Upload:
         if self.collected is not None:
             self.collected.close()
             self.collected = None
+
+
+def _forget_now_and_then(forget: Callable[[], None], future: asyncio.Future[StoreResult]) -> None:
+    """Keep the resident pages of a spooled part few until it is stored, however fast they are read."""
+    if not future.done():
+        forget()
+        asyncio.get_running_loop().call_later(_FORGET_SECONDS, _forget_now_and_then, forget, future)
 
 
 def _unreadable(start: PartStart) -> PacsError | None:

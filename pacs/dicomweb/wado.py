@@ -17,7 +17,7 @@ from pacs.dicomweb.answer import Answer, Entity, Headers, Piece, Segment, Stream
 from pacs.dicomweb.negotiation import DICOM, OCTET_STREAM, Choice
 from pacs.dicomweb.service import Service
 from pacs.dicomweb.target import ResourceId
-from pacs.errors import NotAcceptableError, NotFoundError, UnsupportedTransferSyntaxError
+from pacs.errors import NotAcceptableError, NotFoundError, PixelError, UnsupportedTransferSyntaxError
 from pacs.reading import Frame
 from pacs.storage.model import Buffer, Encoding, InstanceEntry
 
@@ -216,7 +216,7 @@ def _multipart_of(
             blocks = _file(service, entry, as_received)
             try:
                 first = await anext(blocks, b"")
-            except UnsupportedTransferSyntaxError:
+            except (UnsupportedTransferSyntaxError, PixelError):
                 if strict:
                     raise
                 # What no decoder here can decode is sent in its own Transfer Syntax, which its part header names:

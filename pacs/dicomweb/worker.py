@@ -31,6 +31,8 @@ _UNSENT: Final = 128 << 10
 """Bytes the kernel takes ahead of the network: more would only stand in the way of what is asked for next."""
 _READ_BUFFER: Final = 256 << 10
 _KEEP_ALIVE: Final = 75.0
+_LAST_MOMENT: Final = 0.5
+"""Seconds for what was sent last to leave."""
 _MOST_PASSED: Final = 16
 """Descriptors taken in one message."""
 
@@ -110,10 +112,22 @@ async def _run(archive: Archive, channel: socket.socket, settings: Settings) -> 
     try:
         await stop.wait()
         loop.remove_reader(channel.fileno())
-        server.pre_shutdown()
-        await server.shutdown(settings.shutdown_grace)
+        await _finish(handler, server, settings.shutdown_grace)
     finally:
         handler.close()
+
+
+async def _finish(handler: Dicomweb, server: web.Server, grace: float) -> None:
+    """Let requests in work finish, uploads too, and close the other connections.
+
+    aiohttp's own shutdown stops reading at once: an upload that is half way could only fail.
+    """
+    for connection in server.connections:
+        if connection not in handler.active:
+            connection.close()
+    await handler.finish(grace)
+    server.pre_shutdown()
+    await server.shutdown(_LAST_MOMENT)
 
 
 def main() -> int:

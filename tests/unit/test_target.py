@@ -64,7 +64,8 @@ def test_frames_and_bulk_data_are_read() -> None:
     [
         "/", "/dicomweb", "/dicomweb/", "/dicomweb//studies", "/dicomweb/patients", STUDY + "/frames/1", SERIES + "/x",
         STUDY + "/metadata/1", INSTANCE + "/frames", INSTANCE + "/frames/1/metadata", "/dicomweb/{study}",
-        "/dicomweb/studies/1.2/{series}", INSTANCE + "/bulkdata", "/dicomwebb/studies", "/dicomweb/*", "/dicomweb/studies//series",
+        "/dicomweb/studies/1.2/{series}", INSTANCE + "/bulkdata", "/dicomwebb/studies", "/dicomweb/*",
+        "/dicomweb/studies//series",
     ],
 )  # fmt: skip
 def test_paths_that_name_nothing(path: str) -> None:
@@ -72,14 +73,14 @@ def test_paths_that_name_nothing(path: str) -> None:
         parse(path)
 
 
-@pytest.mark.parametrize("uid", ["1..2", ".1", "1.", "a", "1.2 ", "1%2e2", "..", "1" * 65, "１.2", "1.2\x00", "-1"])
+@pytest.mark.parametrize("uid", ["1..2", ".1", "1.", "a", "1.2 ", "1%2e2", "..", "1" * 65, "\uff11.2", "1.2\x00", "-1"])
 def test_malformed_uids_are_refused(uid: str) -> None:
     for path in (f"/dicomweb/studies/{uid}", f"{STUDY}/series/{uid}", f"{SERIES}/instances/{uid}/frames/1"):
         with pytest.raises(UidError):
             parse(path)
 
 
-@pytest.mark.parametrize("text", ["0", "-1", "1,", ",1", "1,,2", "a", "1.5", "+1", " 1", "1 ", "²", "99999999999", "1-3"])
+@pytest.mark.parametrize("text", ["0", "-1", "1,", ",1", "1,,2", "a", "1.5", "+1", " 1", "1 ", "\xb2", "9" * 11, "1-3"])
 def test_malformed_frame_lists_are_refused(text: str) -> None:
     with pytest.raises(RequestError):
         frame_list(text)

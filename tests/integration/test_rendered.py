@@ -1,0 +1,143 @@
+"""Rendered images and thumbnails. PS3.18 10.4.1.1.6"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from PIL import Image
+
+from pacs import demo
+from tests.conftest import Server
+from tests.integration.exchange import Client, Stored
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[Client]:
+    client = Client(server)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def ct(client: Client) -> list[Stored]:
+    files = list(demo.head_slices(3, rows=256, name="rendered"))
+    client.store(*files)
+    return [Stored(file) for file in files]
+
+
+def picture(body: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(body)))
+
+
+def test_a_frame_is_painted_by_its_window(client: Client, ct: list[Stored]) -> None:
+    data = ct[1].data
+    values = data.pixel_array * float(data.RescaleSlope) + float(data.RescaleIntercept)
+    reply = client.get(ct[1].path + "/rendered?window=40,400,linear", "image/png")
+    assert (reply.status, reply.headers["content-type"]) == (200, "image/png")
+    expected = np.clip(((values - 39.5) / 399 + 0.5) * 255, 0, 255)
+    assert np.abs(picture(reply.body).astype(float) - expected).max() <= 1
+    jpeg = client.get(ct[1].path + "/frames/1/rendered?window=40,400")
+    assert jpeg.headers["content-type"] == "image/jpeg"
+    assert np.abs(picture(jpeg.body).astype(float) - expected).mean() < 3
+    assert client.get(ct[1].path + "/rendered", "image/png").body != reply.body
+
+
+def test_viewports_and_quality(client: Client, ct: list[Stored]) -> None:
+    path = ct[0].path + "/rendered"
+    small = client.get(path + "?viewport=64,32", "image/png")
+    assert picture(small.body).shape == (32, 32)
+    region = picture(client.get(path + "?viewport=128,128,64,64,128,128", "image/png").body)
+    whole = picture(client.get(path, "image/png").body)
+    assert np.array_equal(region, whole[64:192, 64:192])
+    mirrored = picture(client.get(path + "?viewport=128,128,64,64,-128,128", "image/png").body)
+    assert np.array_equal(mirrored, region[:, ::-1])
+    rough, fine = (client.get(f"{path}?quality={quality}").body for quality in (10, 95))
+    assert len(rough) < len(fine) / 2
+
+
+def test_thumbnails_at_every_level(client: Client, ct: list[Stored]) -> None:
+    for path in (ct[0].study, ct[0].series, ct[0].path, ct[0].path + "/frames/1"):
+        reply = client.get(path + "/thumbnail?viewport=256%2C256", "image/jpeg")
+        assert (reply.status, reply.headers["content-type"]) == (200, "image/jpeg")
+        assert picture(reply.body).shape == (256, 256)
+    middle = client.get(ct[1].path + "/thumbnail")
+    assert picture(middle.body).shape == (128, 128)
+    assert client.get(ct[0].series + "/thumbnail").body == middle.body
+
+
+def test_renditions_have_validators(client: Client, ct: list[Stored]) -> None:
+    path = ct[0].path + "/rendered"
+    reply = client.get(path)
+    assert client.get(path, If_None_Match=reply.headers["etag"]).status == 304
+    assert client.get(path + "?quality=50", If_None_Match=reply.headers["etag"]).status == 200
+    assert "max-age" in reply.headers["cache-control"]
+
+
+def test_all_images_of_a_series(client: Client, ct: list[Stored]) -> None:
+    reply = client.get(ct[0].series + "/rendered?viewport=64,64", 'multipart/related; type="image/jpeg"')
+    assert [picture(data).shape for _, data in reply.parts] == [(64, 64)] * 3
+    assert client.get(ct[0].series + "/rendered", "image/jpeg").status == 406
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["window=a,b,linear", "window=1", "window=1,0,linear", "window=1,2,cubic", "window=1,nan,linear",
+     "window=1,1e99,linear",
+     "viewport=0,0", "viewport=1", "viewport=-1,5", "viewport=99999,5", "viewport=1,2,3,4,5,6,7", "viewport=inf,1",
+     "quality=0", "quality=101", "quality=x", "viewport=8,8,9999,9999"],
+)  # fmt: skip
+def test_malformed_queries(client: Client, ct: list[Stored], query: str) -> None:
+    reply = client.get(f"{ct[0].path}/rendered?{query}")
+    assert reply.status in (400, 406)
+    assert reply.json["message"]
+
+
+def test_what_is_no_image(client: Client) -> None:
+    data = Stored(next(demo.head_slices(1, rows=32, name="no image"))).data
+    del data.PixelData
+    out = io.BytesIO()
+    data.save_as(out)
+    stored = Stored(out.getvalue())
+    client.store(stored.file)
+    for view in ("/rendered", "/thumbnail", "/frames/1", "/frames/1/rendered"):
+        assert client.get(stored.path + view).status == 404
+    assert client.get(stored.series + "/thumbnail").status == 404
+    assert client.get(stored.path + "/metadata").status == 200
+
+
+def test_real_images_of_every_kind(client: Client, shared_data: Path) -> None:
+    """Everything that pydicom decodes has a picture of the right shape."""
+    painted = 0
+    for folder in ("photometric", "multiframe", "large2d"):
+        for path in sorted((shared_data / folder).rglob("*")):
+            if not path.is_file():
+                continue
+            stored = Stored(path.read_bytes())
+            if "PixelData" not in stored.data or client.store(stored.file, check=False).status != 200:
+                continue  # without a UID, or another file of the same SOP Instance UID was first
+            reply = client.get(stored.path + "/rendered?viewport=100,100", "image/png")
+            assert reply.status in (200, 406), (path.name, reply.body[:300])
+            if reply.status == 200:
+                assert max(picture(reply.body).shape[:2]) <= 100
+                painted += 1
+    assert painted > 40
+
+
+def test_the_first_frame_stands_for_an_instance_and_the_middle_for_its_thumbnail(client: Client) -> None:
+    data = pydicom.dcmread(io.BytesIO(next(demo.head_slices(1, rows=64, name="rendered long"))))
+    frames = [np.roll(data.pixel_array, 9 * number, axis=1) for number in range(5)]
+    data.NumberOfFrames = 5
+    data.PixelData = np.stack(frames).tobytes()
+    out = io.BytesIO()
+    data.save_as(out)
+    client.store(out.getvalue())
+    path = Stored(out.getvalue()).path
+    rendered = [client.get(f"{path}/frames/{number}/rendered?viewport=64,64").body for number in range(1, 6)]
+    assert len(set(rendered)) == 5
+    assert client.get(path + "/rendered?viewport=64,64").body == rendered[0]
+    assert client.get(path + "/thumbnail?viewport=64,64").body == rendered[2]

@@ -1,0 +1,340 @@
+"""Frames, instances, metadata and bulk data as viewers ask for them. PS3.18 10.4"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import imagecodecs
+import numpy as np
+import pydicom
+import pytest
+import zstandard
+
+from pacs import demo
+from tests.conftest import Server
+from tests.integration.exchange import Client, Stored
+
+VIEWER = "multipart/related; type=application/octet-stream; transfer-syntax=*"
+PART = "image/jphc; transfer-syntax=1.2.840.10008.1.2.4.202"
+NATIVE = "application/octet-stream; transfer-syntax=1.2.840.10008.1.2.1"
+DICOM_PARTS = 'multipart/related; type="application/dicom"; transfer-syntax=*'
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[Client]:
+    client = Client(server)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def ct(client: Client) -> list[Stored]:
+    files = list(demo.head_slices(4, rows=256, name="wado"))
+    client.store(*files)
+    return [Stored(file) for file in files]
+
+
+@pytest.fixture
+def long(client: Client) -> Stored:
+    """Ten frames in one instance."""
+    data = pydicom.dcmread(io.BytesIO(next(demo.head_slices(1, rows=64, name="wado long"))))
+    frames = [np.roll(data.pixel_array, 3 * number, axis=0) for number in range(10)]
+    data.NumberOfFrames = len(frames)
+    data.PixelData = np.stack(frames).tobytes()
+    out = io.BytesIO()
+    data.save_as(out)
+    client.store(out.getvalue())
+    return Stored(out.getvalue())
+
+
+# --- frames
+
+
+def test_a_frame_as_viewers_ask_for_it(client: Client, ct: list[Stored]) -> None:
+    reply = client.get(ct[0].path + "/frames/1", VIEWER)
+    assert reply.status == 200
+    assert int(reply.headers["content-length"]) == len(reply.body)
+    assert "content-encoding" not in reply.headers and "transfer-encoding" not in reply.headers
+    found = re.fullmatch(r'multipart/related; type="image/jphc"; boundary=(\w+)', reply.headers["content-type"])
+    assert found
+    head = f"--{found[1]}\r\nContent-Type: {PART}\r\n\r\n".encode()
+    assert reply.body.startswith(head)
+    assert reply.body.endswith(f"\r\n--{found[1]}--\r\n".encode())
+    assert reply.headers["accept-ranges"] == "bytes"
+    assert reply.headers["etag"].startswith('"')
+    assert reply.headers["cross-origin-resource-policy"] == "cross-origin"
+    assert "Accept" in reply.headers["vary"] and "Origin" in reply.headers["vary"]
+    [(_, codestream)] = reply.parts
+    assert np.array_equal(imagecodecs.htj2k_decode(codestream), ct[0].data.pixel_array)
+
+
+@pytest.mark.parametrize("accept", [None, "*/*", VIEWER.replace("=a", '="a').replace("stream;", 'stream";')])
+def test_the_same_entity_by_every_spelling(client: Client, ct: list[Stored], accept: str | None) -> None:
+    path = ct[0].path + "/frames/1"
+    first = client.get(path, VIEWER)
+    again = client.get(path, accept)
+    assert (again.status, again.body, again.headers["etag"]) == (200, first.body, first.headers["etag"])
+    quoted = "multipart%2Frelated%3B%20type%3D%22application%2Foctet-stream%22%3B%20transfer-syntax%3D*"
+    queried = client.get(f"{path}?accept={quoted}", "text/html")
+    assert queried.body == first.body
+
+
+def test_single_parts_only_when_asked_for(client: Client, ct: list[Stored]) -> None:
+    path = ct[0].path + "/frames/1"
+    single = client.get(path, "image/jphc")
+    assert single.headers["content-type"] == PART
+    assert single.body == client.get(path, VIEWER).parts[0][1]
+    native = client.get(path, "application/octet-stream")
+    assert (native.headers["content-type"], native.body) == (NATIVE, ct[0].data.PixelData)
+    parts = client.get(path, 'multipart/related; type="application/octet-stream"').parts
+    assert parts == [({"Content-Type": NATIVE}, ct[0].data.PixelData)]
+
+
+def test_ranges_are_cut_from_the_whole_entity(client: Client, ct: list[Stored]) -> None:
+    path = ct[0].path + "/frames/1"
+    whole = client.get(path, VIEWER)
+    size = len(whole.body)
+    collected = b""
+    step = size // 7
+    for start in range(0, size, step):
+        part = client.get(path, VIEWER, Range=f"bytes={start}-{start + step - 1}")
+        assert part.status == 206
+        end = min(start + step, size)
+        assert part.headers["content-range"] == f"bytes {start}-{end - 1}/{size}"
+        assert int(part.headers["content-length"]) == len(part.body) == end - start
+        assert part.headers["etag"] == whole.headers["etag"]
+        assert part.headers["content-type"] == whole.headers["content-type"]
+        collected += part.body
+    assert collected == whole.body
+    assert client.get(path, VIEWER, Range="bytes=-9").body == whole.body[-9:]
+    assert client.get(path, VIEWER, Range="bytes=5-").body == whole.body[5:]
+    beyond = client.get(path, VIEWER, Range=f"bytes={size}-")
+    assert (beyond.status, beyond.body) == (416, b"")
+    assert beyond.headers["content-range"] == f"bytes */{size}"
+    assert client.get(path, VIEWER, Range="bytes=0-1,5-6").status == 200
+
+
+def test_validators(client: Client, ct: list[Stored]) -> None:
+    path = ct[0].path + "/frames/1"
+    etag = client.get(path, VIEWER).headers["etag"]
+    same = client.get(path, VIEWER, If_None_Match=f'"x", W/{etag}')
+    assert (same.status, same.body, same.headers["etag"]) == (304, b"", etag)
+    assert client.get(path, VIEWER, If_None_Match='"x"').status == 200
+    assert client.get(path, "image/jphc", If_None_Match=etag).status == 200
+    assert client.get(path, VIEWER, Range="bytes=0-3", If_Range=etag).status == 206
+    assert client.get(path, VIEWER, Range="bytes=0-3", If_Range='"x"').status == 200
+    assert client.get(path, VIEWER, If_Match='"x"').status == 412
+    others = {client.get(other.path + "/frames/1", VIEWER).headers["etag"] for other in ct}
+    assert len(others) == len(ct)
+
+
+def test_lists_of_frames(client: Client, long: Stored) -> None:
+    frames = long.data.pixel_array
+    reply = client.get(long.path + "/frames/1,3,3,10", VIEWER)
+    assert int(reply.headers["content-length"]) == len(reply.body)
+    decoded = [imagecodecs.htj2k_decode(data) for headers, data in reply.parts if headers == {"Content-Type": PART}]
+    assert np.array_equal(np.stack(decoded), frames[[0, 2, 2, 9]])
+    middle = client.get(long.path + "/frames/1,3,3,10", VIEWER, Range="bytes=500-2999")
+    assert middle.body == reply.body[500:3000]
+    native = client.get(long.path + "/frames/2,1", 'multipart/related; type="application/octet-stream"')
+    assert [data for _, data in native.parts] == [frames[1].tobytes(), frames[0].tobytes()]
+    assert client.get(long.path + "/frames/1,11", VIEWER).status == 404
+    assert client.get(long.path + "/frames/1,2", "image/jphc").status == 406
+    assert client.get(long.path + "/frames/0", VIEWER).status == 400
+
+
+def test_head_is_get_without_a_body(client: Client, ct: list[Stored]) -> None:
+    for path, accept in (("/frames/1", VIEWER), ("/metadata", "*/*"), ("", "application/dicom; transfer-syntax=*")):
+        got = client.get(ct[0].path + path, accept)
+        head = client.request("HEAD", ct[0].path + path, {"Accept": accept})
+        assert (head.status, head.body) == (200, b"")
+        for name in ("etag", "content-type", "content-length"):
+            if name in head.headers and name in got.headers:
+                assert head.headers[name] == got.headers[name]
+
+
+@pytest.mark.parametrize(
+    ("path", "accept", "status"),
+    [
+        ("/frames/2", VIEWER, 404),
+        ("/frames/x", VIEWER, 400),
+        ("/frames/1", "image/jpeg", 406),
+        ("/frames/1", "application/octet-stream; transfer-syntax=1.2.840.10008.1.2.4.50", 406),
+        ("/bulkdata/00990099", "*/*", 404),
+        ("/bulkdata/%2e%2e%2f%2e%2e%2fetc", "*/*", 404),
+        ("/metadata", "application/dicom+xml", 406),
+        ("/rendered", "image/tiff", 406),
+        ("", "application/dicom; transfer-syntax=1.2.840.10008.1.2.4.80", 406),
+        ("", "image/png", 406),
+        ("/nothing", "*/*", 404),
+        ("0", "*/*", 404),
+        ("./frames/1", "*/*", 400),
+    ],
+)
+def test_errors_are_json(client: Client, ct: list[Stored], path: str, accept: str, status: int) -> None:
+    reply = client.get(ct[0].path + path, accept)
+    assert reply.status == status
+    assert set(reply.json) >= {"code", "message"}
+    assert reply.headers["content-type"] == "application/json"
+    assert reply.headers["cross-origin-resource-policy"] == "cross-origin"
+    if status == 406:
+        assert reply.json["offered"]
+
+
+def test_other_methods(client: Client, ct: list[Stored]) -> None:
+    reply = client.request("DELETE", ct[0].study)
+    assert reply.status == 405
+    assert reply.headers["allow"] == "GET, POST, HEAD, OPTIONS"
+    assert client.request("PUT", ct[0].path).json["code"] == "WEB-03"
+
+
+# --- metadata
+
+
+def test_metadata_at_three_levels(client: Client, ct: list[Stored]) -> None:
+    reply = client.get(ct[0].series + "/metadata", "application/dicom+json")
+    assert (reply.status, reply.headers["content-type"]) == (200, "application/dicom+json")
+    found = reply.json
+    assert [item["00080018"]["Value"][0] for item in found] == [file.data.SOPInstanceUID for file in ct]
+    assert client.get(ct[0].study + "/metadata").json == found
+    assert client.get(ct[2].path + "/metadata").json == [found[2]]
+    assert found[1]["00100010"]["Value"][0]["Alphabetic"] == str(ct[1].data.PatientName)
+    uri = found[3]["7FE00010"]["BulkDataURI"]
+    assert uri == f"{client.server.url}{ct[3].path}/bulkdata/7FE00010"
+    assert client.get("/" + uri.partition("/dicomweb/")[2]).body == ct[3].data.PixelData
+
+
+def test_metadata_is_compressed_and_cached(client: Client, ct: list[Stored]) -> None:
+    path = ct[0].series + "/metadata"
+    plain = client.get(path, Accept_Encoding="identity").body
+    for coding in ("gzip", "zstd"):
+        for _ in range(4):  # either worker, before and after it has the body ready
+            reply = client.get(path, Accept_Encoding=coding)
+            assert reply.headers["content-encoding"] == coding
+            assert "Accept-Encoding" in reply.headers["vary"]
+            assert expanded(coding, reply.body) == plain
+            etag = reply.headers["etag"]
+        assert client.get(path, Accept_Encoding=coding, If_None_Match=etag).status == 304
+    assert client.get(path, Accept_Encoding="br").body == plain
+    [more] = demo.head_slices(1, rows=32, name="wado cached")
+    client.store(more)
+    lonely = Stored(more)
+    before = client.get(lonely.series + "/metadata")
+    data = lonely.data
+    data.SOPInstanceUID += ".1"
+    data.file_meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID
+    out = io.BytesIO()
+    data.save_as(out)
+    client.store(out.getvalue())
+    after = client.get(lonely.series + "/metadata", If_None_Match=before.headers["etag"])
+    assert (len(before.json), after.status, len(after.json)) == (1, 200, 2)
+
+
+def expanded(coding: str, body: bytes) -> bytes:
+    if coding == "gzip":
+        return gzip.decompress(body)
+    return zstandard.ZstdDecompressor().decompressobj().decompress(body)
+
+
+# --- instances
+
+
+def test_instances_come_back_as_they_were_sent(client: Client, ct: list[Stored]) -> None:
+    single = client.get(ct[0].path, "application/dicom; transfer-syntax=*")
+    assert single.body == ct[0].file
+    part = client.get(ct[0].path, "application/dicom; transfer-syntax=*", Range="bytes=100-299")
+    assert (part.status, part.body) == (206, ct[0].file[100:300])
+    for path in (ct[0].series, ct[0].study):
+        reply = client.get(path, DICOM_PARTS)
+        assert int(reply.headers["content-length"]) == len(reply.body)
+        assert [data for _, data in reply.parts] == [file.file for file in ct]
+        assert {headers["Content-Type"] for headers, _ in reply.parts} == {
+            f"application/dicom; transfer-syntax={ct[0].data.file_meta.TransferSyntaxUID}"
+        }
+    assert [data for _, data in client.get(ct[1].path).parts] == [ct[1].file]
+    assert client.get(ct[0].series, "application/dicom").status == 406
+
+
+def test_explicit_vr_little_endian_when_no_syntax_is_named(client: Client, shared_data: Path) -> None:
+    files = (shared_data / "transfer-syntax" / "one-ct-in-many").glob("*")
+    for number, path in enumerate(sorted(files)):
+        content = path.read_bytes()
+        stored = Stored(content)
+        name = stored.data.file_meta.get("TransferSyntaxUID", "")
+        if not name.is_compressed or "SOPInstanceUID" not in stored.data:
+            continue
+        uid = stored.data.SOPInstanceUID
+        fresh = f"{uid[:-6]}{800_000 + number}"  # the files share one UID
+        content = content.replace(uid.encode(), fresh.encode())
+        client.store(content)
+        stored = Stored(content)
+        reply = client.get(stored.path, "application/dicom")
+        assert reply.status == 200, (path.name, reply.body[:200])
+        back = pydicom.dcmread(io.BytesIO(reply.body))
+        assert back.file_meta.TransferSyntaxUID == pydicom.uid.ExplicitVRLittleEndian
+        assert back.Rows * back.Columns * back.BitsAllocated // 8 == len(back.PixelData)
+        assert client.get(stored.path, "application/dicom; transfer-syntax=*").body == content
+
+
+# --- bulk data
+
+
+def test_bulk_data_with_ranges(client: Client, long: Stored) -> None:
+    path = long.path + "/bulkdata/7FE00010"
+    reply = client.get(path, "application/octet-stream")
+    assert reply.body == long.data.PixelData
+    assert client.get(path, "*/*", Range="bytes=1000-1999").body == long.data.PixelData[1000:2000]
+    [(headers, data)] = client.get(path, 'multipart/related; type="application/octet-stream"').parts
+    assert (headers["Content-Type"], data) == (NATIVE, long.data.PixelData)
+    assert client.get(path, "image/png").status == 406
+
+
+# --- cross-origin requests and URLs
+
+
+def test_cors(client: Client, ct: list[Stored]) -> None:
+    path = ct[0].path + "/frames/1"
+    reply = client.get(path, VIEWER, Origin="http://localhost:3000")
+    assert reply.headers["access-control-allow-origin"] == "http://localhost:3000"
+    exposed = {name.strip() for name in reply.headers["access-control-expose-headers"].split(",")}
+    assert exposed >= {
+        "Content-Length", "Content-Range", "Content-Type", "Content-Location", "Accept-Ranges", "ETag", "Last-Modified",
+        "Location", "Warning", "Retry-After", "X-Total-Count",
+    }  # fmt: skip
+    for origin in ("https://evil.example", "http://localhost.evil.example", "null"):
+        assert "access-control-allow-origin" not in client.get(path, VIEWER, Origin=origin).headers
+    error = client.get("/studies/1.2.3.4.5.6.7/metadata", Origin="http://127.0.0.1:8042")
+    assert error.headers["access-control-allow-origin"] == "http://127.0.0.1:8042"
+    asked = {"Origin": "http://localhost:3000", "Access-Control-Request-Method": "GET",
+             "Access-Control-Request-Headers": "range,accept"}  # fmt: skip
+    preflight = client.request("OPTIONS", path, asked)
+    assert (preflight.status, preflight.body) == (204, b"")
+    assert preflight.headers["access-control-allow-headers"] == "range,accept"
+    assert "GET" in preflight.headers["access-control-allow-methods"]
+    assert int(preflight.headers["access-control-max-age"]) >= 3600
+    evil = client.request("OPTIONS", path, {**asked, "Origin": "https://evil.example"})
+    assert "access-control-allow-methods" not in evil.headers
+
+
+def test_a_host_that_is_none_is_refused(client: Client, ct: list[Stored]) -> None:
+    for host in ('evil"/><script>', "a b", "x/y", "x\\y"):
+        assert client.get(ct[0].path + "/metadata", Host=host).status == 400
+    found = client.get(ct[0].path + "/metadata", Host="pacs.example:8443", X_Forwarded_Proto="https")
+    assert b"http://pacs.example:8443/dicomweb/studies/" in found.body
+
+
+def test_every_path_answers_hostile_text_with_json(client: Client) -> None:
+    hostile = ["%00", "%ff", "..%2f..", "'", '"', "<script>", "{study}", "*", "a" * 4000, "1/../x", "%", "%%%", ";"]
+    for text in hostile:
+        for path in (f"/studies/{text}", f"/studies/1/series/{text}", f"/studies/1/series/2/instances/3/frames/{text}",
+                     f"/studies/1/series/2/instances/3/bulkdata/{text}", f"/{text}", f"/studies?{text}",
+                     f"/studies/1/series/2/instances/3/rendered?window={text}"):  # fmt: skip
+            reply = client.request("GET", path.replace(" ", "%20"))
+            assert 200 <= reply.status < 500, path
+            if reply.status >= 400:
+                assert json.loads(reply.body)["code"]
