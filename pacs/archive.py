@@ -86,9 +86,11 @@ class Archive:
         done.set_running_or_notify_cancel()
 
         def finish(result: StoreResult) -> None:
-            if release is not None:
-                release()
-            done.set_result(result)
+            try:
+                if release is not None:
+                    release()
+            finally:
+                done.set_result(result)
 
         self._threads.submit(self._prepare, data, study, finish)
         return done
