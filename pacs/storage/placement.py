@@ -53,6 +53,7 @@ class Placement:
         self.logs: dict[str, Append] = {}
         self.series: list[tuple[str, str]] = []
         self._ordinal = 0
+        self._begun = False
 
     @property
     def empty(self) -> bool:
@@ -156,6 +157,7 @@ class Placement:
 
     def write_frames(self, disk: Disk) -> None:
         """New directories, arrays of their own, and chunks behind the committed end of shards."""
+        self._begun = True
         hierarchy.write_groups(disk, self.root, self.groups)
         for directory in self.directories:
             disk.mkdir(directory)
@@ -175,7 +177,9 @@ class Placement:
             disk.write(path, append.offset, append.buffers)
 
     def take_back(self, disk: Disk) -> None:
-        """Leave the files as they were; what cannot be, is overwritten or set aside by the next batch."""
+        """Leave the files as they were; what cannot be taken back, the next batch deals with."""
+        if not self._begun:
+            return
         for path, append in (*self.logs.items(), *self.shards.items()):
             try:
                 if append.fresh:

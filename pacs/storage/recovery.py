@@ -148,7 +148,7 @@ def adopt_tails(root: Root, index: Index, disk: Disk, suspects: Sequence[tuple[s
         cuts: list[tuple[str, int]] = []
         for study, series in suspects:
             start = _log_end(view, study, series)
-            whole, size = _whole_records(root, study, series, start, sequence)
+            whole, size = _whole_records(root, view, (study, series), start, sequence)
             found += whole
             end = whole[-1].end if whole else start
             if size > end:
@@ -171,21 +171,25 @@ def adopt_tails(root: Root, index: Index, disk: Disk, suspects: Sequence[tuple[s
     _settle_all(root, index, disk, last)
 
 
-def _whole_records(root: Root, study: str, series: str, start: int, sequence: int) -> tuple[list[Record], int]:
+def _whole_records(
+    root: Root, view: ReadView, series: tuple[str, str], start: int, sequence: int
+) -> tuple[list[Record], int]:
     """(the whole records from `start` up to the first that is not, the length of the log)."""
     found: list[Record] = []
     try:
-        descriptor, path = records.open_log(root, study, series)
+        descriptor, path = records.open_log(root, *series)
     except ChecksumError:
         return found, 0
     try:
         size = os.fstat(descriptor).st_size
         for record in records.walk(descriptor, path, start, size):
-            if record.sequence != sequence:
+            if record.sequence < sequence or view.instance(record.descriptor.instance) is not None:
+                break  # of a batch that failed and could not be taken back: the index has all that was acknowledged
+            if record.sequence > sequence:
                 raise IndexMismatchError(
                     f"{path} has a record of commit {record.sequence} where {sequence} was to come: {_REINDEX}"
                 )
-            verify(root, (study, series), descriptor, path, record)
+            verify(root, series, descriptor, path, record)
             found.append(record)
     except ChecksumError:
         pass  # torn: this one and what follows was never acknowledged

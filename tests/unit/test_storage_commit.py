@@ -460,15 +460,52 @@ def test_abandoned_staging_is_removed_and_live_staging_is_not(root: Path) -> Non
         assert archive.commit(live) == [STORED]
 
 
-def test_a_tail_nobody_accounts_for_is_cut_or_entered(root: Path) -> None:
+def test_a_torn_tail_is_cut_before_the_next_record(root: Path) -> None:
     first, second = new_instance("1.1", "1.2", "1.2.1"), new_instance("1.1", "1.2", "1.2.2")
+    own = new_instance("4.1", "4.2", "4.2.1", key=FOUR, chunks=5)
     log = root / layout.log_path("1.1", "1.2")
     with opened(root) as archive:
         archive.commit(first)
         with log.open("ab") as file:
             file.write(b"PACSREC1 and then the power went")
-        assert archive.commit(second) == [STORED]
+        assert archive.commit(stage(archive.committer, own), second) == [STORED] * 2
         assert archive.holds(second)
+        assert archive.holds(own)
+        assert archive.errors() == []
+
+
+@pytest.mark.parametrize("between", [False, True])
+def test_what_a_failed_batch_left_is_entered_or_cut(root: Path, between: bool) -> None:
+    """A disk that refuses even to take a batch back; and another commit that takes its sequence number, or none."""
+
+    class Stubborn(Disk):
+        def truncate(self, path: str, length: int) -> None:
+            raise OSError(errno.EIO, "Input/output error", path)
+
+    left, stored_since = new_instance("1.1", "1.2", "1.2.2"), new_instance("1.1", "1.2", "1.2.3")
+    disk = Stubborn()
+    with opened(root, disk) as archive:
+        archive.commit(new_instance("1.1", "1.2", "1.2.1"), new_instance("1.1", "1.3", "1.3.1"))
+
+        def refuse(operation: Operation) -> None:
+            if operation.name == "step" and operation.path == "records-written":
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+        disk.observer = refuse
+        assert archive.commit(left, stored_since) == [FAILED] * 2
+        disk.observer = None
+        disk.__class__ = Disk
+        if between:
+            elsewhere = new_instance("1.1", "1.3", "1.2.3", seed=3)
+            assert archive.commit(elsewhere) == [STORED]
+        assert archive.commit(new_instance("1.1", "1.2", "1.2.4")) == [STORED]
+        if between:
+            assert archive.holds(elsewhere)
+        else:
+            assert archive.holds(left)
+            assert archive.holds(stored_since)
+        assert archive.uids() == {"1.2.1", "1.2.3", "1.2.4", "1.3.1"} | ({"1.2.2"} if not between else set())
+        archive.committer.settle()
         assert archive.errors() == []
 
 
