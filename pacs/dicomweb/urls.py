@@ -26,12 +26,22 @@ def base(request: BaseRequest, settings: Settings) -> str:
     scheme, host, prefix = "http", request.headers.get("Host", ""), ""
     if settings.trusted_proxies and _trusted(request.remote, settings.trusted_proxies):
         scheme, host, prefix = _forwarded(request, scheme, host)
-    if not host:
-        local = request.get_extra_info("sockname")
-        host = f"{local[0]}:{local[1]}" if isinstance(local, tuple) else "localhost"
+    if ":" not in host:
+        host = _with_port(request, host)
     if not _HOST.fullmatch(host):
         raise RequestError("Host is not a host name")
     return f"{scheme}://{host}{prefix}{BASE}"
+
+
+def _with_port(request: BaseRequest, host: str) -> str:
+    """Some clients (dicomweb-client) leave the port out of Host. Where the name is that of this very socket it is
+    known; any other name may be that of a proxy on the default port."""
+    local = request.get_extra_info("sockname")
+    if not isinstance(local, tuple):
+        return host or "localhost"
+    if host in ("", local[0]) or (host.lower() == "localhost" and local[0].startswith("127.")):
+        return f"{host or local[0]}:{local[1]}"
+    return host
 
 
 def _trusted(remote: str | None, proxies: tuple[str, ...]) -> bool:
