@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 from benchmarks import workload
 from benchmarks.report import Figure
@@ -106,7 +107,7 @@ def micro(scale: Scale) -> Iterator[Figure]:
         yield from _reading(Path(folder), source, figure)
 
 
-def _no_staging(study: str, series: str, key: ArrayKey, levels: int) -> ingest.Staged:
+def _no_staging(key: ArrayKey, levels: int) -> NoReturn:
     raise AssertionError("a single slice is not staged")
 
 

@@ -61,13 +61,16 @@ def frames(server: Server, series: list[Instance], scale: Scale) -> Iterator[Fig
             verify(server, instance, accept)
         for clients in (1, 8):
             requests = _frames(server, series, accept)
+            cpu = server.cpu_seconds()
             run = load.run(server.address, requests, clients=clients, seconds=scale.seconds)
+            cpu = (server.cpu_seconds() - cpu) / run.requests
             case = f"frames {name}, {clients} client{'s' * (clients > 1)}"
             detail = {
                 "frames": run.requests, "MB_per_s": run.bytes / run.seconds / 1e6, "median_ms": run.median,
                 "p95_ms": run.quantile(0.95), "client_cpu_share": run.client_seconds / run.seconds,
             }  # fmt: skip
             yield Figure("frames", case, server.name, run.rate, "frames/s", detail=detail)
+            yield Figure("frames", case, server.name, cpu * 1e3, "ms of CPU", False)
 
 
 def _frames(server: Server, series: list[Instance], accept: str) -> Iterator[load.Request]:

@@ -27,7 +27,9 @@ def store(server: Server, data: dict[str, list[Instance]], scale: Scale) -> Iter
         for per_request, clients in RUNS:
             instances = [instance.renamed(f"{per_request} {clients}") for instance in series]
             received += sum(len(instance.data) for instance in instances)
+            cpu = server.cpu_seconds()
             run = send(server, instances, per_request, clients)
+            cpu = (server.cpu_seconds() - cpu) / len(instances)
             stored = count_instances(server, instances[0])
             if stored != len(instances):
                 raise load.RequestFailedError(f"{server.name} holds {stored} instances of {len(instances)} sent")
@@ -39,6 +41,8 @@ def store(server: Server, data: dict[str, list[Instance]], scale: Scale) -> Iter
             yield Figure("store", case, server.name, len(instances) / run.seconds, "instances/s", detail=detail)
             megabytes = sum(len(instance.data) for instance in instances) / 1e6
             yield Figure("store", case, server.name, megabytes / run.seconds, "MB/s")
+            # Wall clock on a busy machine tells of the others too; this does not.
+            yield Figure("store", case, server.name, cpu * 1e3, "ms of CPU", False)
     used = server.bytes_on_disk()
     detail = {"received": received, "on_disk": used}
     yield Figure("disk", "bytes on disk of bytes received", server.name, used / received, "share", False, detail)

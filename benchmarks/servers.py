@@ -65,6 +65,10 @@ class Server(ABC):
         assert self.process is not None
         return machine.peak_memory(self.process.pid)
 
+    def cpu_seconds(self) -> float:
+        assert self.process is not None
+        return machine.cpu_seconds(self.process.pid)
+
     def spawn(self, command: list[str], env: dict[str, str] | None = None) -> None:
         with (self.folder / "log").open("wb") as log:
             self.process = subprocess.Popen(

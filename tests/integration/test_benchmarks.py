@@ -21,7 +21,7 @@ def test_all_benchmarks_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert {figure["benchmark"] for figure in result["figures"]} == {
         "client", "micro", "store", "disk", "memory", "metadata", "frames", "search",
     }  # fmt: skip
-    assert all(figure["value"] > 0 for figure in result["figures"])
+    assert all(figure["value"] > 0 or figure["unit"] == "ms of CPU" for figure in result["figures"])
     assert result["machine"]["processor"] and result["machine"]["packages"]["imagecodecs"]
     assert "frames as stored, 8 clients" in capsys.readouterr().out
 
