@@ -11,6 +11,7 @@ import logging
 import os
 from array import array
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -57,15 +58,16 @@ def reindex(
     A record that is damaged, or whose frames are, is left out and named in the result. What lies behind the last
     whole record of a log is copied to `set-aside/` before it is cut off.
     """
-    disk = disk if disk is not None else Disk()
-    lock = ArchiveLock(root, exclusive=True)
-    writer = WriterLock(root)
-    try:
+    with ExitStack() as closing:
+        lock = ArchiveLock(root, exclusive=True)
+        closing.callback(lock.close)
+        if disk is None:
+            disk = Disk()
+            closing.callback(disk.close)
+        writer = WriterLock(root)
+        closing.callback(writer.close)
         with writer:
             return _Reindex(root, disk, verify_frames, progress or (lambda *_: None)).run()
-    finally:
-        writer.close()
-        lock.close()
 
 
 class _Reindex:

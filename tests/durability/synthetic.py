@@ -144,7 +144,9 @@ def unpacked(stored: Part) -> bytes:
 
 
 def create(root: Path) -> Path:
-    layout.create(Disk(), root)
+    disk = Disk()
+    layout.create(disk, root)
+    disk.close()
     return root
 
 
