@@ -146,6 +146,9 @@ def make_app(archive: Archive, settings: Settings) -> web.Application:
     async def close(_: web.Application) -> None:
         handler.close()
 
-    app.router.add_route("*", "/{path:.*}", handler, expect_handler=expect)
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return await handler(request)
+
+    app.router.add_route("*", "/{path:.*}", answer, expect_handler=expect)
     app.on_cleanup.append(close)
     return app

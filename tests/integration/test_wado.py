@@ -16,7 +16,7 @@ import pytest
 import zstandard
 
 from pacs import demo
-from tests.conftest import Server
+from tests.conftest import Server, StartServer
 from tests.integration.exchange import Client, Stored
 
 VIEWER = "multipart/related; type=application/octet-stream; transfer-syntax=*"
@@ -338,3 +338,25 @@ def test_every_path_answers_hostile_text_with_json(client: Client) -> None:
             assert 200 <= reply.status < 500, path
             if reply.status >= 400:
                 assert json.loads(reply.body)["code"]
+
+
+def test_a_flipped_bit_is_an_alarm_and_never_an_image(start_server: StartServer, archive_dir: Path) -> None:
+    server = start_server(archive_dir, workers=1)
+    client = Client(server)
+    stored = Stored(next(demo.head_slices(1, rows=128, name="flipped")))
+    client.store(stored.file)
+    codestream = client.get(stored.path + "/frames/1", "image/jphc").body
+    files = (path for path in (archive_dir / "studies").rglob("*") if path.is_file())
+    [shard] = [path for path in files if codestream in path.read_bytes()]
+    content = bytearray(shard.read_bytes())
+    content[content.index(codestream) + len(codestream) // 2] ^= 1
+    shard.write_bytes(content)
+    views = ("/frames/1", "/rendered", "/thumbnail", "/bulkdata/7FE00010")
+    others = [("/frames/1", "application/octet-stream"), ("", "application/dicom")]
+    for path, accept in [(view, "*/*") for view in views] + others:
+        reply = client.get(stored.path + path, accept)
+        assert (reply.status, reply.json["code"]) == (500, "STO-02"), path
+    assert client.get(stored.path + "/metadata").status == 200
+    client.close()
+    server.stop()
+    assert server.log.count("ALARM") >= len(views)

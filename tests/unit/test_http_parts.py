@@ -1,0 +1,181 @@
+"""Small parts of the HTTP layer on their own: budgets, caches, origins, addresses, errors."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from pathlib import Path
+
+import pytest
+from aiohttp.test_utils import TestClient, TestServer, make_mocked_request
+
+from pacs import errors
+from pacs.archive import Archive, StoreResult
+from pacs.dicomweb import problems, stow, urls
+from pacs.dicomweb.answer import SLICE, slices
+from pacs.dicomweb.app import make_app
+from pacs.dicomweb.cors import CorsPolicy
+from pacs.dicomweb.offload import ByteCache, ByteSemaphore, Once
+from pacs.dicomweb.spool import Budget, Collected
+from pacs.errors import PacsError, RequestError, StorageError, TooLargeError
+from pacs.settings import Settings
+
+
+async def test_work_is_admitted_by_its_bytes_in_turn() -> None:
+    semaphore = ByteSemaphore(100)
+    first = await semaphore.acquire(60)
+    large = asyncio.ensure_future(semaphore.acquire(1000))
+    small = asyncio.ensure_future(semaphore.acquire(10))
+    await asyncio.sleep(0)
+    assert not large.done() and not small.done()  # nobody overtakes
+    semaphore.release(first)
+    taken = await large
+    assert taken == 100 and not small.done()
+    semaphore.release(taken)
+    semaphore.release(await small)
+    assert semaphore.free == 100
+
+
+async def test_who_gives_up_waiting_takes_nothing() -> None:
+    semaphore = ByteSemaphore(10)
+    held = await semaphore.acquire(10)
+    waiting = [asyncio.ensure_future(semaphore.acquire(8)) for _ in range(3)]
+    await asyncio.sleep(0)
+    waiting[0].cancel()
+    await asyncio.sleep(0)
+    semaphore.release(held)
+    waiting[1].cancel()  # admitted, and cancelled before it knows
+    semaphore.release(await waiting[2])
+    assert semaphore.free == 10
+
+
+async def test_concurrent_askers_share_one_making() -> None:
+    once: Once[bytes] = Once()
+    made = 0
+
+    async def make() -> bytes:
+        nonlocal made
+        made += 1
+        await asyncio.sleep(0)
+        return b"x"
+
+    askers = [asyncio.ensure_future(once("key", make)) for _ in range(5)]
+    await asyncio.sleep(0)
+    askers[0].cancel()
+    assert await asyncio.gather(*askers[1:]) == [b"x"] * 4
+    assert made == 1
+    await once("key", make)
+    assert made == 2
+
+
+def test_a_cache_keeps_what_was_used_last_within_its_bytes() -> None:
+    cache = ByteCache(100)
+    for name in "abcdef":
+        cache.put(name, bytes(20))
+        cache.get("a")
+    assert [name for name in "abcdef" if cache.get(name)] == ["a", "c", "d", "e", "f"]
+    cache.put("big", bytes(26))
+    assert cache.get("big") is None
+
+
+def test_slices_end_where_levels_do() -> None:
+    assert slices(1000, (10, 500)) == [1000]
+    assert slices(300_000, (20_000, 60_000, 290_000)) == [60_000, 60_000 + SLICE, 300_000]
+    ends = slices(10 * SLICE + 1, ())
+    assert len(ends) == 11 and max(end - start for start, end in itertools.pairwise([0, *ends])) == SLICE
+
+
+def test_origins() -> None:
+    policy = CorsPolicy(("http://localhost:*", "https://viewer.example", "https://*.hospital.example"))
+    ours = ("http://localhost:3000", "https://viewer.example", "https://a.hospital.example", "HTTPS://VIEWER.example")
+    for origin in ours:
+        assert policy.allows(origin)
+        assert f"Access-Control-Allow-Origin: {origin}".encode() in policy.lines(origin)
+    others = ("https://viewer.example.evil", "http://viewer.example", "null", "", "https://localhost:1", "x\r\nA: y")
+    for origin in others:
+        assert not policy.allows(origin)
+        assert b"Allow-Origin" not in policy.lines(origin)
+    everyone = CorsPolicy(("*",))
+    assert b"Credentials" not in everyone.lines("https://anyone.example")
+    assert b"Allow-Origin: https://anyone.example" in everyone.lines("https://anyone.example")
+
+
+@pytest.mark.parametrize(
+    ("headers", "settings", "expected"),
+    [
+        ({"Host": "pacs:8080"}, {}, "http://pacs:8080/dicomweb"),
+        ({"Host": "pacs"}, {"public_url": "https://x.example/dicomweb/"}, "https://x.example/dicomweb"),
+        ({"Host": "a:1", "X-Forwarded-Host": "b:2", "X-Forwarded-Proto": "https"}, {}, "http://a:1/dicomweb"),
+        ({"Host": "a:1", "X-Forwarded-Host": "b:2", "X-Forwarded-Proto": "https"}, {"trusted_proxies": ("10.0.0.0/8",)},
+         "https://b:2/dicomweb"),
+        ({"Host": "a:1", "X-Forwarded-Prefix": "/pacs/"}, {"trusted_proxies": ("10.1.2.3",)}, "http://a:1/pacs/dicomweb"),
+        ({"Host": "a", "Forwarded": 'for=1.2.3.4;proto=http, for=x;proto=https;host="b:444"'},
+         {"trusted_proxies": ("10.1.2.3",)}, "https://b:444/dicomweb"),
+        ({"Host": "a:1", "Forwarded": "host=evil"}, {"trusted_proxies": ("10.9.9.9",)}, "http://a:1/dicomweb"),
+    ],
+)  # fmt: skip
+def test_the_address_that_clients_see(headers: dict[str, str], settings: dict[str, object], expected: str) -> None:
+    request = make_mocked_request("GET", "/", headers=headers).clone(remote="10.1.2.3")
+    assert urls.base(request, Settings(**settings)) == expected  # type: ignore[arg-type]
+
+
+def test_a_proxy_that_names_no_url() -> None:
+    request = make_mocked_request("GET", "/", headers={"Host": "a", "X-Forwarded-Proto": "javascript"})
+    with pytest.raises(RequestError):
+        urls.base(request.clone(remote="10.1.2.3"), Settings(trusted_proxies=("10.1.2.3",)))
+
+
+def test_every_kind_of_error_has_a_row() -> None:
+    kinds = {kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, PacsError)}
+    elsewhere = {errors.SettingsError, errors.FormatVersionError, errors.UploadError}  # of the start, and of clients
+    assert kinds - elsewhere <= set(problems.PROBLEMS)
+
+
+def test_faults_of_ours_show_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    answer = problems.answer(KeyError("Patient^Name"), "/dicomweb/studies/{study}")
+    assert answer.status == 500
+    assert isinstance(answer.body, bytes) and b"Patient" not in answer.body
+    assert "KeyError" in caplog.text
+
+
+def test_statuses_of_a_store_response() -> None:
+    stored = StoreResult("stored", "1", "2", "3", "4")
+    refused = StoreResult("refused", "1", "2", "5", "4", errors.ConflictError("other bytes"))
+    full = StoreResult("refused", "1", "2", "6", "4", StorageError("full"))
+    warned = StoreResult("stored", "1", "2", "3", "4", None, ("a leading zero",))
+    cases = [([stored], 200), ([warned], 202), ([stored, refused], 202), ([refused], 409), ([refused, full], 409),
+             ([full], 503), ([stored, full], 202)]  # fmt: skip
+    for results, status in cases:
+        assert stow.response(results, "http://x/dicomweb", None).status == status
+
+
+def test_a_part_is_collected_in_memory_or_in_a_file(tmp_path: Path) -> None:
+    budget = Budget(10_000)
+    short = Collected(tmp_path, 1000, 1 << 30, budget)
+    assert not short.add(b"abc") and not short.add(b"def")
+    assert budget.free == 10_000 - 6
+    assert short.take()[0] == b"abcdef"
+    short.close()
+    assert budget.free == 10_000
+    long = Collected(tmp_path, 1000, 5000, budget)
+    assert long.add(bytes(1500))
+    long.spool()
+    assert budget.free == 10_000 and list(tmp_path.iterdir()) == []
+    long.add(b"tail")
+    long.spool()
+    data, forget = long.take()
+    long.close()
+    assert forget is not None
+    forget()
+    assert bytes(data) == bytes(1500) + b"tail"
+    with pytest.raises(TooLargeError):
+        Collected(tmp_path, 1000, 5000, budget).add(bytes(5001))
+
+
+async def test_the_service_inside_an_application(tmp_path: Path) -> None:
+    with Archive.open(tmp_path / "archive", create=True) as archive:
+        async with TestClient(TestServer(make_app(archive, Settings()))) as client:
+            response = await client.get("/dicomweb/studies")
+            assert (response.status, await response.json(content_type=None)) == (200, [])
+            assert (await client.get("/")).status == 200
+            assert (await client.post("/dicomweb/studies", data=b"x")).status == 415
