@@ -1,4 +1,4 @@
-"""Digests of the frames of pixel arrays, read with zarr-python alone: run by a test, also by a Python without this package.
+"""Digests of the frames of pixel arrays, read with zarr-python alone, also by a Python without this package.
 
     python zarr_frames.py ARCHIVE...      a line for each first, middle and last frame: UID, frame number, digest
 """
