@@ -73,30 +73,23 @@ def count_text(count: int, unit: str, plural: str | None = None) -> str:
 
 
 def summary(tally: Tally, seconds: float) -> Iterable[str]:
-    """The lines that `store` and `import` end with."""
-    files, size = tally.files, tally.bytes
-    stored = files[Status.STORED]
-    seconds = max(seconds, 0.001)
-    amount = size[Status.STORED]
-    speed = f"{size_text(amount)} in {seconds:.1f} s: {stored / seconds:,.0f}/s, {size_text(amount / seconds)}/s"
-    rows = [("stored", stored, speed if stored else "")]
-    rows.append(("already there", files[Status.DUPLICATE], ""))
-    rows.append(("refused", files[Status.REFUSED], ""))
-    if files[Status.UNREADABLE]:
-        rows.append(("not read", files[Status.UNREADABLE], ""))
-    if files[Status.SKIPPED]:
-        rows.append(("skipped", files[Status.SKIPPED], ""))
-    for name, count, note in rows:
-        yield f"{name:<14}{count:>9,}   {note}".rstrip()
-    for status in (Status.REFUSED, Status.UNREADABLE, Status.SKIPPED):
-        for reason, group in tally.groups(status):
-            yield ""
-            yield f"{status.value}, {reason}: {group.count:,}"
-            yield from _names(group)
-    for warning, group in sorted(tally.warnings.items(), key=lambda item: -item[1].count):
-        yield ""
+    """The lines that `store` and `import` end with: reasons first, so that the counts stay in sight."""
+    for warning, group in sorted(tally.warnings.items(), key=lambda item: item[1].count):
         yield f"stored with a warning, {warning}: {group.count:,}"
         yield from _names(group)
+        yield ""
+    for status in (Status.SKIPPED, Status.UNREADABLE, Status.REFUSED):
+        for reason, group in tally.groups(status):
+            yield f"{status.value}, {reason}: {group.count:,}"
+            yield from _names(group)
+            yield ""
+    seconds = max(seconds, 0.001)
+    stored, amount = tally.files[Status.STORED], tally.bytes[Status.STORED]
+    speed = f"{size_text(amount)} in {seconds:.1f} s: {stored / seconds:,.0f}/s, {size_text(amount / seconds)}/s"
+    for status in Status:
+        count = tally.files[status]
+        if count or status in (Status.STORED, Status.DUPLICATE, Status.REFUSED):
+            yield f"{status.value:<14}{count:>9,}   {speed if status is Status.STORED and count else ''}".rstrip()
 
 
 def _names(group: Group) -> Iterable[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -10,6 +11,9 @@ from pathlib import Path
 NAMES_KEPT = 3
 REASONS_KEPT = 200
 OTHER = "other reasons"
+
+_VALUES = re.compile(r"'[^']*'|\b\d+(?:\.\d+)+\b|\b\d{3,}\b")
+"""What differs between warnings of one kind: quoted values, UIDs, offsets."""
 
 
 class Status(StrEnum):
@@ -65,8 +69,10 @@ class Tally:
                 key = (result.status, OTHER)
             self._groups.setdefault(key, Group()).add(result.path, result.detail)
         for warning in result.warnings:
-            key_of_warning = warning if warning in self.warnings or len(self.warnings) < REASONS_KEPT else OTHER
-            self.warnings.setdefault(key_of_warning, Group()).add(result.path, "")
+            kind = _VALUES.sub("…", warning)
+            if kind not in self.warnings and len(self.warnings) >= REASONS_KEPT:
+                kind = OTHER
+            self.warnings.setdefault(kind, Group()).add(result.path, warning if kind != warning else "")
 
     def groups(self, status: Status) -> Iterator[tuple[str, Group]]:
         """Reasons and their files, the most frequent first."""

@@ -281,3 +281,12 @@ def test_tally_keeps_a_few_names_of_each_reason() -> None:
     ((_, group), _) = tally.groups(Status.REFUSED)
     assert group.count == 500 and len(group.first) == NAMES_KEPT
     assert tally.files[Status.REFUSED] == 1000 and tally.bytes[Status.REFUSED] == 10000
+
+
+def test_tally_gathers_warnings_of_one_kind() -> None:
+    tally = Tally()
+    for number in range(5):
+        tally.add(Result(Path("x"), 1, Status.STORED, warnings=(f"the meta header names '1.2.{number}'",)))
+    ((kind, group),) = tally.warnings.items()
+    assert kind == "the meta header names …" and group.count == 5
+    assert group.first[1][1] == "the meta header names '1.2.1'"
