@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -200,7 +200,11 @@ class Archive:
 
     def metadata_json(self, entry: InstanceEntry) -> bytes:
         """The Data Set as DICOM JSON; `BulkDataURI`s read `bulkdata/<path>`, relative to the instance."""
-        return records.read_part(self.root, entry, records.JSON)
+        return bytes(records.read_part(self.root, entry, records.JSON))
+
+    def metadata_jsons(self, entries: Iterable[InstanceEntry]) -> Iterator[bytes]:
+        """`metadata_json` of many instances, cheapest when those of a series stand together."""
+        return map(bytes, records.read_parts(self.root, entries, records.JSON))
 
     def frame(self, entry: InstanceEntry, number: int) -> Frame:
         """Locate frame `number`, counted from 1. Raises NotFoundError."""
@@ -212,7 +216,7 @@ class Archive:
         geometry, key = entry.descriptor.geometry, entry.descriptor.array_key
         return max(1, geometry.frames) if geometry is not None and key is not None else 0
 
-    def read_frame(self, frame: Frame) -> bytes:
+    def read_frame(self, frame: Frame) -> bytes | memoryview:
         """The frame as stored, native ones in little endian. Raises ChecksumError."""
         return reading.stored_frame(self.root, frame)
 

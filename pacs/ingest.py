@@ -7,6 +7,7 @@ encoded and proven is kept as received.
 from __future__ import annotations
 
 import hashlib
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,9 @@ from pacs.storage.model import Buffer, Descriptor, NewInstance, Part, Span, Unus
 _INDEX_TAGS = frozenset((*tags.STUDY_TAGS, *tags.SERIES_TAGS, *tags.INSTANCE_TAGS))
 
 _ZSTD_LEVEL = 3
+_threads = threading.local()
+_COMPARED = 1 << 20
+"""Bytes compared at a time."""
 _KEEP_RAW_ABOVE = 16 << 20
 """A longer bulk value is stored as it is, straight from the spool file, so that it never has to be in memory."""
 
@@ -76,7 +80,7 @@ def check(identity: Identity, study: str | None = None) -> None:
 
 def prepare(data: Buffer, identity: Identity, stage: Stage) -> NewInstance:
     """Encode, pack and prove one identified instance."""
-    file = identity.file
+    file, received = identity.file, memoryview(data).cast("B")
     geometry = part10.geometry(file.json)
     plans: list[Callable[[], PixelStore]] = []
     if file.pixel is not None:
@@ -91,7 +95,7 @@ def prepare(data: Buffer, identity: Identity, stage: Stage) -> NewInstance:
         try:
             store = plan()
             new = _assemble(data, identity, geometry, store)
-            if _proven(new, identity):
+            if _proven(new, received):
                 return new
         except (PixelError, CodestreamError):
             pass  # this image contradicts its own description: the next plan keeps it as received
@@ -102,7 +106,7 @@ def prepare(data: Buffer, identity: Identity, stage: Stage) -> NewInstance:
         if store is not None:
             store.discard()
     new = _assemble(data, identity, geometry, None)
-    if not _proven(new, identity):
+    if not _proven(new, received):
         raise DicomError("the stored form does not rebuild the received file")
     return new
 
@@ -170,11 +174,19 @@ def _between(view: memoryview, spans: Sequence[Span]) -> Iterator[memoryview]:
     yield view[position:]
 
 
+def _compressor() -> zstandard.ZstdCompressor:
+    """One for each thread: making one costs more than compressing a header with it."""
+    made: zstandard.ZstdCompressor | None = getattr(_threads, "compressor", None)
+    if made is None:
+        made = _threads.compressor = zstandard.ZstdCompressor(level=_ZSTD_LEVEL)
+    return made
+
+
 def _pack(data: Buffer) -> Part:
     """`data` as one zstd frame, or as it is when that is no shorter or it should not pass through memory."""
     length = len(data)
     if length <= _KEEP_RAW_ABOVE:
-        packed = zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compress(data)
+        packed = _compressor().compress(data)
         if len(packed) < length:
             return Part(packed, length, True)
     return Part(data, length, False)
@@ -208,9 +220,18 @@ class _Uncommitted:
         return self._staged.read(index) if self._staged is not None else self._new.chunks[index].data
 
 
-def _proven(new: NewInstance, identity: Identity) -> bool:
-    """Whether the export code rebuilds the received file from what is about to be committed."""
-    digest = hashlib.sha256()
+def _proven(new: NewInstance, received: memoryview) -> bool:
+    """Whether the export code rebuilds the received file from what is about to be committed.
+
+    Compared byte by byte, which is stricter than by SHA-256 and a tenth of its cost.
+    """
+    position = 0
     for piece in export.rebuild(_Uncommitted(new)):
-        digest.update(piece)
-    return digest.digest() == identity.sha256
+        view = memoryview(piece).cast("B")
+        for start in range(0, len(view), _COMPARED):
+            part = view[start : start + _COMPARED]
+            # Objects of type bytes are compared by memcmp, views item by item.
+            if bytes(part) != bytes(received[position : position + len(part)]):
+                return False
+            position += len(part)
+    return position == len(received)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -128,7 +129,7 @@ def native_bits(root: Path, frame: Frame) -> tuple[memoryview, int]:
     return memoryview(value)[start : start + length], first_bit % 8
 
 
-def stored_frame(root: Path, frame: Frame) -> bytes:
+def stored_frame(root: Path, frame: Frame) -> bytes | memoryview:
     """The frame as stored; a native one in little endian. Raises ChecksumError."""
     return _native_little_endian(root, frame) if is_native(frame) else frames.read_chunk(root, frame.chunks[0])
 
@@ -187,6 +188,9 @@ def native_frame(root: Path, frame: Frame, source: Committed) -> bytes:
         return _native_little_endian(root, frame)
     if descriptor.array_key is not None and descriptor.array_key.encoding is Encoding.HTJ2K:
         return export.native_frame(source, frame.number - 1)
+    # Decoders double the chroma of YBR_FULL_422: what they give is YBR_FULL.
+    if geometry.photometric_interpretation == "YBR_FULL_422":
+        geometry = msgspec.structs.replace(geometry, photometric_interpretation="YBR_FULL")
     decoded = samples(root, frame)
     return pixels.join(decoded, geometry, big_endian=False, unused_bits="sign" if geometry.signed else "zero")
 

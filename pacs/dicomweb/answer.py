@@ -39,7 +39,7 @@ class Segment:
     """A piece of an entity: its length is known before its bytes are."""
 
     length: int
-    load: Callable[[], Awaitable[bytes]]
+    load: Callable[[], Awaitable[bytes | memoryview]]
     cuts: tuple[int, ...] = ()
     """Where to cut it when it is sent in slices: at the ends of resolution levels."""
 
@@ -212,7 +212,7 @@ async def _send_entity(
             continue
         cuts: tuple[int, ...] = ()
         if isinstance(piece, bytes):
-            data = piece
+            data: bytes | memoryview = piece
         else:
             try:
                 data = await piece.load()

@@ -114,8 +114,7 @@ def joined(service: Service, entries: Sequence[InstanceEntry], base: str) -> byt
     """DICOM JSON objects of instances, separated by commas, with absolute BulkDataURIs."""
     archive = service.archive
     objects = []
-    for entry in entries:
-        text = archive.metadata_json(entry)
+    for entry, text in zip(entries, archive.metadata_jsons(entries), strict=True):
         if _URI in text:
             descriptor = entry.descriptor
             root = f"{base}/studies/{descriptor.study}/series/{descriptor.series}/instances/{descriptor.instance}"

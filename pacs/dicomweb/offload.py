@@ -14,6 +14,7 @@ _T = TypeVar("_T")
 
 _READERS: Final = 8
 """Threads that wait for the disk; they hold the interpreter only for moments."""
+_LONG: Final = 1 << 20
 _GATHER: Final = 256 << 10
 """Bytes of a stream read ahead in one crossing: smaller pieces would cost a crossing each."""
 
@@ -35,13 +36,24 @@ class Offload:
 
     async def stream(self, open_pieces: Callable[[], Iterator[bytes | bytearray | memoryview]]) -> AsyncIterator[bytes]:
         """The pieces of an iterator that reads from the disk, joined to a size worth a crossing."""
-        pieces = await self.read(open_pieces)
+        pieces = _cut(await self.read(open_pieces))
         while block := await self.read(_gather, pieces):
             yield block
 
     def close(self) -> None:
         self._readers.shutdown(wait=True, cancel_futures=True)
         self._codecs.shutdown(wait=True, cancel_futures=True)
+
+
+def _cut(pieces: Iterator[bytes | bytearray | memoryview]) -> Iterator[bytes | bytearray | memoryview]:
+    """Long pieces in shorter ones: a video is one piece, mapped and not in memory."""
+    for piece in pieces:
+        if len(piece) <= _LONG:
+            yield piece
+        else:
+            view = memoryview(piece).cast("B")
+            for start in range(0, len(view), _LONG):
+                yield view[start : start + _LONG]
 
 
 def _gather(pieces: Iterator[bytes | bytearray | memoryview]) -> bytes:

@@ -20,6 +20,7 @@ class Service:
         self.offload = Offload(settings.codec_threads)
         self.ingest_memory = ByteSemaphore(settings.ingest_memory)
         self.metadata_cache = ByteCache(settings.metadata_cache)
+        self.frame_cache = ByteCache(settings.frame_cache)
         self.once: Once[bytes] = Once()
         self._reading = Budget(max(settings.spool_threshold, settings.ingest_memory // 4))
 

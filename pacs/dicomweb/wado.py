@@ -83,7 +83,7 @@ async def _one_frame(service: Service, frame: Frame, accept: tuple[Choice, ...])
     if plan.stored:
         piece: Piece = Segment(frame.length, partial(_stored, service, frame), frame.level_ends)
     else:
-        piece = await service.offload.decode(service.archive.native_frame, frame.entry, frame.number)
+        piece = await _native(service, frame)
     etag = f'"{frame.etag}-{plan.mark}"'
     if not plan.multipart:
         return Answer(200, plan.part_type, Entity.of(piece), _KEEP, etag, "Accept")
@@ -94,11 +94,22 @@ async def _one_frame(service: Service, frame: Frame, accept: tuple[Choice, ...])
     return Answer(200, _multipart_type(plan.media_type, boundary), entity, _KEEP, etag, "Accept")
 
 
+async def _native(service: Service, frame: Frame) -> bytes:
+    """The frame decoded, kept for a while: readers of one examination look at the same frames."""
+    key = (frame.entry.descriptor.instance, frame.number, frame.etag)
+    native = service.frame_cache.get(key)
+    if native is None:
+        archive, entry = service.archive, frame.entry
+        native = await service.once(key, lambda: service.offload.decode(archive.native_frame, entry, frame.number))
+        service.frame_cache.put(key, native)
+    return native
+
+
 def _multipart_type(media_type: str, boundary: str) -> str:
     return f'multipart/related; type="{media_type}"; boundary={boundary}'
 
 
-async def _stored(service: Service, frame: Frame) -> bytes:
+async def _stored(service: Service, frame: Frame) -> bytes | memoryview:
     data = service.archive.read_frame_cached(frame)
     return data if data is not None else await service.offload.read(service.archive.read_frame, frame)
 

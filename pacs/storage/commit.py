@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -83,8 +83,19 @@ class Committer:
         """
         outcomes: list[Outcome] = []
         for start in range(0, len(batch), last_commit.LARGEST_BATCH):
-            with self._lock:
-                outcomes += self._commit_or_take_back(batch[start : start + last_commit.LARGEST_BATCH])
+            part = batch[start : start + last_commit.LARGEST_BATCH]
+            outcomes += self.commit_ready(lambda part=part: part)  # type: ignore[misc]
+        return outcomes
+
+    def commit_ready(self, ready: Callable[[], Sequence[NewInstance]]) -> list[Outcome]:
+        """Commit what `ready` returns, which is asked once the writer's lock is held.
+
+        Other workers hold the lock for the length of their syncs: what gets ready meanwhile goes in the same batch.
+        At most `last_commit.LARGEST_BATCH` instances.
+        """
+        with self._lock:
+            batch = ready()
+            outcomes = self._commit_or_take_back(batch)
         for new, outcome in zip(batch, outcomes, strict=True):
             if outcome.status is not Status.STORED and isinstance(new.staged, StagedArray):
                 self._discard(new.staged)

@@ -14,13 +14,11 @@ from pacs.storage import layout, recovery
 from pacs.storage.commit import Committer, Outcome, Status
 from pacs.storage.disk import Disk
 from pacs.storage.frames import StagedArray
+from pacs.storage.last_commit import LARGEST_BATCH
 from pacs.storage.locks import ArchiveLock, WriterLock
 from pacs.storage.model import ArrayKey, NewInstance
 
 _log = logging.getLogger(__name__)
-
-_LARGEST_BATCH = 64
-"""Instances. More would make the first of them wait for little gain: by then a sync is shared by many."""
 
 _IDLE = 0.1
 """Seconds without an upload after which derived files are brought up to date."""
@@ -54,25 +52,33 @@ class CommitQueue:
         going_on = True
         while going_on:
             try:
-                item = self._waiting.get(timeout=_IDLE if self._committer.unsettled else None)
+                first = self._waiting.get(timeout=_IDLE if self._committer.unsettled else None)
             except queue.Empty:
                 self._committer.settle()
                 continue
-            batch = []
-            while item is not None:
-                batch.append(item)
-                if len(batch) == _LARGEST_BATCH or self._waiting.empty():
-                    break
-                item = self._waiting.get()
-            going_on = item is not None
-            if batch:
-                self._commit(batch)
+            if first is None:
+                return
+            batch = [first]
+            going_on = self._commit(batch)
             # Waiting must not keep the last uploads alive: their bytes, and the spool files behind them.
-            del batch[:], item
+            del first, batch
 
-    def _commit(self, batch: list[tuple[NewInstance, Committed]]) -> None:
+    def _commit(self, batch: list[tuple[NewInstance, Committed]]) -> bool:
+        """Commit `batch` and what is ready when its turn comes; whether more may come."""
+        going_on = True
+
+        def ready() -> list[NewInstance]:
+            nonlocal going_on
+            while going_on and len(batch) < LARGEST_BATCH and not self._waiting.empty():
+                item = self._waiting.get()
+                if item is None:
+                    going_on = False
+                else:
+                    batch.append(item)
+            return [new for new, _ in batch]
+
         try:
-            outcomes = self._committer.commit([new for new, _ in batch])
+            outcomes = self._committer.commit_ready(ready)
         except Exception as error:  # noqa: BLE001
             # Whatever went wrong must reach the uploaders, and must not end the only thread that commits.
             _log.exception("a commit failed")
@@ -80,6 +86,7 @@ class CommitQueue:
             outcomes = [Outcome(Status.FAILED, error=failure)] * len(batch)
         for (_, committed), outcome in zip(batch, outcomes, strict=True):
             committed(outcome)
+        return going_on
 
 
 class Engine:

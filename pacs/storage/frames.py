@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from pacs.errors import ChecksumError, StorageError
-from pacs.storage import layout, shard
+from pacs.storage import layout, shard, stretch
 from pacs.storage.checksum import crc32c
 from pacs.storage.disk import Disk
 from pacs.storage.model import ArrayKey, Chunk, ChunkLocation
@@ -14,34 +14,34 @@ from pacs.storage.shard import TableRow
 # --- reading --------------------------------------------------------------------------------------------------
 
 
-def _verified(data: bytes, location: ChunkLocation) -> bytes:
+def _verify(data: bytes | memoryview, location: ChunkLocation) -> None:
     if len(data) != location.length or crc32c(data) != location.crc32c:
         raise ChecksumError(f"{location.path}: the frame at byte {location.offset} does not match its checksum")
-    return data
 
 
-def read_chunk(root: layout.Root, location: ChunkLocation) -> bytes:
-    """The stored bytes of an inner chunk, its checksum verified. May wait for the disk. Raises ChecksumError."""
+def read_chunk(root: layout.Root, location: ChunkLocation) -> bytes | memoryview:
+    """The stored bytes of an inner chunk, its checksum verified; a long one as a map of the file.
+
+    May wait for the disk. Raises ChecksumError.
+    """
     try:
         descriptor = os.open(f"{root}/{location.path}", os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         raise ChecksumError(f"{location.path} cannot be opened: {error.strerror}") from None
     try:
-        data = os.pread(descriptor, location.length, location.offset)
-        while 0 < len(data) < location.length:  # the kernel reads at most 2 GiB at once
-            more = os.pread(descriptor, location.length - len(data), location.offset + len(data))
-            if not more:
-                break
-            data += more
+        data = stretch.read(descriptor, location.offset, location.length)
     except OSError as error:
         raise ChecksumError(f"{location.path}: byte {location.offset} cannot be read: {error.strerror}") from None
     finally:
         os.close(descriptor)
-    return _verified(data, location)
+    _verify(data, location)
+    return data
 
 
 def read_chunk_cached(root: layout.Root, location: ChunkLocation) -> bytes | None:
-    """As `read_chunk`, but None where it would have to wait for the disk."""
+    """As `read_chunk`, but None where it would have to wait for the disk, or is long."""
+    if location.length >= stretch.MAPPED_FROM:
+        return None
     try:
         descriptor = os.open(f"{root}/{location.path}", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -54,7 +54,9 @@ def read_chunk_cached(root: layout.Root, location: ChunkLocation) -> bytes | Non
         return None
     finally:
         os.close(descriptor)
-    return _verified(bytes(data), location)
+    read = bytes(data)
+    _verify(read, location)
+    return read
 
 
 # --- an array of its own --------------------------------------------------------------------------------------
@@ -131,7 +133,7 @@ class StagedArray:
         path = layout.shard_name(self.key, index // self.key.capacity)
         return ChunkLocation(path, row.offset, row.length, row.crc32c, row.level_ends)
 
-    def read(self, index: int) -> bytes:
+    def read(self, index: int) -> bytes | memoryview:
         """One chunk back from the disk, verified."""
         return read_chunk(self.path, self.location(index))
 

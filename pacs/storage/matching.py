@@ -291,6 +291,16 @@ def _request_keys(fragment: bytes | None) -> Iterator[bytes]:
             yield from _field_keys(field, item.get(tags.text(tag)))
 
 
+def found_alike(one: StudyEntry, other: StudyEntry) -> bool:
+    """Whether two entries of a study have the same postings for certain: they differ in counts alone."""
+    return (
+        one.sort_key == other.sort_key
+        and one.attributes == other.attributes
+        and one.modalities.keys() == other.modalities.keys()
+        and one.sop_classes.keys() == other.sop_classes.keys()
+    )
+
+
 def study_postings(entry: StudyEntry) -> set[Posting]:
     """All rows that a study owns for itself: `order`, `texts`, and postings of what it says of itself."""
     keys = set(_keys(STUDY_FIELDS, entry.attributes))

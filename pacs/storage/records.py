@@ -10,16 +10,18 @@ checksum covers the parts' checksums: a record is whole when its head and each o
 
 from __future__ import annotations
 
+import itertools
 import os
 import struct
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
 import zstandard
 
 from pacs.errors import ChecksumError
-from pacs.storage import layout
+from pacs.storage import layout, stretch
 from pacs.storage.checksum import crc32c
 from pacs.storage.layout import Root
 from pacs.storage.model import Buffer, Descriptor, InstanceEntry, NewInstance, Part, PartLocation, Span
@@ -41,6 +43,7 @@ _READ_AHEAD = 4096
 _descriptor_decoder = msgspec.msgpack.Decoder(Descriptor)
 _span_decoder = msgspec.msgpack.Decoder(list[Span])
 _pack = msgspec.msgpack.Encoder().encode
+_threads = threading.local()
 
 
 class RecordError(ChecksumError):
@@ -184,7 +187,7 @@ def decompress(data: Buffer, raw_length: int) -> bytes:
         stated = zstandard.frame_content_size(data)
         if stated not in (-1, raw_length):
             raise ChecksumError(f"stored bytes decompress to {stated} bytes instead of {raw_length}")
-        raw = zstandard.ZstdDecompressor().decompress(data, max_output_size=raw_length, allow_extra_data=False)
+        raw = _decompressor().decompress(data, max_output_size=raw_length, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise ChecksumError(f"stored bytes do not decompress: {error}") from None
     if len(raw) != raw_length:
@@ -192,14 +195,19 @@ def decompress(data: Buffer, raw_length: int) -> bytes:
     return raw
 
 
-def read_location(descriptor: int, path: str, part: PartLocation) -> bytes:
-    """A part, verified and decompressed."""
-    data = os.pread(descriptor, part.length, part.offset)
-    while len(data) < part.length:
-        more = os.pread(descriptor, part.length - len(data), part.offset + len(data))
-        if not more:
-            raise ChecksumError(f"{path}: part at byte {part.offset} ends early")
-        data += more
+def _decompressor() -> zstandard.ZstdDecompressor:
+    """One for each thread: making one costs as much as a small part."""
+    made: zstandard.ZstdDecompressor | None = getattr(_threads, "decompressor", None)
+    if made is None:
+        made = _threads.decompressor = zstandard.ZstdDecompressor()
+    return made
+
+
+def read_location(descriptor: int, path: str, part: PartLocation) -> bytes | memoryview:
+    """A part, verified and decompressed; a long one that is not compressed as a map of the file."""
+    data = stretch.read(descriptor, part.offset, part.length)
+    if len(data) < part.length:
+        raise ChecksumError(f"{path}: part at byte {part.offset} ends early")
     if crc32c(data) != part.crc32c:
         raise ChecksumError(f"{path}: part at byte {part.offset} does not match its checksum")
     if not part.zstd:
@@ -219,7 +227,7 @@ def open_log(root: Root, study: str, series: str) -> tuple[int, str]:
         raise ChecksumError(f"{path} cannot be opened: {error.strerror}") from None
 
 
-def read_part(root: Root, entry: InstanceEntry, number: int) -> bytes:
+def read_part(root: Root, entry: InstanceEntry, number: int) -> bytes | memoryview:
     """The raw bytes of a part of an instance's record, verified. Raises ChecksumError, IndexError."""
     descriptor, path = open_log(root, entry.descriptor.study, entry.descriptor.series)
     try:
@@ -231,18 +239,31 @@ def read_part(root: Root, entry: InstanceEntry, number: int) -> bytes:
         os.close(descriptor)
 
 
+def read_parts(root: Root, entries: Iterable[InstanceEntry], number: int) -> Iterator[bytes | memoryview]:
+    """The same part of each of many records, one of the first five; each log is opened once."""
+    for (study, series), together in itertools.groupby(
+        entries, lambda entry: (entry.descriptor.study, entry.descriptor.series)
+    ):
+        descriptor, path = open_log(root, study, series)
+        try:
+            for entry in together:
+                yield read_location(descriptor, path, entry.parts[number])
+        finally:
+            os.close(descriptor)
+
+
 def read_spans(root: Root, entry: InstanceEntry) -> list[Span]:
     """Where the pieces of the received file went. Raises ChecksumError."""
     return decode_spans(read_part(root, entry, SPAN_TABLE))
 
 
-def decode_spans(raw: bytes) -> list[Span]:
+def decode_spans(raw: Buffer) -> list[Span]:
     try:
         return _span_decoder.decode(raw)
     except msgspec.DecodeError as error:
         raise ChecksumError(f"a span table cannot be read: {error}") from None
 
 
-def read_bulk(root: Root, entry: InstanceEntry, index: int) -> bytes:
+def read_bulk(root: Root, entry: InstanceEntry, index: int) -> bytes | memoryview:
     """Bulk value `index` (Span.bulk). Raises ChecksumError, IndexError."""
     return read_part(root, entry, FIRST_BULK + index)

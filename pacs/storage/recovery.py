@@ -205,7 +205,7 @@ def verify(
     if (record.descriptor.study, record.descriptor.series) != series:
         raise records.RecordError("it is of another series", path, record.offset, record.end)
     records.verify_parts(descriptor, path, record)
-    index_attributes(records.read_location(descriptor, path, record.parts[records.JSON]))
+    index_attributes(bytes(records.read_location(descriptor, path, record.parts[records.JSON])))
     table = table_of(descriptor, path, record)
     if with_frames:
         verify_frames(root, record, table)
@@ -219,7 +219,7 @@ def table_of(descriptor: int, path: str, record: Record) -> bytes:
         raise records.RecordError("its chunk table has another length", path, record.offset, record.end)
     if record.chunks and (record.array < 0 or record.descriptor.array_key is None):
         raise records.RecordError("it has chunks but no array", path, record.offset, record.end)
-    return table
+    return bytes(table)
 
 
 def locations(record: Record, table: bytes) -> Iterator[ChunkLocation]:
@@ -247,7 +247,7 @@ def enter(root: Root, entries: Entries, record: Record) -> None:
         json = records.read_location(descriptor, path, record.parts[records.JSON])
     finally:
         os.close(descriptor)
-    entries.add(record, table, index_attributes(json))
+    entries.add(record, table, index_attributes(bytes(json)))
 
 
 _KEPT = tuple((tag, tags.text(tag)) for tag in (*tags.STUDY_TAGS, *tags.SERIES_TAGS, *tags.INSTANCE_TAGS))

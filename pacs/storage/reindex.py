@@ -55,8 +55,8 @@ def reindex(
 ) -> Reindexed:
     """Build the index anew. Raises ArchiveLockedError while anybody else has the archive open.
 
-    A record that is damaged, or whose frames are, is left out and named in the result. What lies behind the last
-    whole record of a log is copied to `set-aside/` before it is cut off.
+    A record that is damaged, or whose frames are, is left out and named in the result; it stays in the log. What lies
+    behind the last record of a log is copied to `set-aside/` before it is cut off.
     """
     with ExitStack() as closing:
         lock = ArchiveLock(root, exclusive=True)
@@ -80,6 +80,8 @@ class _Reindex:
         self._series: list[tuple[str, str]] = []
         self._ends: dict[tuple[str, str], int] = {}
         """Length of the logs of series that have damage: nothing is appended to their arrays any more."""
+        self._answered = -1
+        """The newest commit that is known to have ended; -1: nobody knows."""
         # One row a record: order of commit, number of its series, offset. 24 bytes, so millions fit in memory.
         self._orders, self._places, self._offsets = array("Q"), array("Q"), array("Q")
 
@@ -87,7 +89,9 @@ class _Reindex:
         root, disk = self._root, self._disk
         archive_id = layout.read_description(root).archive_id
         last = LastCommit(root, disk)
-        before = last.read()[0].sequence
+        state, settled = last.read()
+        before = state.sequence
+        self._answered = max(before - 1, settled)
         self._collect()
         path, new = f"{root}/{layout.INDEX}", f"{root}/{layout.NEW_INDEX}"
         old = f"{path}.old"
@@ -143,6 +147,10 @@ class _Reindex:
                 )
             except ChecksumError as error:
                 damage.append(error.message)
+                # Its head is whole, so it is a record. Somebody was told that it is stored: it stays where it is, for
+                # what is damaged or cannot be read now may be there again later.
+                if self._answered < 0 or found.sequence <= self._answered:
+                    whole_end = found.end
                 continue
             self._orders.append(found.sequence * _ORDINALS + found.ordinal)
             self._places.append(number)

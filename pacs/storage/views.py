@@ -286,6 +286,9 @@ class WriteView(ReadView):
     def put_study(self, entry: StudyEntry, before: StudyEntry | None) -> None:
         """Put a study in place of `before`. A new sort key takes the postings of its series along."""
         self.put(b"studies", entry.uid.encode(), encode(entry))
+        # Deriving postings costs as much as the rest of a small commit, and most instances only raise the counts.
+        if before is not None and matching.found_alike(before, entry):
+            return
         old = matching.study_postings(before) if before is not None else set()
         new = matching.study_postings(entry)
         if before is not None and before.sort_key != entry.sort_key:
