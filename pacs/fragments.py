@@ -33,7 +33,7 @@ def by_frame(data: memoryview, pixel: PixelSpan, frames: int) -> list[tuple[tupl
 def _from_table(pixel: PixelSpan, frames: int) -> list[int] | None:
     """Index of each frame's first fragment by the Extended or Basic Offset Table, where that fits the fragments."""
     table: Sequence[int] = pixel.extended_offset_table or pixel.basic_offset_table
-    if len(table) != frames or not pixel.fragments or table[0] != 0:
+    if not table or len(table) != frames or not pixel.fragments or table[0] != 0:
         return None
     first_item = pixel.fragments[0][0] - _ITEM_HEADER
     index_at = {offset - _ITEM_HEADER - first_item: index for index, (offset, _) in enumerate(pixel.fragments)}

@@ -17,7 +17,7 @@ from pacs import charset, tags
 from pacs import uids as transfer_syntaxes
 from pacs._codecs import part10 as kernel
 from pacs._codecs.dictionary import Dictionary
-from pacs.errors import DicomError
+from pacs.errors import DicomError, UidError
 from pacs.geometry import FrameGeometry
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
@@ -72,10 +72,10 @@ class Part10:
 
 
 _INFLATED_LIMIT = 128 << 20
-"""A deflated Data Set must be in memory whole, and a small upload can inflate a thousandfold."""
-"""Inflated size beyond which a deflated file is refused. Deflate itself expands 1,032 times at most."""
+"""Inflated size beyond which a deflated file is refused: it is in memory whole, and deflate expands 1,032 times."""
 
 _INFLATE_STEP = 1 << 20
+"""Bytes that are inflated at once, so that the limit is seen before it is passed."""
 
 
 def scan(data: Buffer) -> Part10:
@@ -161,7 +161,10 @@ def _syntax(
         return seen, ["no Transfer Syntax is stated"]
     known = transfer_syntaxes.TRANSFER_SYNTAXES.get(stated)
     if known is None:
-        return stated, []  # a private one may mean anything by these bytes
+        try:
+            return transfer_syntaxes.check(stated, "the Transfer Syntax UID"), []  # a private one may mean anything
+        except UidError as error:
+            raise DicomError(error.message) from None
     if stated == transfer_syntaxes.DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN:
         return stated, ["the Data Set is in implicit VR, against its Transfer Syntax"] if implicit else []
     if known.encapsulated:
@@ -188,9 +191,12 @@ def _inflated(view: memoryview, start: int) -> memoryview:
     whole = bytearray(view[:start])
     offset = start
     try:
-        while not inflater.eof and offset < view.nbytes:
-            whole += inflater.decompress(view[offset : offset + _INFLATE_STEP])
-            offset += _INFLATE_STEP
+        while not inflater.eof and (offset < view.nbytes or inflater.unconsumed_tail):
+            waiting: Buffer = inflater.unconsumed_tail
+            if not waiting:
+                waiting = view[offset : offset + _INFLATE_STEP]
+                offset += _INFLATE_STEP
+            whole += inflater.decompress(waiting, _INFLATE_STEP)
             if len(whole) > _INFLATED_LIMIT:
                 raise DicomError("the Data Set inflates to more than 128 MiB", start)
     except zlib.error as error:
@@ -276,7 +282,10 @@ _UID_TAGS = (tags.STUDY_INSTANCE_UID, tags.SERIES_INSTANCE_UID, tags.SOP_INSTANC
 
 
 def geometry(json: bytes) -> FrameGeometry | None:
-    """How a frame's samples lie; None unless Rows, Columns and Bits Allocated are there. PS3.3 C.7.6.3"""
+    """How a frame's samples lie; None unless Rows, Columns and Bits Allocated are there. PS3.3 C.7.6.3
+
+    A number beyond its Value Representation counts as absent; no frames at all are one, as elsewhere.
+    """
     found = index_fragments(json, tags.GEOMETRY_TAGS)
     rows = _whole(found.get(tags.ROWS), 0)
     columns = _whole(found.get(tags.COLUMNS), 0)
@@ -294,7 +303,7 @@ def geometry(json: bytes) -> FrameGeometry | None:
         pixel_representation=_whole(found.get(tags.PIXEL_REPRESENTATION), 0),
         planar_configuration=_whole(found.get(tags.PLANAR_CONFIGURATION), 0),
         photometric_interpretation=_text(found.get(tags.PHOTOMETRIC_INTERPRETATION)),
-        frames=_whole(found.get(tags.NUMBER_OF_FRAMES), 1),
+        frames=_whole(found.get(tags.NUMBER_OF_FRAMES), 1, _LARGEST_IS) or 1,
     )
 
 
@@ -312,10 +321,14 @@ def _first(fragment: bytes | None) -> object:
     return values[0] if isinstance(values, list) and values else None
 
 
-def _whole(fragment: bytes | None, default: int) -> int:
-    """The first value if it is a whole number that is not negative, else the default."""
+_LARGEST_US, _LARGEST_IS = (1 << 16) - 1, (1 << 31) - 1
+"""PS3.5 6.2"""
+
+
+def _whole(fragment: bytes | None, default: int, largest: int = _LARGEST_US) -> int:
+    """The first value if it is a whole number from 0 to `largest`, else the default."""
     value = _first(fragment)
-    return value if isinstance(value, int) and value >= 0 else default
+    return value if isinstance(value, int) and 0 <= value <= largest else default
 
 
 def _text(fragment: bytes | None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 import time
+import tracemalloc
 import zlib
 from typing import Any
 
@@ -352,6 +353,39 @@ def test_a_deflated_file() -> None:
     for broken in (data[:-20], data[:300] + b"\xff" * 50):
         with pytest.raises(DicomError):
             part10.scan(broken)
+
+
+def test_a_deflated_file_is_not_inflated_beyond_the_limit() -> None:
+    deflater = zlib.compressobj(9, wbits=-15)
+    data = file(b"".join(deflater.compress(bytes(1 << 20)) for _ in range(300)) + deflater.flush(), DEFLATED)
+    tracemalloc.start()
+    with pytest.raises(DicomError, match="128 MiB"):
+        part10.scan(data)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 200 << 20
+
+
+@pytest.mark.parametrize("syntax", ["1.2." + "3" * 61, "1.2.x", "../.."])
+def test_a_transfer_syntax_that_is_no_uid(syntax: str) -> None:
+    with pytest.raises(DicomError, match="Transfer Syntax UID"):
+        part10.scan(file(DATA_SET, syntax))
+
+
+def test_a_geometry_beyond_its_value_representations() -> None:
+    described = {
+        "00280010": {"vr": "UL", "Value": [1]}, "00280011": {"vr": "US", "Value": [1]},
+        "00280100": {"vr": "US", "Value": [8]}, "00280008": {"vr": "IS", "Value": [0]},
+    }  # fmt: skip
+    found = part10.geometry(json.dumps(described).encode())
+    assert found is not None
+    assert found.frames == 1, "no frames at all are one"
+    described["00280008"] = {"vr": "IS", "Value": [1 << 31]}
+    found = part10.geometry(json.dumps(described).encode())
+    assert found is not None
+    assert found.frames == 1
+    described["00280010"] = {"vr": "UL", "Value": [1 << 16]}
+    assert part10.geometry(json.dumps(described).encode()) is None
 
 
 @pytest.mark.parametrize("data", [b"", b"\0", b"no DICOM file, only text\n" * 20, b"\x89PNG\r\n\x1a\n" + bytes(100)])
