@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pydicom
 import pydicom.config
@@ -35,6 +35,8 @@ _ELEMENT_NAMES = {
 }
 _SEQUENCE_DELIMITER = b"\xfe\xff\xdd\xe0\0\0\0\0"
 _LONGEST_VALUE = 0xFFFFFFFE
+_OFFSET_TABLES = (0x7FE00001, 0x7FE00002, 0x7FE00003)
+"""Of encapsulated Pixel Data alone. PS3.3 C.7.6.3"""
 
 
 def as_arrived(descriptor: Descriptor) -> bool:
@@ -72,16 +74,24 @@ def _rewrite(source: Committed, value_length: int, value: Iterator[Buffer]) -> I
     if value_length > _LONGEST_VALUE:
         raise UnsupportedTransferSyntaxError("native pixel data above 4 GiB has no explicit VR little endian form")
     head, tail = _around_pixel_data(source, pixel_tag)
+    encoding = source.descriptor.array_key.encoding if source.descriptor.array_key is not None else None
+    if pixel_tag and encoding is not Encoding.ENCAPSULATED and not source.descriptor.whole_file:
+        # The value may be longer than its frames, or of an odd length without a pad.
+        tail = tail[_stated_length(head, source.descriptor) - source.descriptor.value_length :]
     try:
         data_set = pydicom.dcmread(BytesIO(head), force=True, stop_before_pixels=not source.descriptor.whole_file)
         after = _read_tail(tail, source.descriptor)
-        for tag in _PIXEL_TAGS:
+        for tag in (*_PIXEL_TAGS, *(_OFFSET_TABLES if encoding is Encoding.ENCAPSULATED else ())):
             for part in (data_set, after):
                 if tag in part:
                     del part[tag]
+        for tag in [tag for tag in list(data_set.keys()) if pixel_tag and tag > pixel_tag]:
+            after[tag] = data_set.get_item(tag)
+            del data_set[tag]
         _describe_decoded(data_set, source.descriptor)
         if source.descriptor.big_endian:
             _swap_words(data_set)
+            _swap_words(after)
         written = _written(data_set)
         written_tail = _written(after, file=False) if len(after) else b""
     except Exception as error:  # pydicom raises anything for a Data Set that it cannot rewrite
@@ -128,11 +138,17 @@ def _around_pixel_data(source: export.Source, pixel_tag: int) -> tuple[bytes, by
     return bytes(head), bytes(tail)
 
 
+def _stated_length(head: bytes, descriptor: Descriptor) -> int:
+    """The length that the element of native pixel data states; `head` ends with it. PS3.5 7.1"""
+    order: Literal["big", "little"] = "big" if descriptor.big_endian else "little"
+    tag = b"".join(half.to_bytes(2, order) for half in divmod(descriptor.pixel_tag, 1 << 16))
+    short = head[-8:-4] == tag and head[-4:-2].isalpha() and head[-12:-8] != tag
+    return int.from_bytes(head[-2:] if short else head[-4:], order)
+
+
 def _read_tail(tail: bytes, descriptor: Descriptor) -> Dataset:
     if tail.startswith(_SEQUENCE_DELIMITER):
         tail = tail[len(_SEQUENCE_DELIMITER) :]
-    elif descriptor.value_length % 2:
-        tail = tail[1:]
     implicit = descriptor.transfer_syntax == uids.IMPLICIT_VR_LITTLE_ENDIAN
     if len(tail) < 8:
         return Dataset()

@@ -1,0 +1,100 @@
+"""An instance as explicit VR little endian: what stands behind its pixel data, and what decoding makes meaningless."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import encapsulate_extended
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ImplicitVRLittleEndian,
+)
+
+from pacs import uids
+from pacs.archive import Archive
+
+PIXELS = bytes(range(1, 10))
+TRAILING = {
+    ImplicitVRLittleEndian: b"\xfc\xff\xfc\xff\x04\0\0\0abcd",
+    ExplicitVRBigEndian: b"\xff\xfc\xff\xfcOW\0\0\0\0\0\x04badc",
+}
+PATIENT_NAME = {
+    ImplicitVRLittleEndian: b"\x10\0\x10\0\x04\0\0\0Evil",
+    ExplicitVRBigEndian: b"\0\x10\0\x10PN\0\x04Evil",
+}
+
+
+def described(syntax: UID) -> Dataset:
+    data_set = Dataset()
+    data_set.file_meta = FileMetaDataset()
+    data_set.file_meta.TransferSyntaxUID = syntax
+    data_set.SOPClassUID = "1.2.840.10008.5.1.4.1.1.7"
+    data_set.SOPInstanceUID, data_set.StudyInstanceUID, data_set.SeriesInstanceUID = "1.2.3", "1.2.1", "1.2.2"
+    data_set.PatientName = "Good"
+    data_set.Rows = data_set.Columns = 3
+    data_set.BitsAllocated = data_set.BitsStored = 8
+    data_set.HighBit, data_set.PixelRepresentation, data_set.SamplesPerPixel = 7, 0, 1
+    data_set.PhotometricInterpretation = "MONOCHROME2"
+    return data_set
+
+
+def written(data_set: Dataset) -> bytes:
+    out = BytesIO()
+    pydicom.dcmwrite(out, data_set, enforce_file_format=True)
+    return out.getvalue()
+
+
+def with_pixels(syntax: UID, value: bytes, length: int) -> bytes:
+    """A file whose native pixel data is `value`, said to be `length` bytes, with an element behind it."""
+    name = b"\xe0\x7f\x10\0" + length.to_bytes(4, "little")
+    if syntax == ExplicitVRBigEndian:
+        name = b"\x7f\xe0\0\x10OB\0\0" + length.to_bytes(4, "big")
+    return written(described(syntax)) + name + value + TRAILING[syntax]
+
+
+def converted(tmp_path: Path, data: bytes) -> bytes:
+    with Archive.open(tmp_path / "archive", create=True, threads=1) as archive:
+        result = archive.store(data)
+        assert result.status == "stored", result.error
+        entry = archive.instance(result.study, result.series, result.instance)
+        return b"".join(archive.part10_explicit(entry))
+
+
+@pytest.mark.parametrize("syntax", TRAILING)
+@pytest.mark.parametrize("surplus", ["pad", "no pad", "zeros", "an element"])
+def test_what_is_behind_the_frames_is_not_taken_for_elements(tmp_path: Path, syntax: UID, surplus: str) -> None:
+    rest = {"pad": b"\0", "no pad": b"", "zeros": bytes(7), "an element": b"\0" + PATIENT_NAME[syntax]}[surplus]
+    value = PIXELS + rest
+    read = pydicom.dcmread(BytesIO(converted(tmp_path, with_pixels(syntax, value, len(value)))))
+    assert read.PixelData == PIXELS + b"\0"
+    assert read.PatientName == "Good"
+    assert read[0xFFFCFFFC].value == b"abcd"
+
+
+def test_elements_of_a_deflated_file_stay_in_order(tmp_path: Path) -> None:
+    data_set = described(DeflatedExplicitVRLittleEndian)
+    data_set.PixelData = PIXELS + b"\0"
+    data_set["PixelData"].VR = "OB"
+    data_set.add_new(0xFFFCFFFC, "OB", b"abcd")
+    data = converted(tmp_path, written(data_set))
+    assert data.index(PIXELS) < data.index(b"\xfc\xff\xfc\xff")
+    assert pydicom.dcmread(BytesIO(data))[0xFFFCFFFC].value == b"abcd"
+
+
+def test_decoded_frames_have_no_offset_table(tmp_path: Path) -> None:
+    frames = [np.full(10, number, np.uint8).tobytes() for number in range(2)]
+    data_set = described(UID(uids.ENCAPSULATED_UNCOMPRESSED))
+    data_set.NumberOfFrames = 2
+    data_set.PixelData, data_set.ExtendedOffsetTable, data_set.ExtendedOffsetTableLengths = encapsulate_extended(frames)
+    data_set["PixelData"].VR = "OB"
+    data_set["PixelData"].is_undefined_length = True
+    read = pydicom.dcmread(BytesIO(converted(tmp_path, written(data_set))))
+    assert "ExtendedOffsetTable" not in read
+    assert read.pixel_array.tolist() == [[[number] * 3] * 3 for number in range(2)]
