@@ -306,6 +306,21 @@ def test_reindex_leaves_out_what_is_damaged_and_keeps_its_bytes(root: Path) -> N
         assert (root / layout.array_path("1.1", "1.2", 1)).is_dir(), "nothing is appended to an array with damage"
 
 
+def test_reindex_keeps_a_record_whose_frames_cannot_be_read_for_a_while(root: Path) -> None:
+    with opened(root) as archive:
+        archive.commit(*(new_instance("1.1", "1.2", f"1.2.{n}") for n in range(3)))
+        with archive.index.read() as view:
+            entry = view.instance("1.2.2")
+            assert entry is not None
+            shard = root / view.chunk(entry, 0).path
+    shard.rename(shard.with_suffix(".away"))
+    assert reindex(root).instances == 0
+    assert not (root / "set-aside").exists()
+    shard.with_suffix(".away").rename(shard)
+    found = reindex(root)
+    assert (found.instances, found.damaged) == (3, [])
+
+
 def test_reindex_needs_the_archive_for_itself(root: Path) -> None:
     serving = ArchiveLock(root)
     with pytest.raises(ArchiveLockedError):
