@@ -130,7 +130,8 @@ function studyRow(study) {
   const cell = (value, className = "") => make("td", value, { className });
   const row = make("tr", [
     make("th", make("a", person(study, "00100010") || "(no name)", { href }), { scope: "row" }),
-    cell(text(study, "00100020")), cell(date(study, "00100030")), cell([date(study, "00080020"), " ", time(study, "00080030")]),
+    cell(text(study, "00100020")), cell(date(study, "00100030"), "moment"),
+    cell([date(study, "00080020"), " ", time(study, "00080030")], "moment"),
     cell(values(study, "00080061").map((modality) => make("span", String(modality), { className: "chip" }))),
     cell(text(study, "00081030")),
     cell(text(study, "00201206"), "number"), cell(text(study, "00201208"), "number"),
