@@ -22,6 +22,13 @@ from pacs.storage.model import ArrayKey, Buffer, Chunk, Encoding, Span, UnusedBi
 LARGEST_ENCODED_FRAME = 64 << 20
 """Raw bytes. A larger frame is kept as received: encoding takes five times that in memory."""
 
+MOST_ENCODED_FRAMES = 1 << 20
+MOST_TINY_FRAMES, TINY_FRAME = 255, 64
+"""More frames, or more frames of so few bytes, are kept as received: each would cost more in tables than it holds."""
+
+LARGEST_RESIDUAL = 4 << 20
+"""Bytes of unused high bits, of a whole instance: one part of the record holds them, and each frame reads all of it."""
+
 _SMALLEST_PIECE, _LARGEST_PIECE = 4 << 10, 1 << 20
 _ZSTD_LEVEL = 3
 
@@ -97,7 +104,8 @@ def encodable(file: Part10, geometry: FrameGeometry) -> bool:
         and geometry.samples_per_pixel in (1, 3)
         and geometry.photometric_interpretation != "YBR_FULL_422"
         and 0 < frame_bytes <= LARGEST_ENCODED_FRAME
-        and geometry.frames > 0
+        and 0 < geometry.frames <= MOST_ENCODED_FRAMES
+        and (geometry.frames <= MOST_TINY_FRAMES or frame_bytes >= TINY_FRAME)
         and geometry.frames * frame_bytes <= pixel.length
     )
 
@@ -130,6 +138,8 @@ def encoded(file: Part10, geometry: FrameGeometry | None, stage: Stage) -> Pixel
             samples, kind, residual = pixels.split(raw, geometry, big_endian=file.big_endian)
             kinds.add(UnusedBits(kind))
             if residual:
+                if geometry.frames > 1 and (len(store.residual) + 1) * len(residual) > LARGEST_RESIDUAL:
+                    raise PixelError("too many unused bits are in use")
                 store.residual.append(residual)
             yield transcode.encode_frame(samples, geometry)
 

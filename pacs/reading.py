@@ -29,6 +29,7 @@ class Committed:
         self.entry = entry
         self._root = root
         self._index = index
+        self._residual: Buffer | None = None
 
     @property
     def descriptor(self) -> Descriptor:
@@ -45,7 +46,9 @@ class Committed:
         return records.read_part(self._root, self.entry, records.SKELETON)
 
     def residual(self) -> Buffer:
-        return records.read_part(self._root, self.entry, records.RESIDUAL)
+        if self._residual is None:  # every frame needs a piece of it
+            self._residual = records.read_part(self._root, self.entry, records.RESIDUAL)
+        return self._residual
 
     def bulk(self, index: int) -> Buffer:
         return records.read_bulk(self._root, self.entry, index)

@@ -1,0 +1,73 @@
+"""Which plan an instance's native pixel data is stored by, and that frames are right whatever the plan."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
+
+from pacs import encoding
+from pacs.archive import Archive
+from pacs.storage.model import Encoding
+
+SYNTAXES = (ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian)
+
+
+def file(frames: list[bytes], *, side: int, bits: int, stored: int, signed: bool = False, syntax: UID) -> bytes:
+    data_set = Dataset()
+    data_set.file_meta = FileMetaDataset()
+    data_set.file_meta.TransferSyntaxUID = syntax
+    data_set.SOPClassUID = "1.2.840.10008.5.1.4.1.1.7"
+    data_set.SOPInstanceUID, data_set.StudyInstanceUID, data_set.SeriesInstanceUID = "1.2.3", "1.2.1", "1.2.2"
+    data_set.Rows = data_set.Columns = side
+    data_set.BitsAllocated, data_set.BitsStored, data_set.HighBit = bits, stored, stored - 1
+    data_set.PixelRepresentation, data_set.SamplesPerPixel = int(signed), 1
+    data_set.PhotometricInterpretation, data_set.NumberOfFrames = "MONOCHROME2", len(frames)
+    data_set.PixelData = b"".join(frames)
+    data_set["PixelData"].VR = "OW"
+    out = BytesIO()
+    pydicom.dcmwrite(out, data_set, enforce_file_format=True)
+    return out.getvalue()
+
+
+def stored_as(path: Path, frames: list[bytes], data: bytes) -> Encoding:
+    """The encoding of the stored file, whose frames and bytes are compared."""
+    with Archive.open(path, create=True, threads=1) as archive:
+        result = archive.store(data)
+        assert result.status == "stored", result.error
+        entry = archive.instance(result.study, result.series, result.instance)
+        assert b"".join(archive.part10(entry)) == data
+        assert [archive.native_frame(entry, number + 1) for number in range(len(frames))] == frames
+        key = entry.descriptor.array_key
+        assert key is not None
+        return key.encoding
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES)
+@pytest.mark.parametrize("values", [(0xF801, 0x0805), (0x0805, 0x0001), (0x0001, 0x3005), (0x0001, 0x0002)])
+def test_frames_whose_unused_bits_follow_different_rules(tmp_path: Path, syntax: UID, values: tuple[int, int]) -> None:
+    frames = [np.full(16, value, "<u2").tobytes() for value in values]
+    data = file(frames, side=4, bits=16, stored=12, signed=True, syntax=syntax)
+    alike = max(values) < 0x0800
+    assert stored_as(tmp_path / "archive", frames, data) is (Encoding.HTJ2K if alike else Encoding.NATIVE)
+
+
+def test_many_tiny_frames_are_kept_as_received(tmp_path: Path) -> None:
+    frames = [bytes([number % 256]) for number in range(encoding.MOST_TINY_FRAMES + 1)]
+    data = file(frames, side=1, bits=8, stored=8, syntax=ExplicitVRLittleEndian)
+    assert stored_as(tmp_path / "archive", frames, data) is Encoding.NATIVE
+
+
+@pytest.mark.parametrize("most", [1 << 20, 100])
+def test_used_unused_bits_of_many_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    monkeypatch.setattr(encoding, "LARGEST_RESIDUAL", most)
+    noise = np.random.default_rng(0)
+    frames = [noise.integers(0, 1 << 16, 16, "<u2").tobytes() for _ in range(5)]
+    data = file(frames, side=4, bits=16, stored=12, syntax=ExplicitVRLittleEndian)
+    kept = stored_as(tmp_path / "archive", frames, data)
+    assert kept is (Encoding.HTJ2K if most > 1000 else Encoding.NATIVE)
