@@ -6,6 +6,7 @@ import logging
 import queue
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
@@ -99,16 +100,17 @@ class Engine:
                 raise NotFoundError(f"{root} is not an archive")
             layout.create(self.disk, root)
         layout.read_description(root)
-        self._lock = ArchiveLock(root)
-        try:
+        with ExitStack() as opened:
+            opened.callback(self.disk.close)
+            lock = ArchiveLock(root)
+            opened.callback(lock.close)
             writer = WriterLock(root)
+            opened.callback(writer.close)
             with writer:
                 self.index = recovery.open_index(root, self.disk)
+            opened.callback(self.index.close)
             self._committer = Committer(root, self.index, self.disk, writer)
-        except BaseException:
-            self._lock.close()
-            raise
-        self._writer = writer
+            self._opened = opened.pop_all()
         self._commits = CommitQueue(self._committer)
 
     def stage(self, key: ArrayKey, levels: int) -> StagedArray:
@@ -127,9 +129,7 @@ class Engine:
         """Commit what is waiting and let go of the archive."""
         self._commits.close()
         self._committer.close()
-        self.index.close()
-        self._writer.close()
-        self._lock.close()
+        self._opened.close()
 
     def __enter__(self) -> Self:
         return self

@@ -20,6 +20,7 @@ from pacs.storage import frames, layout, recovery, staging
 from pacs.storage.checksum import crc32c
 from pacs.storage.commit import Status
 from pacs.storage.disk import Disk, Operation
+from pacs.storage.engine import Engine
 from pacs.storage.layout import FORMAT_VERSION
 from pacs.storage.locks import ArchiveLock
 from pacs.storage.model import ArrayKey, Chunk, Encoding
@@ -319,6 +320,19 @@ def test_reindex_keeps_a_record_whose_frames_cannot_be_read_for_a_while(root: Pa
     shard.with_suffix(".away").rename(shard)
     found = reindex(root)
     assert (found.instances, found.damaged) == (3, [])
+
+
+def test_an_archive_that_is_closed_or_cannot_be_opened_keeps_no_file_open(root: Path) -> None:
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(3):
+        Engine(root).close()
+    with opened(root) as archive:
+        archive.commit(new_instance("1.1", "1.2", "1.2.1"))
+    shutil.rmtree(root / "index")
+    for _ in range(3):
+        with pytest.raises(IndexMismatchError):
+            Engine(root)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 def test_reindex_needs_the_archive_for_itself(root: Path) -> None:
