@@ -1,0 +1,92 @@
+"""DCMTK beside us: the C-STORE gateway of the README, and its reader on what we rewrite."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pacs import demo, part10
+from pacs.archive import Archive
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("dcmdump") is None, reason="DCMTK is absent: apt-get install dcmtk"
+)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_a_modality_that_only_knows_c_store(
+    tmp_path: Path, start_server: Callable[..., Any], pacs_command: Callable[..., Any]
+) -> None:
+    """storescu -> storescp -> pacs store, as the README tells it."""
+    sent = tmp_path / "sent"
+    incoming = tmp_path / "incoming"
+    sent.mkdir()
+    incoming.mkdir()
+    files = list(demo.head_slices(5, rows=64, name="c-store"))
+    for number, data in enumerate(files):
+        (sent / f"{number}.dcm").write_bytes(data)
+    port = free_port()
+    receiver = subprocess.Popen(["storescp", "--fork", "-od", str(incoming), str(port)])
+    try:
+        deadline = time.monotonic() + 20
+        while subprocess.run(["echoscu", "127.0.0.1", str(port)], capture_output=True, check=False).returncode != 0:
+            assert time.monotonic() < deadline, "storescp did not start"
+        subprocess.run(["storescu", "+sd", "127.0.0.1", str(port), str(sent)], check=True, timeout=60)
+    finally:
+        receiver.terminate()
+        receiver.wait(20)
+    server = start_server(tmp_path / "archive")
+    stored = pacs_command("store", incoming, "--url", server.url)
+    assert stored.returncode == 0, stored.stdout + stored.stderr
+    server.stop()
+    with Archive.open(tmp_path / "archive") as archive:
+        for data in files:
+            found = part10.uids(part10.scan(data).json)
+            assert archive.instance(found.study, found.series, found.instance)
+        assert archive.counters().instances == len(files)
+
+
+@pytest.mark.filterwarnings("ignore")  # pydicom warns of the odd files that it rewrites
+def test_dcmtk_reads_what_is_rewritten_as_explicit_little_endian(
+    shared_data: Path, manifest: list[dict[str, str]], tmp_path: Path
+) -> None:
+    """One file of each folder and Transfer Syntax."""
+    seen: set[tuple[str, str]] = set()
+    rewritten = []
+    with Archive.open(tmp_path / "archive", create=True) as archive:
+        for row in manifest:
+            kind = (str(Path(row["path"]).parent), row["transfer_syntax"])
+            if kind in seen or row["path"].startswith("malformed/"):
+                continue
+            result = archive.store((shared_data / row["path"]).read_bytes())
+            if result.status == "refused" or "pydicom decodes: no" in row["note"]:
+                continue
+            seen.add(kind)
+            entry = archive.instance(result.study, result.series, result.instance)
+            path = tmp_path / f"{len(seen)}.dcm"
+            path.write_bytes(b"".join(archive.part10_explicit(entry)))
+            rewritten.append((row["path"], path))
+        assert len(rewritten) > 60
+        wrong = []
+        for source, path in rewritten:
+            dumped = subprocess.run(
+                ["dcmdump", "--quiet", "--read-file-only", str(path)], capture_output=True, text=True, errors="replace", check=False
+            )
+            syntax = subprocess.run(
+                ["dcmdump", "--search", "0002,0010", str(path)], capture_output=True, text=True, errors="replace", check=False
+            )
+            if dumped.returncode != 0 or "LittleEndianExplicit" not in syntax.stdout:
+                wrong.append((source, dumped.stderr[:200], syntax.stdout[:100]))
+        assert not wrong
