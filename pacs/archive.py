@@ -23,7 +23,7 @@ from pacs.storage.commit import Outcome
 from pacs.storage.commit import Status as CommitStatus
 from pacs.storage.engine import Engine
 from pacs.storage.model import Buffer, Counters, InstanceEntry, NewInstance, SeriesEntry, StudyEntry
-from pacs.storage.search import Page, Search, search
+from pacs.storage.search import Page, Search, search, series_order
 
 _log = logging.getLogger(__name__)
 
@@ -42,6 +42,11 @@ class StoreResult:
     error: PacsError | None = None
     """Why it was refused."""
     warnings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        # A traceback holds the frames it came through, and with them the whole file, as long as the result lives.
+        if self.error is not None:
+            self.error.__traceback__ = self.error.__context__ = self.error.__cause__ = None
 
 
 class Archive:
@@ -170,7 +175,7 @@ class Archive:
         """By Series Number, then UID. Raises NotFoundError."""
         self.study(study)
         with self._engine.index.read() as view:
-            return list(view.series_of(study))
+            return sorted(view.series_of(study), key=series_order)
 
     def instances_of(self, study: str, series: str) -> list[InstanceEntry]:
         """By Instance Number, then UID. Raises NotFoundError."""

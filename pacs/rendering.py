@@ -255,7 +255,7 @@ def _table(
     signed = _first(attributes, "00280103") == 1 or (_number(attributes, "00281052") or 0) < 0
     if signed and first > 32767:
         first -= 65536
-    if not 1 <= bits <= 16:
+    if not 1 <= bits <= 16 or abs(first) > 1 << 16:
         return None
     words = _words(item.get(data), entries, bulk)
     if words is None and segmented:
@@ -405,8 +405,10 @@ def _fit(picture: Picture, viewport: Viewport, attributes: Attributes, aspect: f
     out_rows = max(1, min(viewport.height, round(height * scale)))
     out_columns = max(1, min(viewport.width, round(width * scale)))
     down, across = picture.shape[0] / rows, picture.shape[1] / columns
-    picture = _averaged(picture, top * down, bottom * down, out_rows, 0)
-    picture = _averaged(picture, left * across, right * across, out_columns, 1)
+    # Only the columns of the region: stretching the rows of all others to be dropped would cost gigabytes.
+    first, last = math.floor(left * across), min(picture.shape[1], math.ceil(right * across))
+    picture = _averaged(picture[:, first:last], top * down, bottom * down, out_rows, 0)
+    picture = _averaged(picture, left * across - first, right * across - first, out_columns, 1)
     if viewport.region_height < 0:
         picture = picture[::-1]
     if viewport.region_width < 0:

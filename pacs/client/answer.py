@@ -61,13 +61,14 @@ def read(body: bytes) -> list[Item] | None:
     """The instances that a Store Instances Response names; None when `body` is not one."""
     try:
         answer = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     if isinstance(answer, list) and len(answer) == 1:  # some servers wrap the object
         answer = answer[0]
     if not isinstance(answer, dict):
         return None
-    stored = [_item(entry, failed=False) for entry in _values(answer, REFERENCED_SOP_SEQUENCE)]
+    # What is said to be stored must be named: no file is taken for safe by an answer that says nothing of it.
+    stored = [item for entry in _values(answer, REFERENCED_SOP_SEQUENCE) if (item := _item(entry, failed=False)).uid]
     failed = [
         _item(entry, failed=True)
         for sequence in (FAILED_SOP_SEQUENCE, OTHER_FAILURES_SEQUENCE)
@@ -80,7 +81,7 @@ def explain(body: bytes) -> str:
     """The message of an error answer: of our JSON, or the first words of whatever else was sent."""
     try:
         answer = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         text = " ".join(body[:400].decode("utf-8", "replace").split())
         return "" if text.startswith("<") else text[:160]
     if not isinstance(answer, dict):

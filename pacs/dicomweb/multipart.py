@@ -179,9 +179,12 @@ class Parser:
 
 
 def _fields(block: bytes) -> dict[str, str]:
-    """Header fields by lower-case name; the first of equal ones counts, lines that are none are passed over."""
+    """Header fields by lower-case name; the first of equal ones counts, lines that are none are passed over.
+
+    A line that begins with a blank continues the one before. RFC 5322 2.2.3
+    """
     fields: dict[str, str] = {}
-    for line in block.decode("latin-1").split("\r\n"):
+    for line in re.sub(r"\r\n[ \t]+", " ", block.decode("latin-1")).split("\r\n"):
         name, colon, value = line.partition(":")
         if colon:
             fields.setdefault(name.strip().lower(), value.strip())

@@ -17,7 +17,8 @@ OCTET_STREAM: Final = "application/octet-stream"
 MULTIPART: Final = "multipart/related"
 
 _MAX_LENGTH: Final = 8192
-_ITEM = re.compile(r'((?:[^,"]|"(?:[^"\\]|\\.)*")+)')
+# A quotation that nobody ends goes on to the end: to look for another reading would take quadratic time.
+_ITEM = re.compile(r'(?:[^,"]++|"(?:[^"\\]|\\.)*+(?:"|\\?\Z))++', re.DOTALL)
 _PARAMETER = re.compile(r';\s*([^\s;="]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^;"]*)')
 _MEDIA_TYPE = re.compile(r"[!#$%&'*+.^_`|~\w-]+/[!#$%&'*+.^_`|~\w-]+", re.ASCII)
 

@@ -73,8 +73,9 @@ def failure_reason(error: PacsError | None) -> int:
 
 
 def body(code: str, message: str, **more: object) -> bytes:
-    """The JSON of an error."""
-    return json.dumps({"code": code, "message": message, **more}, ensure_ascii=False).encode() + b"\n"
+    """The JSON of an error. A message may quote a header, whose bytes beyond ASCII aiohttp hands on as surrogates."""
+    text = json.dumps({"code": code, "message": message, **more}, ensure_ascii=False)
+    return text.encode(errors="replace") + b"\n"
 
 
 def answer(error: Exception, where: str) -> Answer:

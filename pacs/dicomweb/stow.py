@@ -37,6 +37,8 @@ _IN_FLIGHT: Final = 64
 """Parts of one request that may be in work: enough for commits to share a sync."""
 _MEMORY_FACTOR: Final = 5
 """Memory that an ingest holds, in raw sizes: measured 140 MB for a mammogram of 29 MB."""
+MAX_PARTS: Final = 50_000
+"""Of one request: what is remembered of each is small, but nine bytes can begin one, compressed a hundredth of that."""
 _FORGET_SECONDS: Final = 0.05
 _SMALLEST_CLAIM: Final = 256 << 10
 
@@ -72,6 +74,8 @@ class _Upload:
 
     def _begin(self, start: PartStart) -> None:
         self.part += 1
+        if self.part >= MAX_PARTS:
+            raise TooLargeError(f"an upload may have {MAX_PARTS} parts; those before are stored, send the rest again")
         self.refused = start.error or _unreadable(start)
         self.collected = None if self.refused is not None else self.service.collect()
 

@@ -19,6 +19,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from pacs import demo
+from pacs.dicomweb import stow
 from tests.conftest import Server, StartServer
 
 BOUNDARY = "part-boundary"
@@ -335,3 +336,21 @@ def _readable(connection: socket.socket) -> bool:
     import select
 
     return bool(select.select([connection], [], [], 0.05)[0])
+
+
+def test_parts_are_counted(server: Server) -> None:
+    """A few kilobytes, compressed, could begin millions of parts, each of which has to be answered."""
+    body = gzip.compress(b"--%s\r\nContent-Type: x\r\n\r\n\r\n" % BOUNDARY.encode() * (stow.MAX_PARTS + 1), 1)
+    status, answer, _ = post(server, body, headers={"Content-Encoding": "gzip"})
+    assert (status, answer["code"]) == (413, "WEB-06")
+
+
+def test_a_content_type_of_any_bytes(server: Server) -> None:
+    host, _, port = server.address.rpartition(":")
+    with socket.create_connection((host, int(port)), timeout=20) as connection:
+        connection.sendall(
+            b"POST /dicomweb/studies HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: \xff/x\r\n"
+            b"Content-Length: 0\r\n\r\n"
+        )
+        head, _, body = b"".join(iter(lambda: connection.recv(65536), b"")).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 415 ") and json.loads(body)["code"] == "WEB-05"

@@ -14,7 +14,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from pacs import demo
-from pacs.client import files, upload
+from pacs.client import answer, files, upload
 from pacs.client.tally import NAMES_KEPT, Result, Status, Tally
 from pacs.errors import UploadError
 from tests.conftest import CtSlices
@@ -290,3 +290,9 @@ def test_tally_gathers_warnings_of_one_kind() -> None:
     ((kind, group),) = tally.warnings.items()
     assert kind == "the meta header names …" and group.count == 5
     assert group.first[1][1] == "the meta header names '1.2.1'"
+
+
+def test_an_answer_that_names_nothing_says_nothing() -> None:
+    assert answer.read(b'{"00081199": {"Value": [1, null, "x", {}]}}') is None
+    assert answer.read(b"[" * 100_000) is None
+    assert answer.explain(b"[" * 100_000) == "[" * 160

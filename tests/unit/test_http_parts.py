@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
+import time
+import weakref
 from pathlib import Path
 
 import pytest
@@ -179,3 +182,29 @@ async def test_the_service_inside_an_application(tmp_path: Path) -> None:
             assert (response.status, await response.json(content_type=None)) == (200, [])
             assert (await client.get("/")).status == 200
             assert (await client.post("/dicomweb/studies", data=b"x")).status == 415
+
+
+def test_a_message_may_quote_any_header() -> None:
+    """aiohttp reads bytes that are not UTF-8 as surrogates, which no encoder takes."""
+    assert json.loads(problems.body("WEB-05", "a body of type \udcff/x")) == {
+        "code": "WEB-05",
+        "message": "a body of type ?/x",
+    }
+
+
+def test_a_refusal_keeps_nothing_of_the_file(tmp_path: Path) -> None:
+    class File(bytearray):
+        """Can be watched."""
+
+    with Archive.open(tmp_path / "archive", create=True) as archive:
+        for content in (b"", b"\0" * 128 + b"DICM" + b"\0" * 1000):
+            file = File(content)
+            watched = weakref.ref(file)
+            future = archive.submit(file)
+            result = future.result()
+            assert result.status == "refused" and result.error is not None
+            del file
+            deadline = time.monotonic() + 5
+            while watched() is not None and time.monotonic() < deadline:
+                time.sleep(0.01)  # the thread is leaving its frames
+            assert watched() is None

@@ -184,3 +184,11 @@ def test_what_is_written_is_read_again() -> None:
     parser = Parser(boundary.encode())
     data = [event for event in [*parser.feed(body), *parser.close()] if isinstance(event, bytes)]
     assert data == [b"frame 1", b"frame 2"]
+
+
+def test_header_lines_may_be_folded() -> None:
+    parser = multipart.Parser(b"b")
+    header = b"Content-Type:\r\n application/dicom;\r\n\ttransfer-syntax=1.2"
+    events = list(parser.feed(b"--b\r\n" + header + b"\r\n\r\nxy\r\n--b--"))
+    assert isinstance(events[0], PartStart)
+    assert dict(events[0].headers) == {"content-type": "application/dicom; transfer-syntax=1.2"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -286,3 +287,25 @@ def test_sufficient_level(viewport: Viewport | None, dropped: int) -> None:
 )  # fmt: skip
 def test_broken_attributes_are_left_out(broken: dict[str, Any]) -> None:
     assert np.array_equal(rendering.render(RAMP, attributes(**broken)), rendering.render(RAMP, attributes()))
+
+
+def test_a_stretched_region_costs_no_more_than_it_shows() -> None:
+    """One column of a wide image as high as a viewport may be: what lies beside it must not be stretched with it."""
+    samples = np.random.default_rng(2).integers(0, 256, (500, 2000)).astype(np.uint8)
+    viewport = Viewport(16_384, 16_384, 1000, 0, 1, 500)
+    tracemalloc.start()
+    picture = rendering.render(samples, sized(samples), window=WHOLE, viewport=viewport)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert picture.shape == (16_384, 33)
+    middles = ((np.arange(500) + 0.5) * 16_384 / 500).astype(int)
+    assert np.array_equal(picture[middles, 16], samples[:, 1000])
+    assert peak < 60 << 20
+
+
+@pytest.mark.parametrize("first", [10**400, -(10**400), 1 << 17])
+def test_a_table_that_begins_nowhere_is_none(first: int) -> None:
+    """The descriptor in a VR of any length: Python's numbers know no bound, arithmetic on samples does."""
+    table = {"00283002": element("IS", 3, first, 16), "00283006": element("US", 1, 2, 3)}
+    found = rendering.render(RAMP, attributes(t00283000=sequence(**table)))
+    assert np.array_equal(found, rendering.render(RAMP, attributes()))
