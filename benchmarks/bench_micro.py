@@ -123,7 +123,7 @@ def _reading(
         entry = archive.instance(source.study, source.series, source.instance)
         yield figure("locate a frame", lambda: archive.frame(entry, 1))
 
-        def serve() -> bytes:
+        def serve() -> bytes | memoryview:
             found = archive.instance(source.study, source.series, source.instance)
             return archive.read_frame(archive.frame(found, 1))
 

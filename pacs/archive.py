@@ -23,7 +23,7 @@ from pacs.storage.commit import Outcome
 from pacs.storage.commit import Status as CommitStatus
 from pacs.storage.engine import Engine
 from pacs.storage.model import Buffer, Counters, InstanceEntry, NewInstance, SeriesEntry, StudyEntry
-from pacs.storage.search import Page, Search, search
+from pacs.storage.search import Page, Search, search, series_order
 
 _log = logging.getLogger(__name__)
 
@@ -175,7 +175,7 @@ class Archive:
         """By Series Number, then UID. Raises NotFoundError."""
         self.study(study)
         with self._engine.index.read() as view:
-            return list(view.series_of(study))
+            return sorted(view.series_of(study), key=series_order)
 
     def instances_of(self, study: str, series: str) -> list[InstanceEntry]:
         """By Instance Number, then UID. Raises NotFoundError."""

@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+import lmdb
+
 from pacs.errors import ConflictError, IndexMismatchError, PacsError, StorageError
 from pacs.storage import hierarchy, last_commit, layout, recovery
 from pacs.storage.disk import Disk, SyncError
@@ -108,22 +110,37 @@ class Committer:
             _log.error("%s", error.message)
 
     def _commit_or_take_back(self, batch: Sequence[NewInstance]) -> list[Outcome]:
+        failure: PacsError
         try:
             self._check_writable()
+            return self._commit_over_tails(batch)
+        except PacsError as error:
+            if isinstance(error.__cause__, lmdb.BadValsizeError) and len(batch) > 1:
+                return self._one_by_one(batch)
+            failure = error
+        except TailError as tail:
+            failure = StorageError(f"the log of series {tail.series[1]} has a tail that cannot be removed")
+        except OSError as error:
+            failure = StorageError(f"the disk refused: {error.strerror}")
+        except Exception as error:  # noqa: BLE001
+            # One instance found a fault of ours, here or above: its neighbours must not pay for it.
+            _log.exception("a batch of %d could not be committed", len(batch))
+            if len(batch) > 1:
+                return self._one_by_one(batch)
+            failure = StorageError(f"the commit failed: {type(error).__name__}")
+        return [Outcome(Status.FAILED, error=failure)] * len(batch)
+
+    def _one_by_one(self, batch: Sequence[NewInstance]) -> list[Outcome]:
+        return [outcome for new in batch for outcome in self._commit_or_take_back([new])]
+
+    def _commit_over_tails(self, batch: Sequence[NewInstance]) -> list[Outcome]:
+        """Tails are left behind by a batch that could not be taken back: rare, so they are not looked for before."""
+        for _ in batch:
             try:
                 return self._commit(batch)
             except TailError as tail:
-                # Left behind by a batch that could not be taken back. Rare, so it is not looked for before.
                 recovery.adopt_tails(self.root, self.index, self._disk, [tail.series])
-                return self._commit(batch)
-        except PacsError as error:
-            return [Outcome(Status.FAILED, error=error)] * len(batch)
-        except TailError as tail:
-            failure = StorageError(f"the log of series {tail.series[1]} has a tail that cannot be removed")
-            return [Outcome(Status.FAILED, error=failure)] * len(batch)
-        except OSError as error:
-            failure = StorageError(f"the disk refused: {error.strerror}")
-            return [Outcome(Status.FAILED, error=failure)] * len(batch)
+        return self._commit(batch)
 
     def _check_writable(self) -> None:
         if self._refusal is not None:
@@ -237,7 +254,8 @@ class Committer:
                 self._last.settle(sequence)
             self._unsettled = False
             self._disk.step("settled")
-        except (OSError, PacsError) as error:
+        except Exception as error:  # noqa: BLE001
+            # All of this is derived: nothing of it may stop the thread that commits.
             _log.error("index blocks and shapes will be written later: %s", error)
         self._settled_at = time.monotonic()
 

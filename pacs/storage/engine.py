@@ -86,7 +86,11 @@ class CommitQueue:
             failure = StorageError(f"the commit failed: {type(error).__name__}")
             outcomes = [Outcome(Status.FAILED, error=failure)] * len(batch)
         for (_, committed), outcome in zip(batch, outcomes, strict=True):
-            committed(outcome)
+            try:
+                committed(outcome)
+            except Exception:  # noqa: BLE001
+                # Whoever waits for the others must still hear of them.
+                _log.exception("an uploader could not be told")
         return going_on
 
 

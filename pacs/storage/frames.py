@@ -14,9 +14,8 @@ from pacs.storage.shard import TableRow
 # --- reading --------------------------------------------------------------------------------------------------
 
 
-def _verify(data: bytes | memoryview, location: ChunkLocation) -> None:
-    if len(data) != location.length or crc32c(data) != location.crc32c:
-        raise ChecksumError(f"{location.path}: the frame at byte {location.offset} does not match its checksum")
+def _mismatch(location: ChunkLocation) -> ChecksumError:
+    return ChecksumError(f"{location.path}: the frame at byte {location.offset} does not match its checksum")
 
 
 def read_chunk(root: layout.Root, location: ChunkLocation) -> bytes | memoryview:
@@ -29,12 +28,13 @@ def read_chunk(root: layout.Root, location: ChunkLocation) -> bytes | memoryview
     except OSError as error:
         raise ChecksumError(f"{location.path} cannot be opened: {error.strerror}") from None
     try:
-        data = stretch.read(descriptor, location.offset, location.length)
+        data = stretch.read(descriptor, location.offset, location.length, location.crc32c)
     except OSError as error:
         raise ChecksumError(f"{location.path}: byte {location.offset} cannot be read: {error.strerror}") from None
     finally:
         os.close(descriptor)
-    _verify(data, location)
+    if data is None:
+        raise _mismatch(location)
     return data
 
 
@@ -55,7 +55,8 @@ def read_chunk_cached(root: layout.Root, location: ChunkLocation) -> bytes | Non
     finally:
         os.close(descriptor)
     read = bytes(data)
-    _verify(read, location)
+    if crc32c(read) != location.crc32c:
+        raise _mismatch(location)
     return read
 
 

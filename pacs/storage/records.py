@@ -163,15 +163,12 @@ def walk(descriptor: int, path: str, start: int, end: int) -> Iterator[Record]:
 def verify_parts(descriptor: int, path: str, record: Record) -> None:
     """Raises RecordError when a part does not match its checksum. Memory bounded whatever the length."""
     for number, part in enumerate(record.parts):
-        crc, position, left = 0, part.offset, part.length
-        while left:
-            piece = os.pread(descriptor, min(left, 1 << 20), position)
-            if not piece:
-                raise RecordError(f"part {number} ends early", path, record.offset, record.end)
-            crc = crc32c(piece, crc)
-            position += len(piece)
-            left -= len(piece)
-        if crc != part.crc32c:
+        try:
+            found = stretch.checksum_of(descriptor, part.offset, part.length)
+        except OSError as error:
+            text = f"part {number} cannot be read: {error.strerror}"
+            raise RecordError(text, path, record.offset, record.end) from None
+        if found != part.crc32c:
             raise RecordError(f"part {number} does not match its checksum", path, record.offset, record.end)
 
 
@@ -205,10 +202,11 @@ def _decompressor() -> zstandard.ZstdDecompressor:
 
 def read_location(descriptor: int, path: str, part: PartLocation) -> bytes | memoryview:
     """A part, verified and decompressed; a long one that is not compressed as a map of the file."""
-    data = stretch.read(descriptor, part.offset, part.length)
-    if len(data) < part.length:
-        raise ChecksumError(f"{path}: part at byte {part.offset} ends early")
-    if crc32c(data) != part.crc32c:
+    try:
+        data = stretch.read(descriptor, part.offset, part.length, part.crc32c)
+    except OSError as error:
+        raise ChecksumError(f"{path}: byte {part.offset} cannot be read: {error.strerror}") from None
+    if data is None:
         raise ChecksumError(f"{path}: part at byte {part.offset} does not match its checksum")
     if not part.zstd:
         return data

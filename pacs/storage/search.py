@@ -234,7 +234,7 @@ class _Run:
         else:
             found = list(self._view.series_of(study.uid))
         self._read += len(found)
-        return sorted(found, key=_series_order)
+        return sorted(found, key=series_order)
 
     def _instances(self, series: SeriesEntry) -> Iterator[InstanceEntry]:
         wanted = self._uids(Level.INSTANCE)
@@ -339,7 +339,8 @@ def _number(attributes: dict[int, bytes], tag: int) -> float:
         return float("inf")
 
 
-def _series_order(series: SeriesEntry) -> tuple[float, str]:
+def series_order(series: SeriesEntry) -> tuple[float, str]:
+    """By Series Number, those without one last, then UID."""
     return _number(series.attributes, tags.SERIES_NUMBER), series.uid
 
 

@@ -58,6 +58,10 @@ def test_a_modality_that_only_knows_c_store(
         assert archive.counters().instances == len(files)
 
 
+def dcmdump(*arguments: str | Path) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(["dcmdump", *map(str, arguments)], capture_output=True, check=False)
+
+
 @pytest.mark.filterwarnings("ignore")  # pydicom warns of the odd files that it rewrites
 def test_dcmtk_reads_what_is_rewritten_as_explicit_little_endian(
     shared_data: Path, manifest: list[dict[str, str]], tmp_path: Path
@@ -81,12 +85,8 @@ def test_dcmtk_reads_what_is_rewritten_as_explicit_little_endian(
         assert len(rewritten) > 60
         wrong = []
         for source, path in rewritten:
-            dumped = subprocess.run(
-                ["dcmdump", "--quiet", "--read-file-only", str(path)], capture_output=True, text=True, errors="replace", check=False
-            )
-            syntax = subprocess.run(
-                ["dcmdump", "--search", "0002,0010", str(path)], capture_output=True, text=True, errors="replace", check=False
-            )
-            if dumped.returncode != 0 or "LittleEndianExplicit" not in syntax.stdout:
+            dumped = dcmdump("--quiet", "--read-file-only", path)
+            syntax = dcmdump("--search", "0002,0010", path)
+            if dumped.returncode != 0 or b"LittleEndianExplicit" not in syntax.stdout:
                 wrong.append((source, dumped.stderr[:200], syntax.stdout[:100]))
         assert not wrong

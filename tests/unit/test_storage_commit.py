@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import zarr
@@ -534,6 +535,23 @@ def test_what_a_failed_batch_left_is_entered_or_cut(root: Path, between: bool) -
             assert archive.holds(left)
             assert archive.holds(stored_since)
         assert archive.uids() == {"1.2.1", "1.2.3", "1.2.4", "1.3.1"} | ({"1.2.2"} if not between else set())
+        archive.committer.settle()
+        assert archive.errors() == []
+
+
+@pytest.mark.parametrize("fault", [{"file_size": 1 << 70}, {"array_key": "long"}])
+def test_one_instance_that_cannot_be_written_leaves_its_neighbours(root: Path, fault: dict[str, object]) -> None:
+    """Ingest lets neither of these through; should it ever, the batch of other clients must not fail with it."""
+    wrong = new_instance("1.1", "1.2", "1.2.2")
+    if fault.get("array_key"):
+        fault = {"array_key": ArrayKey(Encoding.ENCAPSULATED, 8, 8, 1, "", "1." * 300 + "1", 128)}
+        wrong.chunks = [Chunk(chunk.data, chunk.crc32c) for chunk in wrong.chunks]
+    wrong.descriptor = msgspec.structs.replace(wrong.descriptor, **fault)
+    neighbours = [new_instance("1.1", "1.2", "1.2.1"), new_instance("1.1", "1.2", "1.2.3")]
+    with opened(root) as archive:
+        assert archive.commit(neighbours[0], wrong, neighbours[1]) == [STORED, FAILED, STORED]
+        assert all(archive.holds(new) for new in neighbours)
+        assert archive.uids() == {"1.2.1", "1.2.3"}
         archive.committer.settle()
         assert archive.errors() == []
 
