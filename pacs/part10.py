@@ -48,6 +48,7 @@ class PixelSpan:
     fragments: tuple[tuple[int, int], ...] = ()
     """(offset, length) of each fragment's value, the Basic Offset Table's item not among them."""
     basic_offset_table: tuple[int, ...] = ()
+    """Tables of more entries than there are fragments cannot be true and count as absent."""
     extended_offset_table: tuple[int, ...] = ()
     extended_offset_table_lengths: tuple[int, ...] = ()
 

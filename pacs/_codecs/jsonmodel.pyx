@@ -291,10 +291,15 @@ cdef class JsonModel:
         return 0
 
     cdef tuple offsets_32(self, size_t offset, size_t n):
+        """A table of more entries than there are fragments says nothing, and would take ten times its size in memory."""
+        if n // 4 > self.fragment_count:
+            return ()
         return tuple([load_u32(self.base + offset + 4 * i, False) for i in range(n // 4)])
 
     cdef tuple offsets_64(self, int which):
         cdef const uint8_t* p = self.base + self.extended_offset[which]
+        if self.extended_length[which] // 8 > self.fragment_count:
+            return ()
         return tuple([load_u64(p + 8 * i, False) for i in range(self.extended_length[which] // 8)])
 
     cdef tuple pixel(self):

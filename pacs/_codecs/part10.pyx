@@ -24,6 +24,9 @@ from pacs._codecs.vr cimport *
 cdef enum:
     OK, FAILED, END
     MAX_DEPTH = LEVELS - 2
+    # Each costs some 350 bytes until it is stored, and its header 8 in the file. Levels of whole-slide images have up
+    # to 200,000 tiles.
+    MOST_FRAGMENTS = 1 << 18
     UNDEFINED = 0xFFFFFFFF
     ITEM = 0xFFFEE000
     ITEM_END = 0xFFFEE00D
@@ -181,7 +184,8 @@ cdef class Scanner(JsonModel):
             put(&self.out, b'SQ"', 3)
             return self.items(c, c.limit, True, h.implicit, depth, level)
         if depth == 0 and 0x7FE00008 <= h.tag <= 0x7FE00010 and h.tag in (0x7FE00008, 0x7FE00009, 0x7FE00010):
-            self.encapsulated(c, &end)
+            if self.encapsulated(c, &end) == FAILED:
+                return FAILED
             self.note_pixel(h.tag, vr, start, c.position - start, True)
             return self.put_bulk_uri(h.tag, vr)
         if not self.walk(c, &end) and not self.find_delimiter(c, &end):
@@ -324,6 +328,8 @@ cdef class Scanner(JsonModel):
                 available = remaining(c)
             if table:
                 self.table_offset, self.table_length = c.position, available
+            elif self.fragment_count == MOST_FRAGMENTS:
+                return self.fail(b"the pixel data has more than 262144 fragments", start)
             else:
                 self.add_fragment(c.position, available)
             table = False

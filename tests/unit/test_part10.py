@@ -293,6 +293,20 @@ def test_damaged_pixel_data_is_taken_with_a_warning() -> None:
     assert cut.warnings
 
 
+def test_what_fragments_take_in_memory_is_bounded() -> None:
+    def encapsulated(table: bytes, count: int) -> bytes:
+        value = implicit(0xFFFEE000, table) + implicit(0xFFFEE000) * count + END
+        return element(0x7FE00010, "OB", value, length=UNDEFINED)
+
+    answer = part10.scan(file(encapsulated(b"", 1 << 18), JPEG))
+    assert answer.pixel is not None and len(answer.pixel.fragments) == 1 << 18
+    with pytest.raises(DicomError, match="more than 262144 fragments"):
+        part10.scan(file(encapsulated(b"", (1 << 18) + 1), JPEG))
+    extended = element(0x7FE00001, "OV", struct.pack("<3Q", 0, 8, 16))
+    crowded = part10.scan(file(extended + encapsulated(struct.pack("<3I", 0, 8, 16), 2), JPEG)).pixel
+    assert crowded is not None and crowded.basic_offset_table == crowded.extended_offset_table == ()
+
+
 def test_pixel_data_in_an_item_is_an_ordinary_value() -> None:
     encapsulated = implicit(0xFFFEE000) + implicit(0xFFFEE000, b"abcd")
     icon = element(0x7FE00010, "OB", encapsulated + END, length=UNDEFINED)
