@@ -11,6 +11,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pydicom
 import pydicom.config
 from pydicom.dataset import Dataset
@@ -66,7 +67,24 @@ def convert(root: Path, index: Index, entry: InstanceEntry) -> Iterator[Buffer]:
 
     frames = decoded()
     first = next(frames, b"")
-    return _rewrite(source, len(first) * geometry.frames, itertools.chain((first,), frames))
+    value: Iterator[Buffer] = itertools.chain((first,), frames)
+    if geometry.bits_allocated != 1:
+        return _rewrite(source, len(first) * geometry.frames, value)
+    return _rewrite(source, -(-geometry.frame_bits * geometry.frames // 8), _continuous(value, geometry.frame_bits))
+
+
+def _continuous(frames: Iterator[Buffer], frame_bits: int) -> Iterator[Buffer]:
+    """Frames of 1 bit allocated without the pad of each: the next one begins in the byte where one ends. PS3.5 8.1.1"""
+    rest = np.empty(0, np.uint8)
+    for frame in frames:
+        if frame_bits % 8 == 0:
+            yield frame
+            continue
+        bits = np.concatenate((rest, np.unpackbits(np.frombuffer(frame, np.uint8), bitorder="little")[:frame_bits]))
+        whole = len(bits) // 8 * 8
+        yield np.packbits(bits[:whole], bitorder="little").tobytes()
+        rest = bits[whole:]
+    yield np.packbits(rest, bitorder="little").tobytes()
 
 
 def _rewrite(source: Committed, value_length: int, value: Iterator[Buffer]) -> Iterator[Buffer]:

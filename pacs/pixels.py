@@ -165,6 +165,22 @@ def decode_native(
     return _by_pixel(samples, geometry, ybr_422)
 
 
+def encode_native(samples: NDArray[Any], geometry: FrameGeometry) -> bytes:
+    """Decoded samples as a native little endian frame of any Bits Allocated; one of 1 bit starts at a byte.
+
+    Unused bits are zero, or copies of the sign, as decoders leave them. PS3.5 8.1.1
+    """
+    if samples.shape != shape(geometry):
+        raise PixelError(f"samples {samples.shape} where {shape(geometry)} are described")
+    if geometry.high_bit != geometry.bits_stored - 1:
+        raise PixelError(f"high bit {geometry.high_bit} with {geometry.bits_stored} bits stored")
+    if geometry.planar_configuration == 1 and geometry.samples_per_pixel > 1:
+        samples = np.moveaxis(samples, -1, 0)
+    if geometry.bits_allocated == 1:
+        return np.packbits(samples, bitorder="little").tobytes()
+    return samples.astype(samples.dtype.newbyteorder("<"), copy=False).tobytes()
+
+
 def _count(geometry: FrameGeometry) -> tuple[int, bool]:
     """Samples of a native frame, and whether its chroma is shared between two pixels. PS3.3 C.7.6.3.1.2"""
     if min(geometry.rows, geometry.columns, geometry.samples_per_pixel) < 1:

@@ -194,8 +194,7 @@ def native_frame(root: Path, frame: Frame, source: Committed) -> bytes:
     # Decoders double the chroma of YBR_FULL_422: what they give is YBR_FULL.
     if geometry.photometric_interpretation == "YBR_FULL_422":
         geometry = msgspec.structs.replace(geometry, photometric_interpretation="YBR_FULL")
-    decoded = samples(root, frame)
-    return pixels.join(decoded, geometry, big_endian=False, unused_bits="sign" if geometry.signed else "zero")
+    return pixels.encode_native(samples(root, frame), geometry)
 
 
 def bulk_value(source: Committed, path: str) -> Iterator[Buffer]:

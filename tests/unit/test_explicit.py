@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.encaps import encapsulate_extended
+from pydicom.encaps import encapsulate, encapsulate_extended
 from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
@@ -98,3 +99,42 @@ def test_decoded_frames_have_no_offset_table(tmp_path: Path) -> None:
     read = pydicom.dcmread(BytesIO(converted(tmp_path, written(data_set))))
     assert "ExtendedOffsetTable" not in read
     assert read.pixel_array.tolist() == [[[number] * 3] * 3 for number in range(2)]
+
+
+@pytest.mark.parametrize("name", ["rtdose_rle.dcm", "rtdose_rle_1frame.dcm", "SC_rgb_rle_32bit.dcm"])
+def test_frames_of_32_bits(tmp_path: Path, name: str) -> None:
+    path = get_testdata_file(name)
+    assert isinstance(path, str)
+    read = pydicom.dcmread(BytesIO(converted(tmp_path, Path(path).read_bytes())))
+    expected = pydicom.dcmread(path)
+    assert read.file_meta.TransferSyntaxUID == uids.EXPLICIT_VR_LITTLE_ENDIAN
+    assert np.array_equal(read.pixel_array, expected.pixel_array)
+
+
+@pytest.mark.parametrize("name", ["rle/liver_rle", "j2k-lossless/liver_j2k", "deflated-image-frame/liver_deflate"])
+def test_frames_of_1_bit(shared_data: Path, tmp_path: Path, name: str) -> None:
+    data = converted(tmp_path, (shared_data / "transfer-syntax" / f"{name}.dcm").read_bytes())
+    original = pydicom.dcmread(shared_data / "non-image" / "seg" / "liver.dcm")
+    assert pydicom.dcmread(BytesIO(data)).PixelData == original.PixelData
+
+
+def test_frames_of_1_bit_follow_without_a_gap(tmp_path: Path) -> None:
+    frames = np.random.default_rng(1).integers(0, 2, (5, 9), np.uint8)
+    data_set = described(UID(uids.ENCAPSULATED_UNCOMPRESSED))
+    data_set.NumberOfFrames, data_set.BitsAllocated, data_set.BitsStored, data_set.HighBit = 5, 1, 1, 0
+    data_set.PixelData = encapsulate([np.packbits(frame, bitorder="little").tobytes() for frame in frames])
+    data_set["PixelData"].VR = "OB"
+    data_set["PixelData"].is_undefined_length = True
+    read = pydicom.dcmread(BytesIO(converted(tmp_path, written(data_set))))
+    assert read.PixelData == np.packbits(frames, bitorder="little").tobytes()
+
+
+def test_a_frame_of_32_bits_by_plane(tmp_path: Path) -> None:
+    planes = np.arange(27, dtype="<u4")
+    data_set = described(UID(uids.ENCAPSULATED_UNCOMPRESSED))
+    data_set.BitsAllocated, data_set.BitsStored, data_set.HighBit = 32, 32, 31
+    data_set.SamplesPerPixel, data_set.PlanarConfiguration, data_set.PhotometricInterpretation = 3, 1, "RGB"
+    data_set.PixelData = encapsulate([planes.tobytes()])
+    data_set["PixelData"].VR = "OB"
+    data_set["PixelData"].is_undefined_length = True
+    assert pydicom.dcmread(BytesIO(converted(tmp_path, written(data_set)))).PixelData == planes.tobytes()
