@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import mmap
 import os
+import re
 import sys
 import tempfile
 import time
@@ -21,6 +22,7 @@ from pacs.client.tally import Result, Status, Tally
 from pacs.errors import NotFoundError, PacsError
 from pacs.storage.model import Buffer, InstanceEntry
 
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _IN_WORK = 64
 _IN_WORK_BYTES = 256 << 20
 _MAPPED_FROM = 64 << 20
@@ -33,7 +35,7 @@ def store(arguments: argparse.Namespace) -> int:
     headers = {}
     for header in arguments.header:
         name, colon, value = header.partition(":")
-        if not colon or not name.strip():
+        if not colon or not _HEADER_NAME.fullmatch(name.strip()) or not value.strip().isprintable():
             print(f"pacs store: --header {header!r} is not of the form 'NAME: VALUE'", file=sys.stderr)
             return USAGE
         headers[name.strip()] = value.strip()

@@ -24,6 +24,7 @@ BATCH_BYTES = 16 << 20
 """A request takes further instances up to this size; a larger instance travels alone and is never held whole."""
 PIECE = 1 << 20
 ATTEMPTS = 8
+CONNECT_SECONDS = 15.0
 _RETRIED = frozenset((429, 502, 503, 504))
 _HOPELESS = frozenset((401, 403, 404, 405))
 """Statuses that every further request would meet as well."""
@@ -58,7 +59,7 @@ async def upload(files: Iterable[Found], target: Target, report: Callable[[Resul
             report(result)
 
     batches = _batches(files, target.per_request, settle)
-    timeout = aiohttp.ClientTimeout(total=None, sock_connect=15, sock_read=600)
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=600)
     connector = aiohttp.TCPConnector(limit=target.jobs)
     async with aiohttp.ClientSession(timeout=timeout, connector=connector, headers=dict(target.headers)) as session:
         sender = _Sender(session, target, settle)
@@ -160,9 +161,11 @@ class _Sender:
                     if response.status not in _RETRIED or last:
                         return response.status, body
                     delay = _retry_after(response.headers.get("Retry-After"))
-            except aiohttp.ClientConnectorError as error:
+            except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
                 if not self._reached:
-                    cause = error.os_error.strerror or str(error.os_error)
+                    # A host that drops what is sent to it, a firewall say, is noticed by the clock alone.
+                    known = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else None
+                    cause = (known.strerror or str(known)) if known is not None else "no connection in time"
                     raise UploadError(f"nobody answers at {self._url}: {cause}") from None
                 if last:
                     raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -14,6 +15,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from pacs import demo
+from pacs.cli import USAGE, main
 from pacs.client import answer, files, upload
 from pacs.client.tally import NAMES_KEPT, Result, Status, Tally
 from pacs.errors import UploadError
@@ -188,6 +190,22 @@ async def test_nobody_there(folder: Path) -> None:
             await send(url, folder)
 
 
+async def test_nobody_takes_the_connection(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A listener whose queue is full is silent, as a firewall is."""
+    monkeypatch.setattr(upload, "CONNECT_SECONDS", 0.2)
+    with contextlib.ExitStack() as held:
+        listener = held.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(4):
+            waiting = held.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listener.getsockname())
+        target = upload.Target(f"http://127.0.0.1:{listener.getsockname()[1]}/dicomweb")
+        with pytest.raises(UploadError, match="nobody answers"):
+            await upload.upload(files.walk([folder]), target)
+
+
 async def test_wrong_root_stops_at_once(endpoint: tuple[str, Recorder], folder: Path) -> None:
     url, recorder = endpoint
     with pytest.raises(UploadError, match="404"):
@@ -296,3 +314,9 @@ def test_an_answer_that_names_nothing_says_nothing() -> None:
     assert answer.read(b'{"00081199": {"Value": [1, null, "x", {}]}}') is None
     assert answer.read(b"[" * 100_000) is None
     assert answer.explain(b"[" * 100_000) == "[" * 160
+
+
+@pytest.mark.parametrize("header", ["no colon", ": x", "X y: z", "X: a\nb", "X: a\r\nB: c"])
+def test_headers_that_are_none(header: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["store", ".", "--url", "http://127.0.0.1:1", "--header", header]) == USAGE
+    assert "is not of the form" in capsys.readouterr().err
