@@ -249,8 +249,6 @@ class Archive:
 
     def part10_explicit(self, entry: InstanceEntry) -> Iterator[Buffer]:
         """The instance as explicit VR little endian. Raises UnsupportedTransferSyntaxError where that cannot be."""
-        if explicit.as_arrived(entry.descriptor):
-            return self.part10(entry)
         return explicit.convert(self.root, self._engine.index, entry)
 
     def _source(self, entry: InstanceEntry) -> Committed:

@@ -14,10 +14,10 @@ from typing import Any, Literal
 import numpy as np
 import pydicom
 import pydicom.config
-from pydicom.dataset import Dataset
+from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filereader import read_dataset
 
-from pacs import export, tags, uids
+from pacs import export, part10, tags, uids
 from pacs.byteorder import WORD_SIZES, swapped
 from pacs.errors import UnsupportedTransferSyntaxError
 from pacs.reading import Committed, locate_frame, native_frame, pixel_value
@@ -40,17 +40,14 @@ _OFFSET_TABLES = (0x7FE00001, 0x7FE00002, 0x7FE00003)
 """Of encapsulated Pixel Data alone. PS3.3 C.7.6.3"""
 
 
-def as_arrived(descriptor: Descriptor) -> bool:
-    """Whether the received file already is explicit VR little endian."""
-    return descriptor.transfer_syntax == uids.EXPLICIT_VR_LITTLE_ENDIAN and not descriptor.whole_file
-
-
 def convert(root: Path, index: Index, entry: InstanceEntry) -> Iterator[Buffer]:
     """The instance as an explicit VR little endian Part 10 file, in pieces.
 
     Raises UnsupportedTransferSyntaxError or PixelError, before the first piece, when it cannot be written so.
     """
     source, descriptor = Committed(root, index, entry), entry.descriptor
+    if _as_arrived(source):
+        return export.rebuild(source)
     key, geometry = descriptor.array_key, descriptor.geometry
     if key is None:
         return _rewrite(source, 0, iter(()))
@@ -71,6 +68,14 @@ def convert(root: Path, index: Index, entry: InstanceEntry) -> Iterator[Buffer]:
     if geometry.bits_allocated != 1:
         return _rewrite(source, len(first) * geometry.frames, value)
     return _rewrite(source, -(-geometry.frame_bits * geometry.frames // 8), _continuous(value, geometry.frame_bits))
+
+
+def _as_arrived(source: Committed) -> bool:
+    """Whether the received file already is explicit VR little endian, and says so in a File Meta Information."""
+    if source.descriptor.transfer_syntax != uids.EXPLICIT_VR_LITTLE_ENDIAN or source.descriptor.whole_file:
+        return False
+    begins = part10.beginning(source.skeleton())
+    return begins.proper and begins.transfer_syntax == uids.EXPLICIT_VR_LITTLE_ENDIAN
 
 
 def _continuous(frames: Iterator[Buffer], frame_bits: int) -> Iterator[Buffer]:
@@ -97,7 +102,7 @@ def _rewrite(source: Committed, value_length: int, value: Iterator[Buffer]) -> I
         # The value may be longer than its frames, or of an odd length without a pad.
         tail = tail[_stated_length(head, source.descriptor) - source.descriptor.value_length :]
     try:
-        data_set = pydicom.dcmread(BytesIO(head), force=True, stop_before_pixels=not source.descriptor.whole_file)
+        data_set = _read_head(head, source.descriptor)
         after = _read_tail(tail, source.descriptor)
         for tag in (*_PIXEL_TAGS, *(_OFFSET_TABLES if encoding is Encoding.ENCAPSULATED else ())):
             for part in (data_set, after):
@@ -162,6 +167,19 @@ def _stated_length(head: bytes, descriptor: Descriptor) -> int:
     tag = b"".join(half.to_bytes(2, order) for half in divmod(descriptor.pixel_tag, 1 << 16))
     short = head[-8:-4] == tag and head[-4:-2].isalpha() and head[-12:-8] != tag
     return int.from_bytes(head[-2:] if short else head[-4:], order)
+
+
+def _read_head(head: bytes, descriptor: Descriptor) -> Dataset:
+    if descriptor.whole_file:
+        return pydicom.dcmread(BytesIO(head), force=True)
+    # Transfer Syntax and beginning are what ingest found, not what the file says: pydicom would believe the file.
+    begins = part10.beginning(head)
+    data_set = read_dataset(
+        BytesIO(head[begins.data_set :]), descriptor.transfer_syntax == uids.IMPLICIT_VR_LITTLE_ENDIAN,
+        not descriptor.big_endian, stop_when=lambda tag, vr, length: tag in _PIXEL_TAGS,
+    )  # fmt: skip
+    data_set.file_meta = FileMetaDataset(read_dataset(BytesIO(head[begins.meta : begins.data_set]), False, True))
+    return data_set
 
 
 def _read_tail(tail: bytes, descriptor: Descriptor) -> Dataset:

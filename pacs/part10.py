@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import msgspec
 from pydicom._dicom_dict import DicomDictionary, RepeatersDictionary
@@ -119,10 +119,36 @@ def scan(data: Buffer) -> Part10:
     )
 
 
+class Beginning(NamedTuple):
+    """How a file begins. PS3.10 7.1"""
+
+    meta: int
+    """Offset of the File Meta Information: 132 behind preamble and prefix, less where they are missing."""
+    data_set: int
+    transfer_syntax: str
+    """(0002,0010), "" when it is not there."""
+
+    @property
+    def proper(self) -> bool:
+        """Whether there are a preamble, a prefix and a File Meta Information."""
+        return self.meta == _PREAMBLE + 4 and self.data_set > self.meta
+
+
+def beginning(data: Buffer) -> Beginning:
+    """Where the Data Set of a file that was scanned before begins, and the Transfer Syntax that is stated for it."""
+    view = memoryview(data)
+    meta = _start(view)
+    end, stated, _ = kernel.scan_meta(view, meta)
+    return Beginning(meta, end, stated.decode("latin_1").strip())
+
+
+_PREAMBLE = 128
+
+
 def _start(view: memoryview) -> int:
     """Where the first Data Element is: behind preamble and prefix, behind a prefix alone, or at once."""
-    if bytes(view[128:132]) == b"DICM":
-        return 132
+    if bytes(view[_PREAMBLE : _PREAMBLE + 4]) == b"DICM":
+        return _PREAMBLE + 4
     return 4 if bytes(view[:4]) == b"DICM" else 0
 
 

@@ -15,6 +15,7 @@ from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
 )
 
@@ -138,3 +139,37 @@ def test_a_frame_of_32_bits_by_plane(tmp_path: Path) -> None:
     data_set["PixelData"].VR = "OB"
     data_set["PixelData"].is_undefined_length = True
     assert pydicom.dcmread(BytesIO(converted(tmp_path, written(data_set)))).PixelData == planes.tobytes()
+
+
+@pytest.mark.parametrize("name", ["ExplVR_LitEndNoMeta.dcm", "20-wrong-transfer-syntax.dcm"])
+def test_a_file_without_the_right_meta_information_gets_it(shared_data: Path, tmp_path: Path, name: str) -> None:
+    received = (shared_data / "malformed" / name).read_bytes()
+    data = converted(tmp_path, received)
+    read, original = pydicom.dcmread(BytesIO(data)), pydicom.dcmread(BytesIO(received), force=True)
+    assert data[128:132] == b"DICM"
+    assert read.file_meta.TransferSyntaxUID == uids.EXPLICIT_VR_LITTLE_ENDIAN
+    assert read.file_meta.MediaStorageSOPInstanceUID == original.SOPInstanceUID
+    assert read.get("PixelData") == original.get("PixelData")
+    assert [element.tag for element in read] == [element.tag for element in original if element.tag.element]
+
+
+@pytest.mark.parametrize("beginning", ["preamble", "prefix alone", "meta alone", "wrong syntax", "nothing"])
+def test_a_proper_beginning(tmp_path: Path, beginning: str) -> None:
+    data_set = described(ExplicitVRLittleEndian)
+    data_set.PixelData = PIXELS + b"\0"
+    data_set["PixelData"].VR = "OB"
+    whole = written(data_set)
+    meta = 132 + 12 + int.from_bytes(whole[140:144], "little")
+    received = {
+        "preamble": whole,
+        "prefix alone": whole[128:],
+        "meta alone": whole[132:],
+        "wrong syntax": whole.replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2\0\0\0"),
+        "nothing": whole[meta:],
+    }[beginning]
+    data = converted(tmp_path, received)
+    assert (data == received) is (beginning == "preamble")
+    assert data[128:132] == b"DICM"
+    read = pydicom.dcmread(BytesIO(data))
+    assert read.file_meta.TransferSyntaxUID == uids.EXPLICIT_VR_LITTLE_ENDIAN
+    assert read.PatientName == "Good" and read.PixelData == PIXELS + b"\0"
