@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pacs import explicit, export, ingest, reading
-from pacs.errors import ConflictError, NotFoundError, PacsError
+from pacs.errors import ConflictError, NotFoundError, PacsError, StorageError
 from pacs.ingest import Identity
 from pacs.reading import Committed, Frame
 from pacs.storage import frames, records
@@ -97,7 +97,10 @@ class Archive:
             finally:
                 done.set_result(result)
 
-        self._threads.submit(self._prepare, data, study, finish)
+        try:
+            self._threads.submit(self._prepare, data, study, finish)
+        except RuntimeError:
+            finish(_refusal(None, StorageError("the archive is closed")))
         return done
 
     def store(self, data: Buffer, *, study: str | None = None) -> StoreResult:

@@ -55,6 +55,11 @@ def convert(root: Path, index: Index, entry: InstanceEntry) -> Iterator[Buffer]:
         return _rewrite(source, descriptor.value_length, pixel_value(source))
     if geometry is None:
         raise UnsupportedTransferSyntaxError(f"instance {descriptor.instance} does not describe its pixel data")
+    if entry.chunks != geometry.frames:
+        raise UnsupportedTransferSyntaxError(
+            f"the {geometry.frames} frames of instance {descriptor.instance} cannot be told apart in its "
+            f"{entry.chunks} fragments"
+        )
 
     def decoded() -> Iterator[Buffer]:
         for number in range(1, geometry.frames + 1):

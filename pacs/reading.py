@@ -200,9 +200,7 @@ def native_frame(root: Path, frame: Frame, source: Committed) -> bytes:
 def bulk_value(source: Committed, path: str) -> Iterator[Buffer]:
     """The value that a BulkDataURI names, little endian. Raises NotFoundError."""
     descriptor = source.descriptor
-    if path in (tags.text(tags.PIXEL_DATA), tags.text(tags.FLOAT_PIXEL_DATA), tags.text(tags.DOUBLE_FLOAT_PIXEL_DATA)):
-        if descriptor.array_key is None:
-            raise NotFoundError(f"instance {descriptor.instance} has no bulk data {path}")
+    if descriptor.array_key is not None and path == tags.text(descriptor.pixel_tag):
         return pixel_value(source)
     for span in source.spans():
         if span.bulk >= 0 and span.path == path:

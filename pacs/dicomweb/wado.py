@@ -256,9 +256,6 @@ def _file(service: Service, entry: InstanceEntry, exact: bool) -> AsyncIterator[
 # --- bulk data ----------------------------------------------------------------------------------------------------
 
 _NATIVE_TYPE: Final = f"{OCTET_STREAM}; transfer-syntax={uids.EXPLICIT_VR_LITTLE_ENDIAN}"
-_PIXEL_PATHS: Final = tuple(
-    tags.text(tag) for tag in (tags.PIXEL_DATA, tags.FLOAT_PIXEL_DATA, tags.DOUBLE_FLOAT_PIXEL_DATA)
-)
 
 
 async def bulkdata(service: Service, request: BaseRequest, target: ResourceId) -> Answer:
@@ -267,7 +264,8 @@ async def bulkdata(service: Service, request: BaseRequest, target: ResourceId) -
     entry = archive.instance(target.study or "", target.series or "", target.instance or "")
     accept = service.choices(request)
     key = entry.descriptor.array_key
-    if target.bulk in _PIXEL_PATHS and key is not None and key.encoding is Encoding.ENCAPSULATED:
+    of_pixels = target.bulk == tags.text(entry.descriptor.pixel_tag)
+    if of_pixels and key is not None and key.encoding is Encoding.ENCAPSULATED:
         numbers = range(1, archive.frame_count(entry) + 1)
         try:
             if len(numbers) == 1:

@@ -13,6 +13,7 @@ from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEnd
 
 from pacs import encoding
 from pacs.archive import Archive
+from pacs.errors import NotFoundError, StorageError
 from pacs.storage.model import Encoding
 
 SYNTAXES = (ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian)
@@ -71,3 +72,27 @@ def test_used_unused_bits_of_many_frames(tmp_path: Path, monkeypatch: pytest.Mon
     data = file(frames, side=4, bits=16, stored=12, syntax=ExplicitVRLittleEndian)
     kept = stored_as(tmp_path / "archive", frames, data)
     assert kept is (Encoding.HTJ2K if most > 1000 else Encoding.NATIVE)
+
+
+def test_pixel_data_is_bulk_data_under_its_own_tag_only(tmp_path: Path) -> None:
+    data_set = pydicom.dcmread(BytesIO(file([bytes(36)], side=3, bits=32, stored=32, syntax=ExplicitVRLittleEndian)))
+    del data_set.PixelData
+    data_set.FloatPixelData = np.arange(9, dtype="<f4").tobytes()
+    out = BytesIO()
+    data_set.save_as(out)
+    with Archive.open(tmp_path / "archive", create=True, threads=1) as archive:
+        result = archive.store(out.getvalue())
+        entry = archive.instance(result.study, result.series, result.instance)
+        assert b"".join(archive.bulk(entry, "7FE00008")) == data_set.FloatPixelData
+        for path in ("7FE00009", "7FE00010", "00000000"):
+            with pytest.raises(NotFoundError):
+                archive.bulk(entry, path)
+
+
+def test_a_closed_archive_refuses(tmp_path: Path) -> None:
+    with Archive.open(tmp_path / "archive", create=True, threads=1) as archive:
+        pass
+    released: list[bool] = []
+    result = archive.submit(b"", release=lambda: released.append(True)).result()
+    assert result.status == "refused" and isinstance(result.error, StorageError)
+    assert released == [True]

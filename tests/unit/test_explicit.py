@@ -21,6 +21,7 @@ from pydicom.uid import (
 
 from pacs import uids
 from pacs.archive import Archive
+from pacs.errors import UnsupportedTransferSyntaxError
 
 PIXELS = bytes(range(1, 10))
 TRAILING = {
@@ -173,3 +174,14 @@ def test_a_proper_beginning(tmp_path: Path, beginning: str) -> None:
     read = pydicom.dcmread(BytesIO(data))
     assert read.file_meta.TransferSyntaxUID == uids.EXPLICIT_VR_LITTLE_ENDIAN
     assert read.PatientName == "Good" and read.PixelData == PIXELS + b"\0"
+
+
+@pytest.mark.parametrize("fragments", [0, 2])
+def test_fragments_that_are_no_frames_cannot_be_decoded(tmp_path: Path, fragments: int) -> None:
+    data_set = described(UID(uids.ENCAPSULATED_UNCOMPRESSED))
+    data_set.NumberOfFrames = 3
+    data_set.PixelData = encapsulate([PIXELS + b"\0"] * fragments) if fragments else b"\xfe\xff\0\xe0\0\0\0\0"
+    data_set["PixelData"].VR = "OB"
+    data_set["PixelData"].is_undefined_length = True
+    with pytest.raises(UnsupportedTransferSyntaxError, match=f"3 frames .* {fragments} fragments"):
+        converted(tmp_path, written(data_set))
