@@ -32,6 +32,17 @@ _codecs: Any = imagecodecs
 _RESOLUTIONS = imagecodecs.HTJ2K.TILEPART.RESOLUTIONS
 
 
+LARGEST_DECODED = 1 << 30
+"""Bytes of a frame's samples. Decoders take up to five times as much."""
+
+_FREELY_DECODED, _MOST_EXPANSION = 64 << 20, 1 << 16
+"""A frame of more bytes than the first must have been compressed by less than the second.
+
+JPEG 2000, JPEG-LS and JPEG XL can say "all one value" for any area in a hundred bytes, so no ratio is beyond their
+syntax; but an image of that size has noise, which alone keeps real ones below 1,000. DCT JPEG has a bit for each 64
+samples at least (512), RLE a byte for 64 (PS3.5 G.3.1), deflate one for 1,032.
+"""
+
 _WIDE: Final = 24
 """Bits that OpenJPH computes with and that hold any overshoot of 16."""
 
@@ -103,6 +114,7 @@ def decode_frame(
     if levels_dropped and transfer_syntax not in _SCALABLE:
         raise UnsupportedTransferSyntaxError(f"no resolution levels in {uids.transfer_syntax(transfer_syntax).name}")
     _check_described(geometry)
+    _check_size(len(codestream), geometry)
     try:
         if levels_dropped:
             return _decode_j2k_level(codestream, geometry, levels_dropped)
@@ -125,6 +137,15 @@ def _check_described(geometry: FrameGeometry) -> None:
         raise PixelError("Rows, Columns, Samples per Pixel or Bits Stored is not positive")
     if geometry.bits_allocated not in (1, 8, 16, 32) or geometry.bits_stored > geometry.bits_allocated:
         raise PixelError(f"{geometry.bits_stored} bits stored of {geometry.bits_allocated} allocated")
+
+
+def _check_size(length: int, geometry: FrameGeometry) -> None:
+    """Rows and Columns of one small file could otherwise have a decoder take gigabytes, at every request."""
+    decoded = geometry.rows * geometry.columns * geometry.samples_per_pixel * _dtype(geometry).itemsize
+    if decoded > LARGEST_DECODED:
+        raise PixelError(f"a frame of {decoded} bytes is not decoded, {LARGEST_DECODED} are the most")
+    if decoded > _FREELY_DECODED and length * _MOST_EXPANSION < decoded:
+        raise PixelError(f"{length} bytes cannot be a frame of {decoded}")
 
 
 def _shape(geometry: FrameGeometry) -> tuple[int, ...]:

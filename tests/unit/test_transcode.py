@@ -169,6 +169,20 @@ def test_a_size_that_contradicts_the_data_set_is_refused() -> None:
             transcode.decode_frame(encoded_in(syntax, samples), larger, syntax)
 
 
+@pytest.mark.parametrize("syntax", sorted(transcode._DECODERS))
+@pytest.mark.parametrize("side", [30_000, 65_535])
+def test_a_short_stream_of_a_huge_frame_is_not_decoded(syntax: str, side: int) -> None:
+    """Stream and Data Set agree, so that the decoder would go on."""
+    geometry = described(np.zeros((8, 8), np.uint8))
+    stream = bytearray(transcode.encode_frame(np.zeros((8, 8), np.uint8), geometry).codestream)
+    size = stream.index(b"\xff\x51")
+    for at in (6, 10, 22, 26):
+        stream[size + at : size + at + 4] = side.to_bytes(4, "big")
+    geometry = msgspec.structs.replace(geometry, rows=side, columns=side)
+    with pytest.raises(PixelError, match="cannot be a frame of 900000000" if side == 30_000 else "1073741824"):
+        transcode.decode_frame(bytes(stream), geometry, syntax)
+
+
 def test_a_header_that_claims_a_huge_image_allocates_nothing() -> None:
     """60,000 by 60,000 would be 3.6 GB: the claim is compared before a decoder sees it."""
     samples = noise("uint8", 8, (16, 16))
