@@ -182,6 +182,18 @@ class BusyError(PacsError):
     code = "WEB-08"
 
 
+class HostError(PacsError):
+    """A request under a name that this server does not go by: a page elsewhere may be using a browser against it."""
+
+    code = "WEB-09"
+
+
+class StalledError(PacsError):
+    """A client that stopped sending in the middle of a request."""
+
+    code = "WEB-10"
+
+
 class InternalError(PacsError):
     """A fault of this program: the log has its trace."""
 

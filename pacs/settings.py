@@ -32,6 +32,9 @@ class Settings:
         ("http://localhost:*", "http://127.0.0.1:*"),
         "Origins whose pages may read from here, separated by commas; * stands for any text.",
     )
+    allowed_hosts: tuple[str, ...] = _setting(
+        (), "Names beside localhost, addresses and that of PUBLIC_URL under which a loopback server is asked."
+    )
     trusted_proxies: tuple[str, ...] = _setting(
         (), "Addresses whose Forwarded and X-Forwarded-* headers are believed, separated by commas."
     )

@@ -13,7 +13,7 @@ from aiohttp import web
 from aiohttp.web import BaseRequest
 
 from pacs.archive import Archive
-from pacs.dicomweb import metadata, pages, problems, qido, rendered, stow, wado
+from pacs.dicomweb import metadata, pages, problems, qido, rendered, stow, urls, wado
 from pacs.dicomweb.answer import Answer, Sent, abort, send
 from pacs.dicomweb.cors import CorsPolicy
 from pacs.dicomweb.service import Service
@@ -92,6 +92,7 @@ class Dicomweb:
             path = request.raw_path.partition("?")[0]
             if not path.startswith("/"):
                 path = request.rel_url.raw_path
+            urls.check_host(request, self.service.settings)
             if path.startswith(BASE + "/"):
                 target = parse(path)
                 template = target.template

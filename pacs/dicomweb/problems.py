@@ -45,6 +45,8 @@ PROBLEMS: Final[dict[type[PacsError], Problem]] = {
     errors.MediaTypeError: Problem(415, _CANNOT_UNDERSTAND),
     errors.TooLargeError: Problem(413, _OUT_OF_RESOURCES),
     errors.PartError: Problem(400, _CANNOT_UNDERSTAND),
+    errors.HostError: Problem(421, _PROCESSING_FAILURE),
+    errors.StalledError: Problem(408, _CANNOT_UNDERSTAND),
     errors.BusyError: Problem(503, _OUT_OF_RESOURCES),
     errors.StorageError: Problem(503, _OUT_OF_RESOURCES),
     errors.ChecksumError: Problem(500, _PROCESSING_FAILURE),

@@ -16,7 +16,13 @@ from pacs.dicomweb import multipart
 from pacs.dicomweb.answer import Answer, Headers, Stream
 from pacs.dicomweb.service import Service
 from pacs.dicomweb.target import ResourceId
-from pacs.errors import NotAcceptableError, NotFoundError, PixelError, RequestError
+from pacs.errors import (
+    NotAcceptableError,
+    NotFoundError,
+    PixelError,
+    RequestError,
+    UnsupportedTransferSyntaxError,
+)
 from pacs.reading import Frame
 from pacs.rendering import LINEAR, LINEAR_EXACT, SIGMOID, Viewport, Window
 from pacs.storage.model import InstanceEntry
@@ -113,7 +119,7 @@ def _parts(service: Service, images: Sequence[tuple[InstanceEntry, int]], rendit
         for entry, number in images:
             try:
                 picture = await _rendered(service, entry, number, rendition)
-            except PixelError:
+            except (PixelError, UnsupportedTransferSyntaxError):
                 if len(images) == 1:
                     raise
                 continue  # what cannot be decoded has no picture; its neighbours have

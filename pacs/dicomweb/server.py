@@ -12,6 +12,7 @@ import ipaddress
 import json
 import logging
 import os
+import resource
 import selectors
 import signal
 import socket
@@ -96,6 +97,8 @@ class _Parent:
     def run(self) -> None:
         with self._signals():
             try:
+                _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+                resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
                 # The first one alone: it may have to bring the archive into order.
                 self._start(1)
                 self._start(self._count - 1)

@@ -27,6 +27,7 @@ from pacs.errors import (
     PacsError,
     PartError,
     RequestError,
+    StalledError,
     StorageError,
     TooLargeError,
 )
@@ -39,6 +40,8 @@ _MEMORY_FACTOR: Final = 5
 """Memory that an ingest holds, in raw sizes: measured 140 MB for a mammogram of 29 MB."""
 MAX_PARTS: Final = 50_000
 """Of one request: what is remembered of each is small, but nine bytes can begin one, compressed a hundredth of that."""
+_SILENT: Final = 120
+"""Seconds that a client may pause within a body."""
 _FORGET_SECONDS: Final = 0.05
 _SMALLEST_CLAIM: Final = 256 << 10
 
@@ -147,6 +150,15 @@ def _unreadable(start: PartStart) -> PacsError | None:
     return None
 
 
+async def _more(request: BaseRequest) -> bytes:
+    """What has come of the body, b"" at its end. Raises StalledError: a client that is silent must not hold memory."""
+    try:
+        async with asyncio.timeout(_SILENT):
+            return await request.content.readany()
+    except TimeoutError:
+        raise StalledError(f"nothing more of the body came for {_SILENT} seconds") from None
+
+
 async def store(service: Service, request: BaseRequest, target: ResourceId) -> Answer:
     """Store Instances. PS3.18 10.5
 
@@ -165,7 +177,7 @@ async def store(service: Service, request: BaseRequest, target: ResourceId) -> A
     parser = multipart.Parser(boundary)
     upload = _Upload(service, target.study)
     try:
-        while chunk := await request.content.readany():
+        while chunk := await _more(request):
             for event in parser.feed(chunk):
                 await upload.take(event)
         for event in parser.close():

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from functools import lru_cache
+from urllib.parse import urlsplit
 
 from aiohttp.web import BaseRequest
 
 from pacs.dicomweb.target import BASE
-from pacs.errors import RequestError
+from pacs.errors import HostError, RequestError
 from pacs.settings import Settings
 
 _HOST = re.compile(r"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?")
@@ -31,6 +33,40 @@ def base(request: BaseRequest, settings: Settings) -> str:
     if not _HOST.fullmatch(host):
         raise RequestError("Host is not a host name")
     return f"{scheme}://{host}{prefix}{BASE}"
+
+
+@lru_cache(maxsize=256)
+def _name_is_ours(host: str, settings: Settings) -> bool:
+    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
+    name = name.rstrip(".").lower()
+    if "." not in name or name.startswith("[") or name.endswith(".localhost"):
+        return True
+    if name in (allowed.lower() for allowed in settings.allowed_hosts):
+        return True
+    if name == (urlsplit(settings.public_url).hostname or ""):
+        return True
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def check_host(request: BaseRequest, settings: Settings) -> None:
+    """Raises HostError for a domain name that nobody gave to this server.
+
+    A server on loopback has no authentication because nobody else can connect to it; but a page that a browser shows
+    can, once the page's own name resolves to 127.0.0.1 (DNS rebinding). Its requests carry that name.
+    """
+    host = request.headers.get("Host", "")
+    if _name_is_ours(host, settings):
+        return
+    local = request.get_extra_info("sockname")
+    if not isinstance(local, tuple) or not ipaddress.ip_address(local[0]).is_loopback:
+        return
+    if settings.trusted_proxies and _trusted(request.remote, settings.trusted_proxies):
+        return
+    raise HostError(f"{host[:100]!r} is not a name of this server: PACS_ALLOWED_HOSTS gives it one")
 
 
 def _with_port(request: BaseRequest, host: str) -> str:

@@ -7,6 +7,7 @@ import contextlib
 import json
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -33,6 +34,10 @@ _READ_BUFFER: Final = 256 << 10
 _KEEP_ALIVE: Final = 75.0
 _LAST_MOMENT: Final = 0.5
 """Seconds for what was sent last to leave."""
+_FIRST_REQUEST: Final = 30.0
+"""Seconds that a connection may take until it has sent the header of a request."""
+_LONGEST_LINE: Final = 64 << 10
+"""Bytes of a request line: a list of frames or of fields can be long."""
 _MOST_PASSED: Final = 16
 """Descriptors taken in one message."""
 
@@ -41,6 +46,15 @@ class _Protocol(web.RequestHandler):
     """aiohttp's, with its own errors told in JSON as all others."""
 
     __slots__ = ()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._loop.call_later(_FIRST_REQUEST, self._close_if_unused)
+
+    def _close_if_unused(self) -> None:
+        """Connections that ask for nothing would in the end use up the descriptors of everybody."""
+        if self._request_handler is not None and self._current_request is None and not self._request_count:
+            self.force_close()
 
     def log_exception(self, *args: Any, **more: Any) -> None:
         """A body that cannot be read on is the client's affair, and was answered."""
@@ -58,6 +72,7 @@ class _Protocol(web.RequestHandler):
         body = problems.body(error.code, error.message)
         response = web.Response(status=status, body=body, content_type="application/json")
         response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
+        response.headers["Server"] = "pacs"
         response.force_close()
         return response
 
@@ -72,6 +87,7 @@ class _Server(web.Server):
             access_log=None,  # type: ignore[arg-type]  # the handler logs, without identifiers
             keepalive_timeout=_KEEP_ALIVE,
             read_bufsize=_READ_BUFFER,
+            max_line_size=_LONGEST_LINE,
             logger=_log,
         )
 
@@ -136,6 +152,8 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     task = json.loads(sys.argv[1])
     sys.setswitchinterval(_SWITCH_INTERVAL)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     level = logging.getLevelName(os.environ.get("LOG_LEVEL", "WARNING").upper())
     logging.basicConfig(
         level=level if isinstance(level, int) else logging.WARNING,

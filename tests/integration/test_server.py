@@ -237,3 +237,31 @@ def test_many_readers_at_once(server: Server) -> None:
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+def test_a_name_that_is_not_ours_is_refused(start_server: StartServer, archive_dir: Path) -> None:
+    """DNS rebinding: a page elsewhere whose name was made to point here must not read patients."""
+    server = start_server(archive_dir, workers=1, env={"PACS_ALLOWED_HOSTS": "pacs.example"})
+
+    def status(host: str) -> int:
+        connection = server.connect()
+        try:
+            connection.request("GET", "/dicomweb/studies", headers={"Host": host})
+            return connection.getresponse().status
+        finally:
+            connection.close()
+
+    refused = [host for host in ("evil.example", "evil.example:8080", "127.0.0.1.evil.example") if status(host) == 421]
+    assert refused == ["evil.example", "evil.example:8080", "127.0.0.1.evil.example"]
+    for host in ("localhost", "127.0.0.1:1", "[::1]:8080", "pacs.example", "PACS.example:80"):
+        assert status(host) == 200
+
+
+def test_a_long_list_of_frames_fits_in_the_request_line(start_server: StartServer, archive_dir: Path) -> None:
+    server = start_server(archive_dir, workers=1)
+    frames = ",".join(map(str, range(1, 5000)))
+    connection = server.connect()
+    connection.request("GET", f"/dicomweb/studies/1/series/2/instances/3/frames/{frames}")
+    answer = connection.getresponse()
+    assert (answer.status, json.loads(answer.read())["code"]) == (404, "ARC-01")
+    connection.close()
