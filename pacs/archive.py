@@ -221,8 +221,7 @@ class Archive:
 
     def frame_count(self, entry: InstanceEntry) -> int:
         """Frames that `frame` can locate."""
-        geometry, key = entry.descriptor.geometry, entry.descriptor.array_key
-        return max(1, geometry.frames) if geometry is not None and key is not None else 0
+        return reading.frame_count(entry)
 
     def read_frame(self, frame: Frame) -> bytes | memoryview:
         """The frame as stored, native ones in little endian. Raises ChecksumError."""

@@ -77,6 +77,19 @@ class Frame:
     chunks: tuple[ChunkLocation, ...]
 
 
+def frame_count(entry: InstanceEntry) -> int:
+    """How many frames `locate_frame` finds, whatever Number of Frames says."""
+    descriptor = entry.descriptor
+    geometry, key = descriptor.geometry, descriptor.array_key
+    if key is None:
+        return 0
+    if key.encoding is not Encoding.NATIVE:
+        return entry.chunks if geometry is None or max(1, geometry.frames) == entry.chunks else 0
+    if geometry is None or not geometry.frame_bits:
+        return 0
+    return min(geometry.frames, 8 * descriptor.value_length // geometry.frame_bits)
+
+
 def locate_frame(view: ReadView, entry: InstanceEntry, number: int) -> Frame:
     """Where frame `number` lies. Raises NotFoundError for a number that has no frame of its own.
 

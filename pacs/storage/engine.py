@@ -102,7 +102,10 @@ class Engine:
         if not layout.is_archive(root):
             if not create:
                 raise NotFoundError(f"{root} is not an archive")
-            layout.create(self.disk, root)
+            try:
+                layout.create(self.disk, root)
+            except OSError as error:
+                raise StorageError(f"{root} cannot become an archive: {error.strerror}") from None
         layout.read_description(root)
         with ExitStack() as opened:
             opened.callback(self.disk.close)
