@@ -6,8 +6,11 @@ from typing import Final
 
 import numpy as np
 
-WORD_SIZES: Final = {"OW": 2, "OF": 4, "OL": 4, "OD": 8, "OV": 8}
-"""Bytes of a word in the Value Representations that hold words. PS3.5 6.2"""
+WORD_SIZES: Final = {
+    "OW": 2, "OF": 4, "OL": 4, "OD": 8, "OV": 8,
+    "SS": 2, "US": 2, "FL": 4, "SL": 4, "UL": 4, "FD": 8, "SV": 8, "UV": 8,
+}  # fmt: skip
+"""Bytes of a word in the Value Representations that hold words or numbers. PS3.5 6.2"""
 
 
 def swapped(value: bytes | bytearray | memoryview, size: int) -> bytes:

@@ -25,7 +25,7 @@ Buffer: TypeAlias = bytes | bytearray | memoryview
 
 @dataclass(frozen=True, slots=True)
 class BulkSpan:
-    """A long binary value that the JSON only names."""
+    """A long value, binary or above 1 MiB, that the JSON only names."""
 
     path: str
     """`GGGGEEEE`, or `GGGGEEEE/item/GGGGEEEE…` inside sequences, items counted from 0: what follows `bulkdata/`."""

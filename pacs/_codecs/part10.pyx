@@ -27,6 +27,8 @@ cdef enum:
     # Each costs some 350 bytes until it is stored, and its header 8 in the file. Levels of whole-slide images have up
     # to 200,000 tiles.
     MOST_FRAGMENTS = 1 << 18
+    # As text or numbers in the JSON a longer value would be there twice, and numbers several times as long.
+    LONG_VALUE = 1 << 20
     UNDEFINED = 0xFFFFFFFF
     ITEM = 0xFFFEE000
     ITEM_END = 0xFFFEE00D
@@ -353,7 +355,10 @@ cdef class Scanner(JsonModel):
             else:
                 self.warn("a value's length does not fit its Value Representation, read as UN", at)
                 vr = VR_UN
-        if is_binary(vr):
+        if n > LONG_VALUE and not may_be_bulk(vr):
+            self.warn("a value is far longer than its Value Representation allows, read as UN", at)
+            vr = VR_UN
+        if is_binary(vr) or n > LONG_VALUE:
             return self.binary(at, n, tag, vr, big_endian)
         put(&self.out, VR_NAMES + 2 * vr, 2)
         put_char(&self.out, b'"')

@@ -26,6 +26,13 @@ cdef inline bint is_binary(int vr) noexcept nogil:
     return vr in (VR_OB, VR_OD, VR_OF, VR_OL, VR_OV, VR_OW, VR_UN)
 
 
+cdef inline bint may_be_bulk(int vr) noexcept nogil:
+    """What metadata may name by a BulkDataURI instead of its value. PS3.18 10.4.1.1.2"""
+    return is_binary(vr) or vr in (
+        VR_DS, VR_FD, VR_FL, VR_IS, VR_LT, VR_SL, VR_SS, VR_ST, VR_SV, VR_UC, VR_UL, VR_US, VR_UT, VR_UV
+    )
+
+
 cdef inline bint is_single_text(int vr) noexcept nogil:
     """Text in which a backslash does not separate values."""
     return vr in (VR_LT, VR_ST, VR_UT, VR_UR)

@@ -72,7 +72,12 @@ def document() -> tuple[bytes, bytes]:
     return head(b"1.2.840.10008.1.2.1", b"2") + long_element(0x00420011, b"OB", LENGTH), b""
 
 
-@pytest.mark.parametrize("kind", [video, document])
+def text() -> tuple[bytes, bytes]:
+    """What stands before and after a long text."""
+    return head(b"1.2.840.10008.1.2.1", b"3") + long_element(0x0040A160, b"UT", LENGTH), b""
+
+
+@pytest.mark.parametrize("kind", [video, document, text])
 def test_a_long_value_is_never_in_memory(kind: object, tmp_path: Path) -> None:
     before, after = kind()  # type: ignore[operator]
     path = tmp_path / "long.dcm"

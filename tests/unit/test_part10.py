@@ -127,6 +127,29 @@ def test_short_binary_is_inline_and_long_is_a_span() -> None:
     assert bytes(answer.data[span.offset : span.offset + span.length]) == value
 
 
+@pytest.mark.parametrize(
+    ("tag", "vr"),
+    [
+        (0x0008030E, "UT"), (0x00080119, "UC"), (0x001021B0, "LT"), (0x00080081, "ST"), (0x00082130, "DS"),
+        (0x00280010, "US"), (0x00081163, "FD"), (0x0008010E, "UR"), (0x00080070, "LO"),
+    ],
+)  # fmt: skip
+def test_long_text_and_numbers_are_a_span(tag: int, vr: str) -> None:
+    """In implicit VR a value of any kind has four bytes of length."""
+    value = b"1234567\\" * (1 << 17)
+    shorter = part10.scan(file(implicit(tag, value), "1.2.840.10008.1.2"))
+    assert shorter.bulk == () and len(shorter.json) > 1 << 20
+    value += b"12345678"
+    answer = part10.scan(file(implicit(tag, value), "1.2.840.10008.1.2"))
+    named = vr if vr not in ("UR", "LO") else "UN"
+    name = f"{tag:08X}"
+    assert json.loads(answer.json) == {name: {"vr": named, "BulkDataURI": f"bulkdata/{name}"}}
+    (span,) = answer.bulk
+    assert (span.path, span.vr) == (name, named)
+    assert bytes(answer.data[span.offset : span.offset + span.length]) == value
+    assert bool(answer.warnings) is (named == "UN")
+
+
 def test_inline_binary_is_little_endian() -> None:
     values = element(0x00091001, "OW", b"\x01\x02\x03\x04\x05", order=">") + element(
         0x00091002, "OL", b"\x01\x02\x03\x04", order=">"
