@@ -29,7 +29,8 @@ _COMPARED = 1 << 20
 """Bytes compared at a time."""
 _KEEP_RAW_ABOVE = 16 << 20
 """A longer bulk value is stored as it is, straight from the spool file, so that it never has to be in memory."""
-
+_MOST_PACKED = 32 << 20
+"""Bytes of packed bulk values of an instance; once they are more, the rest is stored as it is too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,9 +159,13 @@ def _assemble(
 def _bulk(file: Part10) -> tuple[list[Span], list[Part]]:
     spans: list[Span] = []
     parts: list[Part] = []
+    packed = 0
     for value in file.bulk:
         spans.append(Span(value.offset, value.length, len(parts), value.path, value.vr))
-        parts.append(_pack(file.data[value.offset : value.offset + value.length]))
+        data = file.data[value.offset : value.offset + value.length]
+        part = _pack(data) if packed <= _MOST_PACKED else Part(data, len(data), False)
+        packed += len(part.data) if part.zstd else 0
+        parts.append(part)
     return spans, parts
 
 

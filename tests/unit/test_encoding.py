@@ -9,9 +9,9 @@ import numpy as np
 import pydicom
 import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ExplicitVRLittleEndian
 
-from pacs import encoding
+from pacs import encoding, ingest
 from pacs.archive import Archive
 from pacs.errors import NotFoundError, StorageError
 from pacs.storage.model import Encoding
@@ -96,3 +96,41 @@ def test_a_closed_archive_refuses(tmp_path: Path) -> None:
     result = archive.submit(b"", release=lambda: released.append(True)).result()
     assert result.status == "refused" and isinstance(result.error, StorageError)
     assert released == [True]
+
+
+def test_packed_bulk_values_in_memory_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ingest, "_MOST_PACKED", 4000)
+    data_set = pydicom.dcmread(BytesIO(file([bytes(9)], side=3, bits=8, stored=8, syntax=ExplicitVRLittleEndian)))
+    data_set.add_new(0x00090010, "LO", "TEST")
+    values = [np.random.default_rng(n).bytes(2500) + bytes(2500) for n in range(5)]
+    for number, value in enumerate(values):
+        data_set.add_new(0x00091000 + number, "OB", value)
+    out = BytesIO()
+    data_set.save_as(out)
+    data = out.getvalue()
+    new = ingest.prepare(data, ingest.identify(data), lambda key, levels: pytest.fail("nothing fills a shard"))
+    assert [part.zstd for part in new.bulk] == [True, True, False, False, False]
+    with Archive.open(tmp_path / "archive", create=True, threads=1) as archive:
+        result = archive.store(data)
+        entry = archive.instance(result.study, result.series, result.instance)
+        assert [b"".join(archive.bulk(entry, f"0009100{number}")) for number in range(5)] == values
+        assert b"".join(archive.part10(entry)) == data
+
+
+def test_long_numbers_of_big_endian_are_little_endian_as_bulk_data(tmp_path: Path) -> None:
+    data_set = pydicom.dcmread(BytesIO(file([bytes(9)], side=3, bits=8, stored=8, syntax=ExplicitVRLittleEndian)))
+    del data_set.PixelData
+    name = b"\0\x29\x10\x01SV\0\0" + (9 << 17).to_bytes(4, "big")
+    data_set.file_meta.TransferSyntaxUID = ExplicitVRBigEndian
+    out = BytesIO()
+    pydicom.dcmwrite(out, data_set, implicit_vr=False, little_endian=False, enforce_file_format=True)
+    numbers = np.arange(9 << 14)
+    data = out.getvalue() + name + numbers.astype(">i8").tobytes()
+    with Archive.open(tmp_path / "archive", create=True, threads=1) as archive:
+        result = archive.store(data)
+        assert result.status == "stored", result.error
+        entry = archive.instance(result.study, result.series, result.instance)
+        assert b"".join(archive.bulk(entry, "00291001")) == numbers.astype("<i8").tobytes()
+        assert b"".join(archive.part10(entry)) == data
+        read = pydicom.dcmread(BytesIO(b"".join(archive.part10_explicit(entry))))
+        assert list(read[0x00291001].value) == numbers.tolist()
