@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import accumulate
 from typing import Final, NamedTuple, TypeAlias
+
+import msgspec
 
 from pacs._codecs import codestream as _kernel
 from pacs.errors import CodestreamError
@@ -41,8 +42,7 @@ class TilePart(NamedTuple):
     data: int
 
 
-@dataclass(frozen=True, slots=True)
-class Codestream:
+class Codestream(msgspec.Struct, frozen=True):
     """The headers of one codestream. Offsets count from its SOC marker, which is at `start` of the bytes given."""
 
     start: int

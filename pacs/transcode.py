@@ -7,6 +7,7 @@ claims is compared with that description before a decoder allocates for it.
 
 from __future__ import annotations
 
+import math
 import sys
 import threading
 import zlib
@@ -167,7 +168,7 @@ def _described(rows: int, columns: int, samples: int, geometry: FrameGeometry) -
 
 def _conform(decoded: Samples, geometry: FrameGeometry, bits: int) -> Samples:
     """Decoded samples in the Data Set's type: their low `bits` bits, sign-extended when it says signed. PS3.5 8.1.1"""
-    if decoded.size != int(np.prod(_shape(geometry))):
+    if decoded.size != math.prod(_shape(geometry)):
         raise PixelError(f"the decoder gave {decoded.shape} where {_shape(geometry)} is described")
     target = _dtype(geometry)
     samples: Samples = decoded.reshape(_shape(geometry))
