@@ -7,6 +7,7 @@ encoded and proven is kept as received.
 from __future__ import annotations
 
 import hashlib
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +23,8 @@ from pacs.part10 import Part10
 from pacs.storage.model import Buffer, Descriptor, NewInstance, Part, Span, UnusedBits
 
 _INDEX_TAGS = frozenset((*tags.STUDY_TAGS, *tags.SERIES_TAGS, *tags.INSTANCE_TAGS))
+
+_log = logging.getLogger(__name__)
 
 _ZSTD_LEVEL = 3
 _threads = threading.local()
@@ -98,8 +101,9 @@ def prepare(data: Buffer, identity: Identity, stage: Stage) -> NewInstance:
             new = _assemble(data, identity, geometry, store)
             if _proven(new, received) and (not file.deflated or _same_pixels(new, file)):
                 return new
-        except (PixelError, CodestreamError):
-            pass  # this image contradicts its own description: the next plan keeps it as received
+        except (PixelError, CodestreamError) as error:
+            # Usually the image contradicts its own description: the next plan keeps it as received.
+            _log.info("pixel data is kept as received: %s", error.message)
         except BaseException:
             if store is not None:
                 store.discard()
