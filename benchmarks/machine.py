@@ -58,18 +58,6 @@ def _git(*arguments: str) -> str:
     return run.stdout.strip()
 
 
-def bytes_on_disk(folder: Path) -> int:
-    """What the file system has allotted to everything below `folder`."""
-    total = 0
-    for path, _, names in os.walk(folder):
-        for name in names:
-            try:
-                total += os.lstat(f"{path}/{name}").st_blocks * 512
-            except FileNotFoundError:
-                continue
-    return total
-
-
 def peak_memory(pid: int) -> int:
     """Sum over a process and its children of the most memory each has held, in bytes."""
     total = 0

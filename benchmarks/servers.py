@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Self
 
 from benchmarks import machine
+from pacs.storage import layout
 
 
 class StartError(Exception):
@@ -59,7 +60,7 @@ class Server(ABC):
         return self.folder
 
     def bytes_on_disk(self) -> int:
-        return machine.bytes_on_disk(self.storage)
+        return layout.bytes_on_disk(self.storage)
 
     def peak_memory(self) -> int:
         assert self.process is not None

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
-import zstandard
 
 from pacs import fragments, pixels, tags, transcode
 from pacs.errors import PixelError
 from pacs.geometry import FrameGeometry
 from pacs.part10 import Part10
+from pacs.storage import packing
 from pacs.storage.checksum import crc32c
 from pacs.storage.model import ArrayKey, Buffer, Chunk, Encoding, Span, UnusedBits
 
@@ -30,7 +30,6 @@ LARGEST_RESIDUAL = 4 << 20
 """Bytes of unused high bits, of a whole instance: one part of the record holds them, and each frame reads all of it."""
 
 _SMALLEST_PIECE, _LARGEST_PIECE = 4 << 10, 1 << 20
-_ZSTD_LEVEL = 3
 
 
 class Staged(Protocol):
@@ -93,6 +92,7 @@ class PixelStore:
 
 
 def encodable(file: Part10, geometry: FrameGeometry) -> bool:
+    """Whether the description of native pixel data allows encoding it; the proof has the last word."""
     pixel = file.pixel
     assert pixel is not None
     frame_bytes = geometry.frame_bits // 8
@@ -111,6 +111,7 @@ def encodable(file: Part10, geometry: FrameGeometry) -> bool:
 
 
 def word_swapped(file: Part10, geometry: FrameGeometry | None) -> bool:
+    """Whether samples of 8 bits lie in big endian words, two by two the wrong way round. PS3.5 8.2, D.2"""
     return (
         file.big_endian
         and file.pixel is not None
@@ -120,9 +121,9 @@ def word_swapped(file: Part10, geometry: FrameGeometry | None) -> bool:
     )
 
 
-def encoded(file: Part10, geometry: FrameGeometry | None, stage: Stage) -> PixelStore:
-    """Every frame as HTJ2K: a pixel array."""
-    assert geometry is not None and file.pixel is not None
+def encoded(file: Part10, geometry: FrameGeometry, stage: Stage) -> PixelStore:
+    """Every frame as HTJ2K: a pixel array. Only of what is `encodable`."""
+    assert file.pixel is not None
     start, frame_bytes = file.pixel.offset, geometry.frame_bits // 8
     key = ArrayKey(
         Encoding.HTJ2K, geometry.rows, geometry.columns, geometry.samples_per_pixel,
@@ -152,9 +153,8 @@ def encoded(file: Part10, geometry: FrameGeometry | None, stage: Stage) -> Pixel
     return store
 
 
-def as_received(file: Part10, geometry: FrameGeometry | None, stage: Stage) -> PixelStore:
+def as_received(file: Part10, stage: Stage) -> PixelStore:
     """The whole native value, cut into pieces that are each one zstd frame."""
-    del geometry
     pixel = file.pixel
     assert pixel is not None
     value = file.data[pixel.offset : pixel.offset + pixel.length]
@@ -165,12 +165,11 @@ def as_received(file: Part10, geometry: FrameGeometry | None, stage: Stage) -> P
     count = -(-pixel.length // piece)
     spans = [Span(pixel.offset, pixel.length, -1)] if pixel.length else []
     store = PixelStore(key, stage, count, pixel.length, spans)
-    compressor = zstandard.ZstdCompressor(level=_ZSTD_LEVEL)
 
     def compress() -> Iterator[tuple[Buffer, tuple[int, ...]]]:
         for start in range(0, pixel.length, piece):
             data = bytes(value[start : start + piece])
-            yield compressor.compress(data.ljust(piece, b"\0")), ()
+            yield packing.compress(data.ljust(piece, b"\0")), ()
 
     store.fill(compress())
     return store
@@ -181,7 +180,6 @@ def encapsulated(file: Part10, geometry: FrameGeometry | None, stage: Stage) -> 
     assert file.pixel is not None
     frames = fragments.by_frame(file.data, file.pixel, geometry.frames if geometry is not None else 1)
     longest = max((sum(length for _, length in frame) for frame in frames), default=0)
-    known = geometry is not None and longest <= LARGEST_ENCODED_FRAME
     key = ArrayKey(
         Encoding.ENCAPSULATED,
         geometry.rows if geometry else 0,
@@ -189,7 +187,7 @@ def encapsulated(file: Part10, geometry: FrameGeometry | None, stage: Stage) -> 
         geometry.samples_per_pixel if geometry else 0,
         "",
         file.transfer_syntax,
-        max(1, geometry.frame_bits // 8) if known and geometry else LARGEST_ENCODED_FRAME,
+        max(1, geometry.frame_bits // 8) if geometry and longest <= LARGEST_ENCODED_FRAME else LARGEST_ENCODED_FRAME,
     )
     spans = [Span(offset, length, -1) for frame in frames for offset, length in frame if length]
     store = PixelStore(key, stage, len(frames), sum(span.length for span in spans), spans)

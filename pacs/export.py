@@ -12,8 +12,8 @@ from typing import Protocol
 from pacs import pixels, transcode, uids
 from pacs.errors import ChecksumError, PixelError
 from pacs.geometry import FrameGeometry
-from pacs.storage import records
-from pacs.storage.model import Buffer, Descriptor, Encoding, Part, Span
+from pacs.storage import packing
+from pacs.storage.model import Buffer, Descriptor, Encoding, Span
 
 
 class Source(Protocol):
@@ -28,13 +28,6 @@ class Source(Protocol):
     def residual(self) -> Buffer: ...
     def bulk(self, index: int) -> Buffer: ...
     def chunk(self, index: int) -> Buffer: ...
-
-
-def unpack(part: Part) -> Buffer:
-    """The raw bytes of a part. Raises ChecksumError when it does not unpack to its stated length."""
-    if not part.zstd:
-        return part.data
-    return records.decompress(part.data, part.raw_length)
 
 
 def rebuild(source: Source) -> Iterator[Buffer]:
@@ -79,7 +72,7 @@ def _pieces(source: Source, descriptor: Descriptor) -> Iterator[Buffer]:
     assert descriptor.array_key is not None
     left = descriptor.value_length
     for index in range(source.chunk_count):
-        piece = records.decompress(source.chunk(index), descriptor.array_key.chunk_bytes)
+        piece = packing.decompress(source.chunk(index), descriptor.array_key.chunk_bytes)
         yield piece if left >= len(piece) else memoryview(piece)[:left]
         left -= len(piece)
 

@@ -8,30 +8,25 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-
-import zstandard
+from functools import partial
 
 from pacs import encoding, export, part10, tags, uids
 from pacs.encoding import PixelStore, Stage, Staged
 from pacs.errors import CodestreamError, DicomError, PixelError, StudyMismatchError
 from pacs.geometry import FrameGeometry
 from pacs.part10 import Part10
+from pacs.storage import packing
 from pacs.storage.model import Buffer, Descriptor, NewInstance, Part, Span, UnusedBits
 
 _INDEX_TAGS = frozenset((*tags.STUDY_TAGS, *tags.SERIES_TAGS, *tags.INSTANCE_TAGS))
 
 _log = logging.getLogger(__name__)
 
-_ZSTD_LEVEL = 3
-_threads = threading.local()
 _COMPARED = 1 << 20
 """Bytes compared at a time."""
-_KEEP_RAW_ABOVE = 16 << 20
-"""A longer bulk value is stored as it is, straight from the spool file, so that it never has to be in memory."""
 _MOST_PACKED = 32 << 20
 """Bytes of packed bulk values of an instance; once they are more, the rest is stored as it is too."""
 
@@ -87,13 +82,12 @@ def prepare(data: Buffer, identity: Identity, stage: Stage) -> NewInstance:
     file, received = identity.file, memoryview(data).cast("B")
     geometry = part10.geometry(file.json)
     plans: list[Callable[[], PixelStore]] = []
-    if file.pixel is not None:
-        if file.pixel.encapsulated:
-            plans.append(lambda: encoding.encapsulated(file, geometry, stage))
-        else:
-            if geometry is not None and encoding.encodable(file, geometry):
-                plans.append(lambda: encoding.encoded(file, geometry, stage))
-            plans.append(lambda: encoding.as_received(file, geometry, stage))
+    if file.pixel is not None and file.pixel.encapsulated:
+        plans.append(partial(encoding.encapsulated, file, geometry, stage))
+    elif file.pixel is not None:
+        if geometry is not None and encoding.encodable(file, geometry):
+            plans.append(partial(encoding.encoded, file, geometry, stage))
+        plans.append(partial(encoding.as_received, file, stage))
     for plan in plans:
         store = None
         try:
@@ -127,7 +121,7 @@ def _assemble(
     if store is not None:
         spans = sorted([*spans, *store.spans], key=lambda span: span.offset)
     view = memoryview(data).cast("B")
-    skeleton = _pack(view if file.deflated else b"".join(_between(view, spans)))
+    skeleton = packing.pack(view if file.deflated else b"".join(_between(view, spans)))
     residual = b"".join(store.residual) if store is not None else b""
     descriptor = Descriptor(
         study=identity.study,
@@ -149,9 +143,9 @@ def _assemble(
     )
     return NewInstance(
         descriptor=descriptor,
-        json=_pack(file.json),
+        json=packing.pack(file.json),
         skeleton=skeleton,
-        residual=_pack(residual) if residual else None,
+        residual=packing.pack(residual) if residual else None,
         bulk=bulk,
         spans=spans,
         chunks=store.chunks if store is not None else (),
@@ -167,7 +161,7 @@ def _bulk(file: Part10) -> tuple[list[Span], list[Part]]:
     for value in file.bulk:
         spans.append(Span(value.offset, value.length, len(parts), value.path, value.vr))
         data = file.data[value.offset : value.offset + value.length]
-        part = _pack(data) if packed <= _MOST_PACKED else Part(data, len(data), False)
+        part = packing.pack(data) if packed <= _MOST_PACKED else Part(data, len(data), False)
         packed += len(part.data) if part.zstd else 0
         parts.append(part)
     return spans, parts
@@ -181,24 +175,6 @@ def _between(view: memoryview, spans: Sequence[Span]) -> Iterator[memoryview]:
         yield view[position : span.offset]
         position = span.offset + span.length
     yield view[position:]
-
-
-def _compressor() -> zstandard.ZstdCompressor:
-    """One for each thread: making one costs more than compressing a header with it."""
-    made: zstandard.ZstdCompressor | None = getattr(_threads, "compressor", None)
-    if made is None:
-        made = _threads.compressor = zstandard.ZstdCompressor(level=_ZSTD_LEVEL)
-    return made
-
-
-def _pack(data: Buffer) -> Part:
-    """`data` as one zstd frame, or as it is when that is no shorter or it should not pass through memory."""
-    length = len(data)
-    if length <= _KEEP_RAW_ABOVE:
-        packed = _compressor().compress(data)
-        if len(packed) < length:
-            return Part(packed, length, True)
-    return Part(data, length, False)
 
 
 # --- the proof ------------------------------------------------------------------------------------------------
@@ -218,15 +194,15 @@ class _Uncommitted:
         return self._new.spans
 
     def skeleton(self) -> Buffer:
-        return export.unpack(self._new.skeleton)
+        return packing.unpack(self._new.skeleton)
 
     def residual(self) -> Buffer:
         if self._residual is None:
-            self._residual = export.unpack(self._new.residual) if self._new.residual is not None else b""
+            self._residual = packing.unpack(self._new.residual) if self._new.residual is not None else b""
         return self._residual
 
     def bulk(self, index: int) -> Buffer:
-        return export.unpack(self._new.bulk[index])
+        return packing.unpack(self._new.bulk[index])
 
     def chunk(self, index: int) -> Buffer:
         return self._staged.read(index) if self._staged is not None else self._new.chunks[index].data

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from pacs import export, pixels, tags, transcode, uids
 from pacs.byteorder import WORD_SIZES, swapped
 from pacs.errors import NotFoundError, PixelError
-from pacs.storage import frames, records
+from pacs.storage import frames, packing, records
 from pacs.storage.index import Index, ReadView
 from pacs.storage.model import Buffer, ChunkLocation, Descriptor, Encoding, InstanceEntry, Span
 
@@ -136,7 +136,7 @@ def native_bits(root: Path, frame: Frame) -> tuple[memoryview, int]:
     key, geometry = frame.entry.descriptor.array_key, frame.entry.descriptor.geometry
     assert key is not None and geometry is not None
     value = b"".join(
-        records.decompress(frames.read_chunk(root, chunk), key.chunk_bytes) for chunk in frame.chunks
+        packing.decompress(frames.read_chunk(root, chunk), key.chunk_bytes) for chunk in frame.chunks
     )
     first_bit = (frame.number - 1) * geometry.frame_bits
     first_piece = first_bit // 8 // key.chunk_bytes

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -93,7 +92,7 @@ def info(arguments: argparse.Namespace) -> int:
         with index.read() as view:
             counters = view.counters()
         description = layout.read_description(root)
-    stored, used_by_index = _bytes_on_disk(root / layout.STUDIES), _bytes_on_disk(root / layout.INDEX)
+    stored, used_by_index = layout.bytes_on_disk(root / layout.STUDIES), layout.bytes_on_disk(root / layout.INDEX)
     ratio = counters.received_bytes / stored if stored else 0.0
     if arguments.json:
         print(json.dumps({
@@ -116,15 +115,3 @@ def info(arguments: argparse.Namespace) -> int:
     for name, text in rows:
         print(f"{name:<16}{text}")
     return OK
-
-
-def _bytes_on_disk(folder: Path) -> int:
-    """What the file system has allotted: sparse files count for what they hold."""
-    total = 0
-    for path, _, names in os.walk(folder):
-        for name in names:
-            try:
-                total += os.lstat(f"{path}/{name}").st_blocks * 512
-            except FileNotFoundError:
-                continue
-    return total

@@ -116,3 +116,15 @@ def _names(path: str) -> list[str]:
         return sorted(entry.name for entry in os.scandir(path) if entry.is_dir(follow_symlinks=False))
     except FileNotFoundError:
         return []
+
+
+def bytes_on_disk(folder: Root) -> int:
+    """What the file system has allotted to everything below `folder`: sparse files count for what they hold."""
+    total = 0
+    for path, _, names in os.walk(folder):
+        for name in names:
+            try:
+                total += os.lstat(f"{path}/{name}").st_blocks * 512
+            except FileNotFoundError:
+                continue
+    return total

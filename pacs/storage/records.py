@@ -13,15 +13,13 @@ from __future__ import annotations
 import itertools
 import os
 import struct
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
-import zstandard
 
 from pacs.errors import ChecksumError
-from pacs.storage import layout, stretch
+from pacs.storage import layout, packing, stretch
 from pacs.storage.checksum import crc32c
 from pacs.storage.layout import Root
 from pacs.storage.model import Buffer, Descriptor, InstanceEntry, NewInstance, Part, PartLocation, Span
@@ -43,7 +41,6 @@ _READ_AHEAD = 4096
 _descriptor_decoder = msgspec.msgpack.Decoder(Descriptor)
 _span_decoder = msgspec.msgpack.Decoder(list[Span])
 _pack = msgspec.msgpack.Encoder().encode
-_threads = threading.local()
 
 
 class RecordError(ChecksumError):
@@ -83,11 +80,7 @@ class Record(NamedTuple):
 def pack_spans(spans: Sequence[Span]) -> Part:
     """The span table; of many fragments it is worth compressing."""
     raw = _pack(list(spans))
-    if len(raw) > 256:
-        packed = zstandard.ZstdCompressor(level=3).compress(raw)
-        if len(packed) < len(raw):
-            return Part(packed, len(raw), True)
-    return Part(raw, len(raw), False)
+    return packing.pack(raw) if len(raw) > 256 else Part(raw, len(raw), False)
 
 
 def compose(
@@ -175,31 +168,6 @@ def verify_parts(descriptor: int, path: str, record: Record) -> None:
 # --- reading --------------------------------------------------------------------------------------------------
 
 
-def decompress(data: Buffer, raw_length: int) -> bytes:
-    """One zstd frame of exactly `raw_length` bytes. Raises ChecksumError.
-
-    The length that the frame states is looked at first: `max_output_size` is ignored where there is one.
-    """
-    try:
-        stated = zstandard.frame_content_size(data)
-        if stated not in (-1, raw_length):
-            raise ChecksumError(f"stored bytes decompress to {stated} bytes instead of {raw_length}")
-        raw = _decompressor().decompress(data, max_output_size=raw_length, allow_extra_data=False)
-    except zstandard.ZstdError as error:
-        raise ChecksumError(f"stored bytes do not decompress: {error}") from None
-    if len(raw) != raw_length:
-        raise ChecksumError(f"stored bytes decompress to {len(raw)} bytes instead of {raw_length}")
-    return raw
-
-
-def _decompressor() -> zstandard.ZstdDecompressor:
-    """One for each thread: making one costs as much as a small part."""
-    made: zstandard.ZstdDecompressor | None = getattr(_threads, "decompressor", None)
-    if made is None:
-        made = _threads.decompressor = zstandard.ZstdDecompressor()
-    return made
-
-
 def read_location(descriptor: int, path: str, part: PartLocation) -> bytes | memoryview:
     """A part, verified and decompressed; a long one that is not compressed as a map of the file."""
     try:
@@ -211,7 +179,7 @@ def read_location(descriptor: int, path: str, part: PartLocation) -> bytes | mem
     if not part.zstd:
         return data
     try:
-        return decompress(data, part.raw_length)
+        return packing.decompress(data, part.raw_length)
     except ChecksumError as error:
         raise ChecksumError(f"{path}: part at byte {part.offset}: {error.message}") from None
 

@@ -5,24 +5,16 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 
 import pytest
 
 from pacs import demo
-from tests.conftest import Server, StartServer
+from tests.conftest import StartServer
 from tests.integration.exchange import Client, Stored
 
 PAGE = resources.files("pacs.dicomweb") / "page"
-
-
-@pytest.fixture
-def client(server: Server) -> Iterator[Client]:
-    client = Client(server)
-    yield client
-    client.close()
 
 
 def test_the_page_and_its_parts(client: Client) -> None:

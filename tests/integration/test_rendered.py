@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +11,7 @@ import pytest
 from PIL import Image
 
 from pacs import demo
-from tests.conftest import Server
 from tests.integration.exchange import Client, Stored
-
-
-@pytest.fixture
-def client(server: Server) -> Iterator[Client]:
-    client = Client(server)
-    yield client
-    client.close()
 
 
 @pytest.fixture

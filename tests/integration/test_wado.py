@@ -6,7 +6,6 @@ import gzip
 import io
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import imagecodecs
@@ -16,20 +15,13 @@ import pytest
 import zstandard
 
 from pacs import demo
-from tests.conftest import Server, StartServer
+from tests.conftest import StartServer
 from tests.integration.exchange import Client, Stored
 
 VIEWER = "multipart/related; type=application/octet-stream; transfer-syntax=*"
 PART = "image/jphc; transfer-syntax=1.2.840.10008.1.2.4.202"
 NATIVE = "application/octet-stream; transfer-syntax=1.2.840.10008.1.2.1"
 DICOM_PARTS = 'multipart/related; type="application/dicom"; transfer-syntax=*'
-
-
-@pytest.fixture
-def client(server: Server) -> Iterator[Client]:
-    client = Client(server)
-    yield client
-    client.close()
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pacs.errors import ChecksumError, FormatVersionError, StorageError
-from pacs.storage import layout, records, shard
+from pacs.storage import layout, packing, records, shard
 from pacs.storage.checksum import crc32c
 from pacs.storage.disk import Disk, Operation, SyncError
 from pacs.storage.last_commit import SLOT, LastCommit
@@ -100,7 +100,7 @@ def test_many_spans_are_compressed(new: NewInstance) -> None:
     packed = records.pack_spans(new.spans)
     assert packed.zstd
     assert len(packed.data) < packed.raw_length // 10
-    assert records.decode_spans(records.decompress(packed.data, packed.raw_length)) == new.spans
+    assert records.decode_spans(packing.decompress(packed.data, packed.raw_length)) == new.spans
 
 
 def test_any_flipped_byte_of_a_record_is_noticed(tmp_path: Path, new: NewInstance) -> None:
@@ -149,13 +149,13 @@ def test_any_bytes_are_a_record_or_an_error(tmp_path_factory: pytest.TempPathFac
 def test_a_part_never_inflates_beyond_what_is_stated() -> None:
     bomb = zstandard.ZstdCompressor().compress(bytes(10_000_000))
     with pytest.raises(ChecksumError, match="instead of 10"):
-        records.decompress(bomb, 10)
+        packing.decompress(bomb, 10)
     unstated = zstandard.ZstdCompressor(write_content_size=False).compress(bytes(10_000_000))
     with pytest.raises(ChecksumError):
-        records.decompress(unstated, 10)
+        packing.decompress(unstated, 10)
     with pytest.raises(ChecksumError):
-        records.decompress(b"no zstd", 10)
-    assert records.decompress(bomb, 10_000_000) == bytes(10_000_000)
+        packing.decompress(b"no zstd", 10)
+    assert packing.decompress(bomb, 10_000_000) == bytes(10_000_000)
 
 
 # --- chunk tables ---------------------------------------------------------------------------------------------
