@@ -7,6 +7,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Final, TypeAlias
 
 from aiohttp import web
@@ -18,7 +19,7 @@ from pacs.dicomweb.answer import Answer, Sent, abort, send
 from pacs.dicomweb.cors import CorsPolicy
 from pacs.dicomweb.service import Service
 from pacs.dicomweb.target import BASE, ResourceId, parse
-from pacs.errors import MethodError
+from pacs.errors import MethodError, StalledError
 from pacs.settings import Settings
 
 _access_log = logging.getLogger("pacs.access")
@@ -130,7 +131,14 @@ class Dicomweb:
     async def _tell(self, request: BaseRequest, error: Exception, where: str, common: bytes) -> Sent:
         if request.writer.output_size:
             return abort(request, error)
-        return await send(request, problems.answer(error, where), common, self._write_buffer)
+        answer = problems.answer(error, where)
+        if not isinstance(error, StalledError):
+            return await send(request, answer, common, self._write_buffer)
+        # The rest of the body is not waited for either. RFC 9110 15.5.9
+        answer = replace(answer, headers=(*answer.headers, ("Connection", "close")))
+        sent = await send(request, answer, common, self._write_buffer)
+        request.protocol.force_close()
+        return sent
 
     def close(self) -> None:
         self.service.close()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from types import TracebackType
+from typing import Final, Self
 
+import msgspec
 from aiohttp import web
 from aiohttp.client_exceptions import ClientError
 from aiohttp.web import BaseRequest
@@ -150,13 +152,47 @@ def _unreadable(start: PartStart) -> PacsError | None:
     return None
 
 
-async def _more(request: BaseRequest) -> bytes:
-    """What has come of the body, b"" at its end. Raises StalledError: a client that is silent must not hold memory."""
-    try:
-        async with asyncio.timeout(_SILENT):
-            return await request.content.readany()
-    except TimeoutError:
-        raise StalledError(f"nothing more of the body came for {_SILENT} seconds") from None
+class _Body:
+    """The chunks of a body, for use as a context: one that falls silent ends it with StalledError.
+
+    A silent client must not hold memory for ever. One timer looks now and then: one for each chunk cost more than
+    reading the chunk, and the time that we take ourselves must not count.
+    """
+
+    def __init__(self, request: BaseRequest) -> None:
+        self._content = request.content
+        self._loop = asyncio.get_running_loop()
+        self._deadline = asyncio.timeout(None)
+        self._waiting_since = math.inf
+        self._timer = self._loop.call_later(_SILENT, self._look)
+
+    def _look(self) -> None:
+        silent = self._loop.time() - self._waiting_since
+        if silent >= _SILENT:
+            self._deadline.reschedule(self._loop.time())
+        else:
+            self._timer = self._loop.call_later(_SILENT - max(0.0, silent), self._look)
+
+    async def more(self) -> bytes:
+        """What has come since, b"" at the end."""
+        self._waiting_since = self._loop.time()
+        try:
+            return await self._content.readany()
+        finally:
+            self._waiting_since = math.inf
+
+    async def __aenter__(self) -> Self:
+        await self._deadline.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._timer.cancel()
+        try:
+            await self._deadline.__aexit__(kind, error, trace)
+        except TimeoutError:
+            raise StalledError(f"nothing more of the body came for {_SILENT} seconds") from None
 
 
 async def store(service: Service, request: BaseRequest, target: ResourceId) -> Answer:
@@ -177,9 +213,10 @@ async def store(service: Service, request: BaseRequest, target: ResourceId) -> A
     parser = multipart.Parser(boundary)
     upload = _Upload(service, target.study)
     try:
-        while chunk := await _more(request):
-            for event in parser.feed(chunk):
-                await upload.take(event)
+        async with _Body(request) as body:
+            while chunk := await body.more():
+                for event in parser.feed(chunk):
+                    await upload.take(event)
         for event in parser.close():
             await upload.take(event)
     except (ClientError, web.RequestPayloadError) as error:
@@ -226,7 +263,7 @@ def response(results: list[StoreResult], base: str, study: str | None) -> Answer
         headers += (("Retry-After", str(problems.RETRY_AFTER)),)
     else:
         status = 409
-    return Answer(status, DICOM_JSON, json.dumps(module, ensure_ascii=False).encode(), headers)
+    return Answer(status, DICOM_JSON, msgspec.json.encode(module), headers)
 
 
 def _element(vr: str, *values: object) -> dict[str, object]:

@@ -184,6 +184,27 @@ async def test_the_service_inside_an_application(tmp_path: Path) -> None:
             assert (await client.post("/dicomweb/studies", data=b"x")).status == 415
 
 
+async def test_an_upload_that_falls_silent_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """408, on a connection that is closed: a client that pauses must not hold memory for ever."""
+    monkeypatch.setattr(stow, "_SILENT", 0.2)
+    head = (
+        b"POST /dicomweb/studies HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n"
+        b'Content-Type: multipart/related; type="application/dicom"; boundary=b\r\n\r\n--b\r\n\r\n'
+    )
+    with Archive.open(tmp_path / "archive", create=True) as archive:
+        async with TestServer(make_app(archive, Settings())) as server:
+            reader, writer = await asyncio.open_connection(server.host, server.port)
+            writer.write(head)
+            for _ in range(5):
+                # Slow, but never silent for as long as that.
+                await asyncio.sleep(0.06)
+                writer.write(b"more")
+            answer = await asyncio.wait_for(reader.read(), 30)
+            writer.close()
+    assert answer.startswith(b"HTTP/1.1 408 ") and b"nothing more of the body came" in answer
+    assert b"Connection: close" in answer
+
+
 def test_a_message_may_quote_any_header() -> None:
     """aiohttp reads bytes that are not UTF-8 as surrogates, which no encoder takes."""
     assert json.loads(problems.body("WEB-05", "a body of type \udcff/x")) == {
