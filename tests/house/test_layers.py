@@ -17,8 +17,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("pacs._codecs",),
     # 2
     (
-        "pacs.part10", "pacs.charset", "pacs.codestream", "pacs.fragments", "pacs.pixels", "pacs.byteorder",
-        "pacs.jpeg", "pacs.transcode", "pacs.rendering", "pacs.settings", "pacs.demo",
+        "pacs.part10", "pacs.charset", "pacs.codestream", "pacs.progression", "pacs.fragments", "pacs.pixels",
+        "pacs.byteorder", "pacs.jpeg", "pacs.transcode", "pacs.rendering", "pacs.settings", "pacs.demo",
     ),
     # 3
     ("pacs.storage",),
