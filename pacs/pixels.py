@@ -168,12 +168,13 @@ def decode_native(
 def encode_native(samples: NDArray[Any], geometry: FrameGeometry) -> bytes:
     """Decoded samples as a native little endian frame of any Bits Allocated; one of 1 bit starts at a byte.
 
-    Unused bits are zero, or copies of the sign, as decoders leave them. PS3.5 8.1.1
+    Unused bits are zero, or above the sample copies of the sign, as decoders leave them. Samples lie where High Bit
+    says; one that cannot be is passed over, as `decode_native` does. PS3.5 8.1.1
     """
     if samples.shape != shape(geometry):
         raise PixelError(f"samples {samples.shape} where {shape(geometry)} are described")
-    if geometry.high_bit != geometry.bits_stored - 1:
-        raise PixelError(f"high bit {geometry.high_bit} with {geometry.bits_stored} bits stored")
+    if geometry.bits_stored <= geometry.high_bit < geometry.bits_allocated and samples.dtype.kind in "iu":
+        samples = np.left_shift(samples, geometry.high_bit + 1 - geometry.bits_stored)
     if geometry.planar_configuration == 1 and geometry.samples_per_pixel > 1:
         samples = np.moveaxis(samples, -1, 0)
     if geometry.bits_allocated == 1:

@@ -169,7 +169,7 @@ def test_a_size_that_contradicts_the_data_set_is_refused() -> None:
             transcode.decode_frame(encoded_in(syntax, samples), larger, syntax)
 
 
-@pytest.mark.parametrize("syntax", sorted(transcode._DECODERS))
+@pytest.mark.parametrize("syntax", sorted(transcode.decoders.DECODERS))
 @pytest.mark.parametrize("side", [30_000, 65_535])
 def test_a_short_stream_of_a_huge_frame_is_not_decoded(syntax: str, side: int) -> None:
     """Stream and Data Set agree, so that the decoder would go on."""

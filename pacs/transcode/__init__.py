@@ -1,0 +1,33 @@
+"""Samples to codestreams and back, and what a stored frame can become: third-party image codecs are known here alone.
+
+Frames are stored as HTJ2K lossless RPCL (PS3.5 10.18). `table` plans renditions, `decoders` and `encoders` make them.
+"""
+
+from pacs.pixels import decode_native
+from pacs.transcode.decoders import decode_frame, droppable_levels
+from pacs.transcode.encoders import encode, encode_jpeg, encode_png
+from pacs.transcode.frames import LARGEST_DECODED, MEMORY, Buffer, Samples
+from pacs.transcode.htj2k import EncodedFrame, declared_precision, encode_frame
+from pacs.transcode.rungs import irreversible
+from pacs.transcode.table import Rendition, decoded_geometry, plan, renditions
+
+__all__ = [
+    "LARGEST_DECODED",
+    "MEMORY",
+    "Buffer",
+    "EncodedFrame",
+    "Rendition",
+    "Samples",
+    "declared_precision",
+    "decode_frame",
+    "decode_native",
+    "decoded_geometry",
+    "droppable_levels",
+    "encode",
+    "encode_frame",
+    "encode_jpeg",
+    "encode_png",
+    "irreversible",
+    "plan",
+    "renditions",
+]

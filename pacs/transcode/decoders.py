@@ -1,0 +1,167 @@
+"""Encapsulated frames to samples: one table from Transfer Syntax to decoder.
+
+Whatever a frame's bytes hold, the outcome is samples that fit the Data Set's description or a PixelError, and what a
+header claims is compared with that description before a decoder allocates for it.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from typing import Any, Final
+
+import imagecodecs
+import numpy as np
+
+from pacs import jpeg, pixels, uids
+from pacs.errors import CodestreamError, PixelError, UnsupportedTransferSyntaxError
+from pacs.geometry import FrameGeometry
+from pacs.transcode import jpeg2000
+from pacs.transcode.frames import (
+    MEMORY,
+    WORKING_FACTOR,
+    Buffer,
+    Samples,
+    aligned,
+    check_agrees,
+    check_described,
+    check_size,
+    conform,
+    size,
+)
+
+_codecs: Any = imagecodecs
+
+
+def decode_frame(
+    codestream: Buffer, geometry: FrameGeometry, transfer_syntax: str, *, levels_dropped: int = 0
+) -> Samples:
+    """The samples of one encapsulated frame, (rows, columns[, samples]), typed as the Data Set says.
+
+    Values are those of pydicom's `pixel_array(raw=True)`: colour by pixel, YBR left as YBR except that of a JPEG 2000
+    component transform. With `levels_dropped` (JPEG 2000 and HTJ2K only) rows and columns are divided by 2 that often,
+    rounded up. Waits while other frames take the memory. Raises PixelError, UnsupportedTransferSyntaxError.
+    """
+    decode = DECODERS.get(transfer_syntax)
+    if decode is None:
+        raise UnsupportedTransferSyntaxError(f"no decoder for {uids.transfer_syntax(transfer_syntax).name}")
+    if levels_dropped and transfer_syntax not in SCALABLE:
+        raise UnsupportedTransferSyntaxError(f"no resolution levels in {uids.transfer_syntax(transfer_syntax).name}")
+    check_described(geometry)
+    check_size(len(codestream), geometry)
+    with MEMORY.hold(WORKING_FACTOR * size(geometry)):
+        return _decode(decode, codestream, geometry, transfer_syntax, levels_dropped)
+
+
+def _decode(
+    decode: Callable[[Buffer, FrameGeometry], Samples],
+    codestream: Buffer,
+    geometry: FrameGeometry,
+    transfer_syntax: str,
+    levels_dropped: int,
+) -> Samples:
+    try:
+        if levels_dropped:
+            return jpeg2000.decode_level(codestream, geometry, levels_dropped)
+        return decode(codestream, geometry)
+    except PixelError:
+        raise
+    except (RuntimeError, ValueError, TypeError, IndexError, OverflowError, MemoryError, zlib.error) as error:
+        name = uids.transfer_syntax(transfer_syntax).name
+        raise PixelError(f"the {name} frame cannot be decoded: {_first_line(error)}") from error
+    except CodestreamError as error:
+        raise PixelError(f"the JPEG 2000 frame cannot be decoded: {error}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0][:200]
+
+
+def droppable_levels(codestream: Buffer, transfer_syntax: str) -> int:
+    """How many resolution levels `decode_frame` can leave out; 0 for what has none or cannot be read."""
+    if transfer_syntax not in SCALABLE:
+        return 0
+    try:
+        return jpeg2000.decompositions(codestream)
+    except CodestreamError:
+        return 0
+
+
+def _decode_jpeg(codestream: Buffer, geometry: FrameGeometry) -> Samples:
+    """All kinds of T.81. Colour is left as coded, unless the Data Set says RGB and the JPEG itself says YCbCr."""
+    header = jpeg.parse(codestream)
+    check_agrees(header.rows, header.columns, header.components, geometry)
+    convert = geometry.photometric_interpretation == "RGB" and header.ycbcr
+    coded = header.components == 3 and not header.lossless and not convert
+    space = {"colorspace": "YCBCR", "outcolorspace": "YCBCR"} if coded else {}
+    # libjpeg-turbo does the lossless process too. The alternatives here (liblj92) crash on a damaged file.
+    decoded = aligned(_codecs.jpeg8_decode(codestream, **space), geometry, header.precision)
+    return conform(decoded, geometry, geometry.bits_stored)
+
+
+def _decode_jpeg_ls(codestream: Buffer, geometry: FrameGeometry) -> Samples:
+    header = jpeg.parse(codestream)
+    check_agrees(header.rows, header.columns, header.components, geometry)
+    decoded = _codecs.jpegls_decode(codestream)
+    moved = aligned(decoded, geometry, header.precision)
+    if moved is not decoded:
+        return conform(moved, geometry, geometry.bits_stored)
+    # JPEG-LS knows no sign: the highest bit of its precision is that of the Data Set. PS3.5 8.2.3
+    return conform(decoded, geometry, header.precision if geometry.signed else geometry.bits_stored)
+
+
+def _decode_jpeg_xl(codestream: Buffer, geometry: FrameGeometry) -> Samples:
+    # An `out` of another shape or type than the header's is refused before anything is decoded.
+    out = np.empty(pixels.shape(geometry), f"u{max(1, geometry.bits_allocated // 8)}")
+    decoded = aligned(_codecs.jpegxl_decode(codestream, out=out), geometry, geometry.bits_allocated)
+    return conform(decoded, geometry, geometry.bits_stored)
+
+
+def _decode_rle(codestream: Buffer, geometry: FrameGeometry) -> Samples:
+    """Samples come out by plane; those of 1 bit packed as in a native frame. PS3.5 Annex G"""
+    if geometry.bits_allocated == 1:
+        return pixels.decode_native(_codecs.dicomrle_decode(codestream, "u1"), geometry, big_endian=False)
+    word = f"<u{max(1, geometry.bits_allocated // 8)}"
+    decoded = np.frombuffer(_codecs.dicomrle_decode(codestream, word), word)
+    if decoded.size != geometry.rows * geometry.columns * geometry.samples_per_pixel:
+        raise PixelError(f"RLE gave {decoded.size} samples")
+    if geometry.samples_per_pixel > 1:
+        decoded = decoded.reshape(geometry.samples_per_pixel, geometry.rows, geometry.columns).transpose(1, 2, 0)
+    return conform(aligned(decoded, geometry, geometry.bits_allocated), geometry, geometry.bits_stored)
+
+
+def _decode_uncompressed(codestream: Buffer, geometry: FrameGeometry) -> Samples:
+    """PS3.5 A.4.11. A fragment is padded to even length."""
+    return pixels.decode_native(memoryview(codestream)[: -(-geometry.frame_bits // 8)], geometry, big_endian=False)
+
+
+def _decode_deflated(codestream: Buffer, geometry: FrameGeometry) -> Samples:
+    """PS3.5 A.4.12; no more is inflated than the frame needs."""
+    expected = -(-geometry.frame_bits // 8)
+    inflated = zlib.decompressobj(-15).decompress(codestream, expected)
+    return pixels.decode_native(inflated, geometry, big_endian=False)
+
+
+DECODERS: Final[dict[str, Callable[[Buffer, FrameGeometry], Samples]]] = {
+    uids.ENCAPSULATED_UNCOMPRESSED: _decode_uncompressed,
+    uids.JPEG_BASELINE: _decode_jpeg,
+    uids.JPEG_EXTENDED: _decode_jpeg,
+    "1.2.840.10008.1.2.4.53": _decode_jpeg,
+    "1.2.840.10008.1.2.4.55": _decode_jpeg,
+    uids.JPEG_LOSSLESS: _decode_jpeg,
+    uids.JPEG_LOSSLESS_SV1: _decode_jpeg,
+    uids.JPEG_LS_LOSSLESS: _decode_jpeg_ls,
+    uids.JPEG_LS_NEAR_LOSSLESS: _decode_jpeg_ls,
+    uids.JPEG_2000_LOSSLESS: jpeg2000.decode,
+    uids.JPEG_2000: jpeg2000.decode,
+    uids.JPEG_XL_LOSSLESS: _decode_jpeg_xl,
+    uids.JPEG_XL_RECOMPRESSION: _decode_jpeg_xl,
+    uids.JPEG_XL: _decode_jpeg_xl,
+    uids.HTJ2K_LOSSLESS: jpeg2000.decode,
+    uids.HTJ2K_LOSSLESS_RPCL: jpeg2000.decode,
+    uids.HTJ2K: jpeg2000.decode,
+    uids.RLE_LOSSLESS: _decode_rle,
+    uids.DEFLATED_IMAGE_FRAME: _decode_deflated,
+}
+
+SCALABLE: Final = frozenset(uid for uid, decode in DECODERS.items() if decode is jpeg2000.decode)

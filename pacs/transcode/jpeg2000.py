@@ -1,0 +1,182 @@
+"""JPEG 2000 and HTJ2K codestreams to samples, whole or without their finest resolution levels (T.800, T.814).
+
+OpenJPH decodes HTJ2K, for it is ten times faster; OpenJPEG everything else.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import Any, Final
+
+import imagecodecs
+import msgspec
+import numpy as np
+
+from pacs import codestream as j2k
+from pacs.errors import PixelError
+from pacs.geometry import FrameGeometry
+from pacs.transcode.frames import Buffer, Samples, aligned, check_agrees, conform, value_range
+
+_codecs: Any = imagecodecs
+"""Its annotations leave out memoryview, which its functions take."""
+
+_WIDE: Final = 24
+"""Bits that OpenJPH computes with and that hold any overshoot of 16."""
+
+
+def _fill_tables() -> None:
+    """Use OpenJPH once while no other thread does.
+
+    Its tables are filled at their first use, without a lock: in one of 60 processes that began with four threads at
+    once a frame came out damaged. The proof noticed, and it was kept as received; of 150 since, none.
+    """
+    flat = np.zeros((8, 8, 3), np.uint8)
+    for samples, planar in ((flat, False), (flat[..., 0].astype(np.int16), None)):
+        for reversible in (True, False):
+            encoded = imagecodecs.htj2k_encode(samples, reversible=reversible, planar=planar)
+            imagecodecs.htj2k_decode(encoded, planar=planar)
+
+
+_fill_tables()
+
+
+def decode(codestream: Buffer, geometry: FrameGeometry) -> Samples:
+    """The samples of a whole frame. Raises PixelError, CodestreamError and what imagecodecs raises."""
+    parsed = _parsed(codestream, geometry)
+    if not parsed.complete:
+        raise PixelError(f"the JPEG 2000 frame ends at byte {parsed.length}, {parsed.promised} are promised")
+    planar = False if geometry.samples_per_pixel > 1 else None
+    raw = memoryview(codestream)[parsed.start : parsed.start + parsed.length]
+    return _in_type(_decoded(raw, parsed, planar), parsed, geometry)
+
+
+def _decoded(raw: Buffer, parsed: j2k.Codestream, planar: bool | None) -> Samples:
+    if parsed.ht:
+        try:
+            if parsed.reversible:
+                return _openjph(raw, planar=planar)
+            wide = _ht_unclamped(bytearray(raw), parsed, 0, planar)
+            return np.clip(wide, *value_range(parsed.precision, parsed.signed))
+        except imagecodecs.Htj2kError:
+            pass
+    decoded: Samples = _codecs.jpeg2k_decode(raw, planar=planar)
+    return decoded
+
+
+def _in_type(decoded: Samples, parsed: j2k.Codestream, geometry: FrameGeometry) -> Samples:
+    moved = aligned(decoded, geometry, parsed.precision)
+    return conform(moved, geometry, geometry.bits_stored if moved is not decoded else _bits(parsed, geometry))
+
+
+def decode_level(codestream: Buffer, geometry: FrameGeometry, dropped: int) -> Samples:
+    """The image without its `dropped` finest resolution levels. HTJ2K needs no more bytes than those before them."""
+    parsed = _parsed(codestream, geometry)
+    if not 0 < dropped <= parsed.decompositions:
+        raise PixelError(f"{dropped} of {parsed.decompositions} resolution levels cannot be dropped")
+    smaller = msgspec.structs.replace(
+        geometry, rows=-(-geometry.rows >> dropped), columns=-(-geometry.columns >> dropped)
+    )
+    needed = parsed.level_ends[-1 - dropped] if parsed.level_ends else parsed.promised
+    if parsed.length < needed:
+        raise PixelError(f"the JPEG 2000 frame ends at byte {parsed.length}, {needed} are needed")
+    raw = bytearray(memoryview(codestream)[parsed.start : parsed.start + parsed.length])
+    planar = False if geometry.samples_per_pixel > 1 else None
+    if parsed.ht:
+        decoded = _ht_unclamped(raw, parsed, dropped, planar)
+    elif parsed.level_ends:
+        return decode(j2k.reduce(raw, dropped), smaller)
+    else:
+        decoded = _decoded(raw, parsed, planar)
+        for _ in range(dropped):
+            decoded = _low_pass(decoded)
+    decoded = np.clip(decoded, *value_range(min(_bits(parsed, geometry), parsed.precision), parsed.signed))
+    return _in_type(decoded, parsed, smaller)
+
+
+def decompositions(codestream: Buffer) -> int:
+    """How many resolution levels can be dropped. Raises CodestreamError."""
+    return j2k.parse(codestream).decompositions
+
+
+def _parsed(codestream: Buffer, geometry: FrameGeometry) -> j2k.Codestream:
+    parsed = j2k.parse(codestream)
+    check_agrees(parsed.rows, parsed.columns, len(parsed.components), geometry)
+    if any(component[2:] != (1, 1) for component in parsed.components):
+        raise PixelError("subsampled JPEG 2000 components")
+    if len({component[:2] for component in parsed.components}) != 1:
+        raise PixelError("JPEG 2000 components of different precisions")
+    return parsed
+
+
+def _bits(parsed: j2k.Codestream, geometry: FrameGeometry) -> int:
+    """The bits that carry a sample. Encoders that ignore the sign are common, so it comes from the Data Set."""
+    monochrome = geometry.photometric_interpretation in ("MONOCHROME1", "MONOCHROME2")
+    return parsed.precision if monochrome and parsed.signed != geometry.signed else geometry.bits_stored
+
+
+class _SwallowedErrors(threading.local):
+    """Errors of OpenJPH that this thread's last call to imagecodecs did not pass on."""
+
+    count = 0
+
+
+_swallowed = _SwallowedErrors()
+
+
+def _watch_swallowed_errors() -> None:
+    """Put a hook in front of `sys.unraisablehook`, which is where imagecodecs drops OpenJPH's errors.
+
+    It copies samples out in a function that cannot raise, and returns an array partly of whatever memory held.
+    """
+    before = sys.unraisablehook
+    if getattr(before, "counts_swallowed", False):
+        return
+
+    def hook(unraisable: Any) -> None:
+        if "_htj2k" in str(unraisable.object):
+            _swallowed.count += 1
+        else:
+            before(unraisable)
+
+    hook.counts_swallowed = True  # type: ignore[attr-defined]
+    sys.unraisablehook = hook
+
+
+def _openjph(raw: Buffer, **options: Any) -> Samples:
+    _watch_swallowed_errors()
+    _swallowed.count = 0
+    decoded: Samples = _codecs.htj2k_decode(raw, **options)
+    if _swallowed.count:
+        raise PixelError("the HTJ2K frame's data is damaged")
+    return decoded
+
+
+def _ht_unclamped(raw: bytearray, parsed: j2k.Codestream, dropped: int, planar: bool | None) -> Samples:
+    """Values as the wavelet left them, beyond the range of the declared precision where it overshot.
+
+    OpenJPH wraps what does not fit the type that the declared precision chooses: in the low-pass bands of any stream,
+    and everywhere in an irreversible one. Declared as signed 24 bits all of them fit, and the level shift is left to
+    us. An irreversible stream is scaled by its precision, so there the surplus bits are rounded away again.
+    """
+    j2k.set_precision(raw, _WIDE, True)
+    wide = _openjph(raw, planar=planar, skipres=dropped or None, resilient=not parsed.complete)
+    surplus = 0 if parsed.reversible else _WIDE - parsed.precision
+    if surplus:
+        wide = (wide + (1 << (surplus - 1))) >> surplus
+    return wide if parsed.signed else wide + (1 << (parsed.precision - 1))
+
+
+def _low_pass(samples: Samples) -> Samples:
+    """The low-pass band of one reversible 5/3 decomposition: the next coarser resolution level. T.800 F.4.8"""
+    for axis in (0, 1):
+        x = np.moveaxis(samples.astype(np.int32, copy=False), axis, 0)
+        even, odd = x[::2], x[1::2]
+        if len(odd) == 0:
+            continue
+        after = np.concatenate((even[1:], even[-1:]))[: len(odd)]
+        detail = odd - ((even[: len(odd)] + after) >> 1)
+        before = np.concatenate((detail[:1], detail))[: len(even)]
+        detail = np.concatenate((detail, detail[-1:]))[: len(even)]
+        samples = np.moveaxis(even + ((before + detail + 2) >> 2), 0, axis)
+    return samples

@@ -1,0 +1,164 @@
+"""Renditions between a resolution prefix and the lossless frame: full size, fewer bytes.
+
+Quality is PSNR in dB. Its peak is the span of the values that the frame has, for Bits Stored often promises more: 16
+where a CT uses 12 would be 24 dB that nobody sees. The encoders aim by their own estimate, so each result is decoded
+and measured, and encoded once more where it falls short.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Final
+
+import imagecodecs
+import numpy as np
+
+from pacs import codestream as j2k
+from pacs.errors import PixelError
+from pacs.geometry import FrameGeometry
+from pacs.transcode import htj2k, jpeg2000
+from pacs.transcode.frames import Samples
+from pacs.transcode.table import decoded_geometry
+
+_codecs: Any = imagecodecs
+
+QUALITY: Final = 50.0
+"""dB, where none is asked for."""
+_LEAST, _MOST = 20.0, 100.0
+_ATTEMPTS: Final = 4
+_NEAR, _FARTHEST = 1.0, 12.0
+_DECADE: Final = 16.0
+"""dB that images lose by a quantization step ten times as large: 15 where it is coarse, 20 where it is fine."""
+_RESOLUTIONS: Final = imagecodecs.HTJ2K.TILEPART.RESOLUTIONS
+_SAMPLED: Final = 1 << 16
+
+
+def span(samples: Samples) -> int:
+    """Greatest minus least value, without a padding value that lies far from all others. PS3.3 C.7.5.1.1.2"""
+    every = max(1, samples.size // _SAMPLED)
+    found = np.unique(samples.reshape(-1)[::every]).astype(np.int64)
+    low, high = min(int(samples.min()), int(found[0])), max(int(samples.max()), int(found[-1]))
+    if len(found) > 2:
+        gaps = np.diff(found)
+        widest = int(gaps.argmax())
+        # One value beyond a gap of more than half of everything is no part of the image.
+        if gaps[widest] > (high - low) / 2:
+            if widest == 0:
+                low = int(found[1])
+            elif widest == len(gaps) - 1:
+                high = int(found[-2])
+    return max(1, high - low)
+
+
+def psnr(samples: Samples, decoded: Samples, peak: int) -> float:
+    """PSNR in dB of `decoded` against `samples`; infinite when they are equal."""
+    error = np.subtract(samples, decoded, dtype=np.float32).reshape(-1)
+    square = float(np.dot(error, error)) / max(1, error.size)
+    return math.inf if square == 0 else 10 * math.log10(peak * peak / square)
+
+
+def irreversible(samples: Samples, geometry: FrameGeometry, quality: float | None = None) -> bytes:
+    """A frame as HTJ2K irreversible (.203), RPCL with a tile-part for each resolution level, of `quality` dB or more.
+
+    Samples are as `decode_frame` gives them, described as by the Data Set. RGB goes through the irreversible colour
+    transform. Where no quantization reaches the quality, as with few bits, the frame is reversible after all.
+    PixelError for what must not be lossy or cannot be encoded.
+    """
+    described = _lossy(samples, geometry)
+    bits = htj2k.declared_precision(described)
+    # An irreversible stream holds fractions of the range that its precision declares. The encoder knows 8 and 16 bits:
+    # samples shifted up to fill those come out right under the precision declared afterwards. T.800 E.1.1
+    whole = samples.astype(np.int32)
+    if not described.signed:
+        whole -= 1 << (bits - 1)
+    whole <<= 8 * samples.itemsize - bits
+    filled = np.ascontiguousarray(whole.astype(f"i{samples.itemsize}"))
+    del whole
+
+    def attempt(step: float) -> bytes:
+        encoded = bytearray(
+            _codecs.htj2k_encode(
+                filled, level=step, reversible=False, resolutions=described.decompositions,
+                rgb=described.photometric_interpretation == "RGB" if samples.ndim == 3 else None,
+                planar=False if samples.ndim == 3 else None, tlm=True, tilepart=_RESOLUTIONS,
+            )
+        )  # fmt: skip
+        j2k.set_precision(encoded, bits, described.signed)
+        return bytes(encoded)
+
+    found = _reaching(quality, samples, described, attempt, _first_step)
+    return found if found is not None else htj2k.encode_frame(samples, described).codestream
+
+
+def jpeg_2000(samples: Samples, geometry: FrameGeometry, quality: float | None = None) -> bytes:
+    """A frame as JPEG 2000 Part 1, one layer: reversible without `quality` (.90), else irreversible of that many dB."""
+    described = decoded_geometry(geometry) if quality is None else _lossy(samples, geometry)
+    rgb = described.photometric_interpretation == "RGB"
+
+    def encoded(level: float, reversible: bool) -> bytes:
+        return bytes(
+            _codecs.jpeg2k_encode(
+                samples, level=level, codecformat="J2K", reversible=reversible, mct=rgb,
+                planar=False if samples.ndim == 3 else None, bitspersample=htj2k.declared_precision(described),
+                resolutions=described.decompositions + 1,
+            )
+        )  # fmt: skip
+
+    if quality is None:
+        return encoded(0, True)
+    surplus = 20 * math.log10(((1 << htj2k.declared_precision(described)) - 1) / span(samples))
+    found = _reaching(
+        quality, samples, described, lambda step: encoded(_decibels(step) + surplus, False),
+        lambda wanted, _: _step(wanted),
+    )  # fmt: skip
+    return found if found is not None else encoded(0, True)
+
+
+def _lossy(samples: Samples, geometry: FrameGeometry) -> FrameGeometry:
+    described = decoded_geometry(geometry)
+    if described.photometric_interpretation == "PALETTE COLOR" or described.bits_allocated not in (8, 16):
+        raise PixelError(f"{described.photometric_interpretation} is not encoded lossily")
+    return described
+
+
+# --- reaching a quality -----------------------------------------------------------------------------------------
+
+
+def _decibels(step: float) -> float:
+    return -20 * math.log10(step)
+
+
+def _step(decibels: float) -> float:
+    return 10 ** (-decibels / 20)
+
+
+def _first_step(wanted: float, surplus: float) -> float:
+    """A quantization step, as a part of the precision's range, that gives most images a little more than `wanted`."""
+    return _step((wanted + surplus) * 1.3 - 2)
+
+
+def _reaching(
+    quality: float | None,
+    samples: Samples,
+    described: FrameGeometry,
+    attempt: Callable[[float], bytes],
+    first_step: Callable[[float, float], float],
+) -> bytes | None:
+    """The coarsest of a few attempts that reaches `quality`; None when none does."""
+    wanted = QUALITY if quality is None else min(max(quality, _LEAST), _MOST)
+    peak = span(samples)
+    step = first_step(wanted, 20 * math.log10(((1 << htj2k.declared_precision(described)) - 1) / peak))
+    best, fine, coarse = None, 0.0, math.inf
+    for _ in range(_ATTEMPTS):
+        encoded = attempt(step)
+        excess = psnr(samples, jpeg2000.decode(encoded, described), peak) - wanted
+        if excess >= 0:
+            best, fine = encoded, step
+            if excess < _NEAR:
+                break
+        else:
+            coarse = step
+        aimed = step * 10 ** ((min(max(excess, -_FARTHEST), _FARTHEST) - _NEAR / 2) / _DECADE)
+        step = aimed if fine < aimed < coarse else math.sqrt(fine * coarse)
+    return best
