@@ -99,4 +99,4 @@ def _ojph_expand(codestream: bytes, levels_dropped: int) -> list[NDArray[np.int6
 
 def _level(edge: int, separation: int, levels_dropped: int) -> int:
     """Where an edge of the reference grid lies in a component, `levels_dropped` levels down."""
-    return -(-(-(-edge // separation)) >> levels_dropped)
+    return -((-edge // separation) >> levels_dropped)

@@ -19,7 +19,8 @@ def plane(rows: int, columns: int, precision: int, *, signed: bool = False, seed
     if signed:
         whole -= 1 << (precision - 1)
     kind = "i" if signed else "u"
-    return whole.astype(np.dtype(f"{kind}{1 if precision <= 8 else 2}"))
+    samples: Samples = whole.astype(np.dtype(f"{kind}{1 if precision <= 8 else 2}"))
+    return samples
 
 
 def planes(
