@@ -11,8 +11,9 @@ from typing import Protocol
 
 import numpy as np
 
-from pacs import fragments, pixels, tags, transcode
+from pacs import pixels, tags, transcode, uids
 from pacs.errors import PixelError
+from pacs.fragments import Fragment
 from pacs.geometry import FrameGeometry
 from pacs.part10 import Part10
 from pacs.storage import packing
@@ -59,7 +60,6 @@ class PixelStore:
     spans: list[Span] = field(default_factory=list)
     unused_bits: UnusedBits = UnusedBits.ZERO
     residual: list[bytes] = field(default_factory=list)
-    fragments: tuple[int, ...] = ()
     chunks: list[Chunk] = field(default_factory=list)
     staged: Staged | None = None
     levels: int | None = None
@@ -98,6 +98,7 @@ def encodable(file: Part10, geometry: FrameGeometry) -> bool:
     frame_bytes = geometry.frame_bits // 8
     return (
         pixel.tag == tags.PIXEL_DATA
+        and uids.transfer_syntax(file.transfer_syntax).known
         and geometry.bits_allocated in (8, 16)
         and not word_swapped(file, geometry)
         and 1 <= geometry.bits_stored <= geometry.bits_allocated
@@ -175,10 +176,10 @@ def as_received(file: Part10, stage: Stage) -> PixelStore:
     return store
 
 
-def encapsulated(file: Part10, geometry: FrameGeometry | None, stage: Stage) -> PixelStore:
+def encapsulated(
+    file: Part10, geometry: FrameGeometry | None, frames: Sequence[tuple[Fragment, ...]], stage: Stage
+) -> PixelStore:
     """The fragments of each frame joined, in the Transfer Syntax they came in."""
-    assert file.pixel is not None
-    frames = fragments.by_frame(file.data, file.pixel, geometry.frames if geometry is not None else 1)
     longest = max((sum(length for _, length in frame) for frame in frames), default=0)
     key = ArrayKey(
         Encoding.ENCAPSULATED,
@@ -191,13 +192,11 @@ def encapsulated(file: Part10, geometry: FrameGeometry | None, stage: Stage) -> 
     )
     spans = [Span(offset, length, -1) for frame in frames for offset, length in frame if length]
     store = PixelStore(key, stage, len(frames), sum(span.length for span in spans), spans)
-    if any(len(frame) != 1 for frame in frames):
-        store.fragments = tuple(len(frame) for frame in frames)
     store.fill((_join(file.data, frame), ()) for frame in frames)
     return store
 
 
-def _join(data: memoryview, frame: Sequence[tuple[int, int]]) -> Buffer:
+def _join(data: memoryview, frame: Sequence[Fragment]) -> Buffer:
     if len(frame) == 1:
         offset, length = frame[0]
         return data[offset : offset + length]

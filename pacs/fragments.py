@@ -1,52 +1,192 @@
-"""Which fragments of encapsulated Pixel Data make up which frame (PS3.5 A.4)."""
+"""Which fragments of encapsulated Pixel Data make up which frame (PS3.5 A.4).
+
+Number of Frames, the offset tables, the number of fragments and what these begin and end with have to agree; where
+they do not, what most likely describes the bytes is believed, and a sentence says so.
+"""
 
 from __future__ import annotations
 
 import itertools
+import struct
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
 
+from pacs import uids
 from pacs.part10 import PixelSpan
 
 _ITEM_HEADER = 8
+_RLE_HEADER = struct.Struct("<16I")
 
-_START_MARKERS = (b"\xff\xd8\xff", b"\xff\x4f\xff\x51", b"\xff\x0a", b"\x00\x00\x00\x0cJXL ", b"\x00\x00\x00\x0cjP  ")
-"""How a frame begins: JPEG and JPEG-LS, JPEG 2000, JPEG XL (bare, boxed), JP2."""
+Fragment: TypeAlias = tuple[int, int]
+"""(offset, length) in the file."""
 
 
-def by_frame(data: memoryview, pixel: PixelSpan, frames: int) -> list[tuple[tuple[int, int], ...]]:
-    """The (offset, length) of the fragments of each frame, in order.
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The fragments of each frame, in order."""
 
-    Tables are believed only where they fit the fragments. Where nothing tells the frames apart, every fragment
-    stands alone: then the count differs from `frames`, and only the whole value can be served. PS3.5 A.4, Table A.4-1
+    frames: Sequence[tuple[Fragment, ...]]
+    """Every fragment is in exactly one of them."""
+    apart: bool
+    """Whether these are the frames; otherwise nothing tells them apart and each fragment stands alone."""
+    warnings: tuple[str, ...] = ()
+
+
+def layout(data: memoryview, pixel: PixelSpan, stated: int, transfer_syntax: str) -> Layout:
+    """The frames of encapsulated Pixel Data of which `stated`, Number of Frames or 1, are announced.
+
+    A video is one stream whatever Number of Frames says. PS3.5 A.4, Table A.4-1, 8.2.5
     """
     fragments = pixel.fragments
-    if len(fragments) == frames:
-        return [(fragment,) for fragment in fragments]
-    if frames == 1:
-        return [fragments] if fragments else []
-    starts = _from_table(pixel, frames) or _from_markers(data, fragments, frames)
+    count = len(fragments)
+    if not count:
+        return Layout((), False, ("the pixel data has no fragments",))
+    if uids.transfer_syntax(transfer_syntax).video or (count == 1 and stated == 1):
+        return Layout((fragments,), True)
+    tables = _Tables(pixel, data)
+    starts = range(count) if count == stated else _starts(tables, _Marks(data, fragments, transfer_syntax), stated)
     if starts is None:
-        return [(fragment,) for fragment in fragments]
-    return [fragments[start:end] for start, end in zip(starts, [*starts[1:], len(fragments)], strict=True)]
+        text = f"the {stated} frames that are announced cannot be told apart in {count} fragments"
+        return Layout([(fragment,) for fragment in fragments], False, (text,))
+    doubts = []
+    if len(starts) != stated:
+        doubts.append(f"Number of Frames says {stated}, the pixel data has {len(starts)}")
+    if tables.contradict(starts):
+        doubts.append("an offset table contradicts the fragments and is not believed")
+    frames = [fragments[start:end] for start, end in zip(starts, [*starts[1:], count], strict=True)]
+    return Layout(frames, True, tuple(doubts))
 
 
-def _from_table(pixel: PixelSpan, frames: int) -> list[int] | None:
-    """Index of each frame's first fragment by the Extended or Basic Offset Table, where that fits the fragments."""
-    table: Sequence[int] = pixel.extended_offset_table or pixel.basic_offset_table
-    if not table or len(table) != frames or not pixel.fragments or table[0] != 0:
-        return None
-    first_item = pixel.fragments[0][0] - _ITEM_HEADER
-    index_at = {offset - _ITEM_HEADER - first_item: index for index, (offset, _) in enumerate(pixel.fragments)}
-    starts = [index_at.get(offset, -1) for offset in table]
-    ascending = all(earlier < later for earlier, later in itertools.pairwise(starts))
-    return starts if ascending and starts[0] == 0 else None
+def _starts(tables: _Tables, marks: _Marks, stated: int) -> Sequence[int] | None:
+    """Index of each frame's first fragment: as many as are announced, else as many as there are without doubt."""
+    found = _agreeing(tables, marks, stated)
+    return found if found is not None else _contradicting(tables, marks)
 
 
-def _from_markers(data: memoryview, fragments: Sequence[tuple[int, int]], frames: int) -> list[int] | None:
-    """The same by the markers a frame starts with. Sound only when it finds as many frames as there should be."""
-    starts = [
-        index
-        for index, (offset, length) in enumerate(fragments)
-        if bytes(data[offset : offset + min(length, 12)]).startswith(_START_MARKERS)
-    ]
-    return starts if starts and len(starts) == frames and starts[0] == 0 else None
+def _agreeing(tables: _Tables, marks: _Marks, stated: int) -> Sequence[int] | None:
+    """Those of something that tells as many frames as are announced."""
+    if stated == 1:
+        # Any number of fragments may be one frame. Only where they begin and end as several is it several.
+        return [0] if len(marks.whole) < 2 else None
+    for starts in (*filter(marks.allow, tables.starts), marks.frames, *tables.starts, marks.whole, marks.filled):
+        if len(starts) == stated:
+            return starts
+    return None
+
+
+def _contradicting(tables: _Tables, marks: _Marks) -> Sequence[int] | None:
+    """Those of another number of frames, which is the true one without doubt."""
+    if marks.whole:
+        return marks.whole
+    return next((starts for starts in tables.starts if len(starts) > 1 and marks.allow(starts)), None)
+
+
+class _Tables:
+    """What the Extended and the Basic Offset Table say, as far as that can be."""
+
+    def __init__(self, pixel: PixelSpan, data: memoryview) -> None:
+        self.starts: list[list[int]] = []
+        """Indices of fragments, ascending from 0."""
+        # A table that cannot be true for its length is not among the answers of the scan, but its item is there.
+        length = int.from_bytes(data[pixel.offset + 4 : pixel.offset + 8], "little")
+        self._bad = length != 4 * len(pixel.basic_offset_table)
+        tables = [table for table in (pixel.extended_offset_table, pixel.basic_offset_table) if table]
+        if not tables:
+            return
+        first = pixel.fragments[0][0] - _ITEM_HEADER
+        index_at = {offset - _ITEM_HEADER - first: index for index, (offset, _) in enumerate(pixel.fragments)}
+        for table in tables:
+            starts = [index_at.get(offset, -1) for offset in table]
+            if starts[0] == 0 and all(earlier < later for earlier, later in itertools.pairwise(starts)):
+                self.starts.append(starts)
+            else:
+                self._bad = True
+
+    def contradict(self, starts: Sequence[int]) -> bool:
+        """Whether a table says something else than that the frames begin at `starts`."""
+        return self._bad or any(said != list(starts) for said in self.starts)
+
+
+class _Marks:
+    """Where frames begin and end by what is in the fragments. Indices of fragments, ascending from 0."""
+
+    def __init__(self, data: memoryview, fragments: Sequence[Fragment], transfer_syntax: str) -> None:
+        kind = _kind(transfer_syntax)
+        filled = [index for index, (_, length) in enumerate(fragments) if length]
+        begins = [index for index in filled if _begins(data, fragments[index], kind.begins)]
+        frames = begins if begins and begins[0] == filled[0] else []
+        whole = [index for index in frames if _begins(data, fragments[index], kind.surely)]
+        if kind.ends and whole:
+            before = dict(zip(filled[1:], filled, strict=False))
+            whole = [index for index in whole if index not in before or _ends(data, fragments[before[index]])]
+            whole = whole if _ends(data, fragments[filled[-1]]) else []
+        self.filled = [0, *filled[1:]]
+        """Those that are not empty; empty ones before them all belong to the first."""
+        self.frames = [0, *frames[1:]] if frames else []
+        """Those that begin as a frame does, when the first does."""
+        self.whole = [0, *whole[1:]] if whole else []
+        """Those of them of which there is no doubt, since the frame before has ended."""
+        self._allowed = {*self.frames, *(index for index, (_, length) in enumerate(fragments) if not length)}
+
+    def allow(self, starts: Sequence[int]) -> bool:
+        """Whether frames may begin there: with a start marker where these are known, or empty."""
+        return not self.frames or self._allowed.issuperset(starts)
+
+
+class _Kind(NamedTuple):
+    """How a frame looks from outside."""
+
+    begins: tuple[bytes, ...] | None = ()
+    """With one of these; None for the header of RLE."""
+    surely: tuple[bytes, ...] | None = ()
+    """Those that chance does not put at the start of a fragment."""
+    ends: bool = False
+    """With the marker EOI or EOC."""
+
+
+_JPEG = (b"\xff\xd8\xff",)
+_JPEG_2000 = (b"\xff\x4f\xff\x51", b"\x00\x00\x00\x0cjP  ")
+_JPEG_XL = b"\x00\x00\x00\x0cJXL "
+_CODESTREAM = _Kind(_JPEG_2000, _JPEG_2000, True)
+_KINDS = {
+    "image/jpeg": _Kind(_JPEG, _JPEG, True),
+    "image/jls": _Kind(_JPEG, _JPEG, True),
+    "image/jp2": _CODESTREAM,
+    "image/jpx": _CODESTREAM,
+    "image/jphc": _CODESTREAM,
+    "image/jxl": _Kind((b"\xff\x0a", _JPEG_XL), (_JPEG_XL,)),
+    "image/dicom-rle": _Kind(None, None),
+}
+_ANY = _Kind((*_JPEG, *_JPEG_2000, _JPEG_XL), (*_JPEG, *_JPEG_2000, _JPEG_XL))
+"""Of a Transfer Syntax that is not known, or is one of native pixel data."""
+
+
+def _kind(transfer_syntax: str) -> _Kind:
+    known = uids.transfer_syntax(transfer_syntax)
+    return _KINDS.get(known.media_type) or (_Kind() if known.known and known.encapsulated else _ANY)
+
+
+def _begins(data: memoryview, fragment: Fragment, marks: tuple[bytes, ...] | None) -> bool:
+    offset, length = fragment
+    if marks is None:
+        return length >= 64 and _is_rle_header(data[offset : offset + 64])
+    return bytes(data[offset : offset + min(length, 12)]).startswith(marks)
+
+
+def _ends(data: memoryview, fragment: Fragment) -> bool:
+    """Whether the last marker is EOI or EOC; a byte or two may pad it. T.81 B.1.1.3, T.800 A.4.4, PS3.5 A.4"""
+    offset, length = fragment
+    end = bytes(data[offset + max(0, length - 4) : offset + length])
+    return end.rstrip(b"\0").endswith(b"\xff\xd9")
+
+
+def _is_rle_header(header: memoryview) -> bool:
+    """The number of segments, their offsets, and zeros. PS3.5 G.5"""
+    count, *offsets = _RLE_HEADER.unpack(header)
+    return (
+        1 <= count <= 15
+        and offsets[0] == 64
+        and all(earlier < later for earlier, later in itertools.pairwise(offsets[:count]))
+        and not any(offsets[count:])
+    )

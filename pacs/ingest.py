@@ -13,9 +13,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from pacs import encoding, export, part10, tags, uids
+import msgspec
+
+from pacs import encoding, export, fragments, part10, tags, uids
 from pacs.encoding import PixelStore, Stage, Staged
 from pacs.errors import CodestreamError, DicomError, PixelError, StudyMismatchError
+from pacs.fragments import Fragment
 from pacs.geometry import FrameGeometry
 from pacs.part10 import Part10
 from pacs.storage import packing
@@ -31,6 +34,12 @@ _MOST_PACKED = 32 << 20
 """Bytes of packed bulk values of an instance; once they are more, the rest is stored as it is too."""
 
 
+_LARGEST_GAP = 16 << 20
+"""Bytes of a file that belong to no value; usually a few thousand, all of them if its Data Set cannot be read."""
+_PADDING = 16
+"""Bits that may follow the last frame for no more reason than that lengths are even."""
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """Who an instance says it is, before anything is encoded. UIDs are "" where they are missing, and unchecked."""
@@ -41,6 +50,10 @@ class Identity:
     series: str
     instance: str
     sop_class: str
+    geometry: FrameGeometry | None
+    """With the number of frames that are there, where that is known better than Number of Frames does."""
+    frames: Sequence[tuple[Fragment, ...]]
+    """Of encapsulated pixel data: the fragments of each frame."""
     warnings: tuple[str, ...]
 
 
@@ -61,8 +74,32 @@ def identify(data: Buffer) -> Identity:
             f"the File Meta Information names SOP Instance UID {file.media_storage_sop_instance_uid[:64]!r}; "
             f"the Data Set's is kept"
         )
+    geometry, frames, doubts = _frames(file)
     sha256 = hashlib.sha256(data).digest()
-    return Identity(file, sha256, found.study, found.series, found.instance, found.sop_class, tuple(warnings))
+    return Identity(
+        file, sha256, found.study, found.series, found.instance, found.sop_class, geometry, frames,
+        (*warnings, *doubts),
+    )  # fmt: skip
+
+
+def _frames(file: Part10) -> tuple[FrameGeometry | None, Sequence[tuple[Fragment, ...]], Sequence[str]]:
+    """The description of the frames, their fragments if they have any, and what is wrong with either."""
+    geometry, pixel = part10.geometry(file.json), file.pixel
+    if pixel is None:
+        return geometry, (), ()
+    if pixel.encapsulated:
+        layout = fragments.layout(
+            file.data, pixel, geometry.frames if geometry is not None else 1, file.transfer_syntax
+        )
+        if geometry is not None and layout.apart and geometry.frames != len(layout.frames):
+            geometry = msgspec.structs.replace(geometry, frames=len(layout.frames))
+        return geometry, layout.frames, layout.warnings
+    if geometry is not None and geometry.frame_bits:
+        missing = geometry.frames * geometry.frame_bits - 8 * pixel.length
+        if missing > 0 or -missing >= max(geometry.frame_bits, _PADDING):
+            there = 8 * pixel.length // geometry.frame_bits
+            return geometry, (), (f"Number of Frames says {geometry.frames}, the pixel data has {there}",)
+    return geometry, (), ()
 
 
 def check(identity: Identity, study: str | None = None) -> None:
@@ -80,10 +117,10 @@ def check(identity: Identity, study: str | None = None) -> None:
 def prepare(data: Buffer, identity: Identity, stage: Stage) -> NewInstance:
     """Encode, pack and prove one identified instance."""
     file, received = identity.file, memoryview(data).cast("B")
-    geometry = part10.geometry(file.json)
+    geometry = identity.geometry
     plans: list[Callable[[], PixelStore]] = []
     if file.pixel is not None and file.pixel.encapsulated:
-        plans.append(partial(encoding.encapsulated, file, geometry, stage))
+        plans.append(partial(encoding.encapsulated, file, geometry, identity.frames, stage))
     elif file.pixel is not None:
         if geometry is not None and encoding.encodable(file, geometry):
             plans.append(partial(encoding.encoded, file, geometry, stage))
@@ -92,7 +129,7 @@ def prepare(data: Buffer, identity: Identity, stage: Stage) -> NewInstance:
         store = None
         try:
             store = plan()
-            new = _assemble(data, identity, geometry, store)
+            new = _assemble(data, identity, store)
             if _proven(new, received) and (not file.deflated or _same_pixels(new, file)):
                 return new
         except (PixelError, CodestreamError) as error:
@@ -104,7 +141,7 @@ def prepare(data: Buffer, identity: Identity, stage: Stage) -> NewInstance:
             raise
         if store is not None:
             store.discard()
-    new = _assemble(data, identity, geometry, None)
+    new = _assemble(data, identity, None)
     if not _proven(new, received):
         raise DicomError("the stored form does not rebuild the received file")
     return new
@@ -113,14 +150,14 @@ def prepare(data: Buffer, identity: Identity, stage: Stage) -> NewInstance:
 # --- the stored form ------------------------------------------------------------------------------------------
 
 
-def _assemble(
-    data: Buffer, identity: Identity, geometry: FrameGeometry | None, store: PixelStore | None
-) -> NewInstance:
-    file = identity.file
+def _assemble(data: Buffer, identity: Identity, store: PixelStore | None) -> NewInstance:
+    file, geometry = identity.file, identity.geometry
+    view = memoryview(data).cast("B")
     spans, bulk = _bulk(file)
     if store is not None:
         spans = sorted([*spans, *store.spans], key=lambda span: span.offset)
-    view = memoryview(data).cast("B")
+    if not file.deflated and len(view) > _LARGEST_GAP:
+        spans = _without_gaps(view, spans, bulk)
     skeleton = packing.pack(view if file.deflated else b"".join(_between(view, spans)))
     residual = b"".join(store.residual) if store is not None else b""
     descriptor = Descriptor(
@@ -138,7 +175,6 @@ def _assemble(
         value_length=store.value_length if store is not None else 0,
         big_endian=file.big_endian,
         unused_bits=store.unused_bits if store is not None else UnusedBits.ZERO,
-        fragments=store.fragments if store is not None else (),
         word_swapped=encoding.word_swapped(file, geometry),
     )
     return NewInstance(
@@ -165,6 +201,22 @@ def _bulk(file: Part10) -> tuple[list[Span], list[Part]]:
         packed += len(part.data) if part.zstd else 0
         parts.append(part)
     return spans, parts
+
+
+def _without_gaps(view: memoryview, spans: Sequence[Span], bulk: list[Part]) -> list[Span]:
+    """The spans, and one without a path for each long stretch between them: what could not be read of a file.
+
+    The skeleton is put together in memory; a bulk value of that length is written from where it lies.
+    """
+    whole: list[Span] = []
+    position = 0
+    for span in (*spans, Span(len(view), 0, -1)):
+        if span.offset - position > _LARGEST_GAP:
+            whole.append(Span(position, span.offset - position, len(bulk)))
+            bulk.append(packing.pack(view[position : span.offset]))
+        whole.append(span)
+        position = span.offset + span.length
+    return whole[:-1]
 
 
 def _between(view: memoryview, spans: Sequence[Span]) -> Iterator[memoryview]:

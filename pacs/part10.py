@@ -73,7 +73,7 @@ class Part10:
 
 
 _INFLATED_LIMIT = 128 << 20
-"""Inflated size beyond which a deflated file is refused: it is in memory whole, and deflate expands 1,032 times."""
+"""Inflated size beyond which a deflated file is not read: it is in memory whole, and deflate expands 1,032 times."""
 
 _INFLATE_STEP = 1 << 20
 """Bytes that are inflated at once, so that the limit is seen before it is passed."""
@@ -93,9 +93,11 @@ def scan(data: Buffer) -> Part10:
     head = _start(view)
     start, meta_syntax, meta_instance = kernel.scan_meta(view, head)
     stated = meta_syntax.decode("latin_1").strip()
-    deflated = stated == transfer_syntaxes.DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
-    if deflated:
-        view = _inflated(view, start)
+    deflated, shortage = False, ""
+    if transfer_syntaxes.transfer_syntax(stated).deflated:
+        inflated, sentence = _inflated(view, start)
+        if inflated.nbytes > start:  # what does not even begin as a deflate stream is none
+            view, deflated, shortage = inflated, True, sentence
     implicit, big_endian = _encoding(view, start, stated)
     if not head and start == head:
         _check_first_element(view, implicit, big_endian)
@@ -104,7 +106,7 @@ def scan(data: Buffer) -> Part10:
         answer = kernel.scan_data_set(view, start, implicit, big_endian, _dictionary(), charset.repertoire, *answer[4])
     json, bulk, pixel, warnings, _ = answer
     span = None if pixel is None else PixelSpan(*pixel)
-    found, doubt = _syntax(view, stated, implicit, big_endian, span)
+    found, doubt = _syntax(view, stated, implicit, big_endian, span, deflated)
     sentences = [f"{sentence} (byte {offset})" for sentence, offset in warnings.items()]
     return Part10(
         data=view,
@@ -115,7 +117,7 @@ def scan(data: Buffer) -> Part10:
         json=json,
         bulk=tuple([BulkSpan(*entry) for entry in bulk]),
         pixel=span,
-        warnings=tuple(doubt + sentences),
+        warnings=tuple([*doubt, *sentences, shortage] if shortage else doubt + sentences),
     )
 
 
@@ -157,11 +159,14 @@ def _encoding(view: memoryview, start: int, stated: str) -> tuple[bool, bool]:
     first = bytes(view[start : start + 6])
     big_endian = stated == transfer_syntaxes.EXPLICIT_VR_BIG_ENDIAN
     if len(first) < 6:
-        return stated == transfer_syntaxes.IMPLICIT_VR_LITTLE_ENDIAN, big_endian
+        return transfer_syntaxes.transfer_syntax(stated).implicit, big_endian
     explicit = 64 < first[4] < 91 and 64 < first[5] < 91
-    if not stated:
-        # The first group is a small number: read in the wrong order it is 256 or more times as large.
-        big_endian = explicit and int.from_bytes(first[:2], "little") >= 0x0400
+    # The first group is a small number: read in the wrong order it is 256 or more times as large.
+    little = int.from_bytes(first[:2], "little")
+    if big_endian:
+        big_endian = first[1] != 0 or little == 0
+    elif little >= 0x0400:
+        big_endian = first[0] < 0x04
     return not explicit, big_endian and explicit
 
 
@@ -177,8 +182,8 @@ def _check_first_element(view: memoryview, implicit: bool, big_endian: bool) -> 
 
 
 def _syntax(
-    view: memoryview, stated: str, implicit: bool, big_endian: bool, pixel: PixelSpan | None
-) -> tuple[str, list[str]]:
+    view: memoryview, stated: str, implicit: bool, big_endian: bool, pixel: PixelSpan | None, deflated: bool
+) -> tuple[str, list[str]]:  # fmt: skip
     """The Transfer Syntax that the bytes are in, and a sentence if that is not the stated one."""
     if implicit:
         seen = transfer_syntaxes.IMPLICIT_VR_LITTLE_ENDIAN
@@ -186,13 +191,14 @@ def _syntax(
         seen = transfer_syntaxes.EXPLICIT_VR_BIG_ENDIAN if big_endian else transfer_syntaxes.EXPLICIT_VR_LITTLE_ENDIAN
     if not stated:
         return seen, ["no Transfer Syntax is stated"]
-    known = transfer_syntaxes.TRANSFER_SYNTAXES.get(stated)
-    if known is None:
+    known = transfer_syntaxes.transfer_syntax(stated)
+    if not known.known:
         try:
-            return transfer_syntaxes.check(stated, "the Transfer Syntax UID"), []  # a private one may mean anything
+            transfer_syntaxes.check(stated, "the Transfer Syntax UID")
         except UidError as error:
-            raise DicomError(error.message) from None
-    if stated == transfer_syntaxes.DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN:
+            return seen, [error.message]
+        return stated, [f"Transfer Syntax {stated} is not known here: the instance is kept as received"]
+    if deflated:
         return stated, ["the Data Set is in implicit VR, against its Transfer Syntax"] if implicit else []
     if known.encapsulated:
         if pixel is not None and not pixel.encapsulated:
@@ -203,20 +209,25 @@ def _syntax(
     doubts = []
     if pixel is not None and pixel.encapsulated:
         doubts.append("the pixel data is encapsulated, against the stated Transfer Syntax")
-    if seen != stated:
-        doubts.append(f"the Data Set is not in the stated Transfer Syntax {stated}")
-    return seen, doubts
+    if (known.implicit, known.big_endian, known.deflated) == (implicit, big_endian, deflated):
+        return stated, doubts
+    return seen, [*doubts, f"the Data Set is not in the stated Transfer Syntax {stated}"]
 
 
 _CODESTREAM_STARTS = (b"\xff\xd8", b"\xff\x4f", b"\xff\x0a")
 """JPEG and JPEG-LS, JPEG 2000, JPEG XL."""
 
 
-def _inflated(view: memoryview, start: int) -> memoryview:
-    """The file with its Data Set inflated, bounded by what a deflated stream can hold. PS3.5 A.5"""
-    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+def _inflated(view: memoryview, start: int) -> tuple[memoryview, str]:
+    """The file with its Data Set inflated, as far as that goes, and a sentence if it is not the whole. PS3.5 A.5
+
+    Bounded by what a deflated stream can hold. Some writers put the header of zlib before the stream.
+    """
+    header = bytes(view[start : start + 2])
+    wrapped = len(header) == 2 and header[0] & 0x8F == 0x08 and int.from_bytes(header, "big") % 31 == 0
+    inflater = zlib.decompressobj(zlib.MAX_WBITS if wrapped else -zlib.MAX_WBITS)
     whole = bytearray(view[:start])
-    offset = start
+    offset, shortage = start, ""
     try:
         while not inflater.eof and (offset < view.nbytes or inflater.unconsumed_tail):
             waiting: Buffer = inflater.unconsumed_tail
@@ -225,12 +236,13 @@ def _inflated(view: memoryview, start: int) -> memoryview:
                 offset += _INFLATE_STEP
             whole += inflater.decompress(waiting, _INFLATE_STEP)
             if len(whole) > _INFLATED_LIMIT:
-                raise DicomError("the Data Set inflates to more than 128 MiB", start)
+                shortage = "the Data Set inflates to more than 128 MiB and is not read beyond"
+                break
+        else:
+            shortage = "" if inflater.eof else "the deflated Data Set is not complete"
     except zlib.error as error:
-        raise DicomError(f"the deflated Data Set cannot be inflated ({error})", start) from None
-    if not inflater.eof:
-        raise DicomError("the deflated Data Set is not complete", view.nbytes)
-    return memoryview(whole).toreadonly()
+        shortage = f"the deflated Data Set cannot be inflated to its end ({error})"
+    return memoryview(whole).toreadonly(), shortage
 
 
 @cache

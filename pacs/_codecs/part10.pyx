@@ -152,8 +152,12 @@ cdef class Scanner(JsonModel):
         return self.member(c, &h, vr, length, depth, level)
 
     cdef int member(self, Cursor* c, Header* h, int vr, size_t length, int depth, Level* level) except -1:
-        """`"GGGGEEEE":{…},` and what the Data Set's later elements need to know of this one."""
+        """`"GGGGEEEE":{…},` and what the Data Set's later elements need to know of this one.
+
+        An element of the Data Set itself that cannot be read ends it: what stands before is worth keeping.
+        """
         cdef int status
+        cdef size_t number = self.member_count
         if level.any and h.tag <= level.last_tag:
             level.unordered = True
             if h.tag == 0x00080005 and depth == 0:
@@ -169,12 +173,18 @@ cdef class Scanner(JsonModel):
         else:
             status = self.value(c.position, length, h.tag, vr, c.big_endian, depth, level)
             skip(c, length)
+        if status == FAILED and depth == 0:
+            self.warn(self.failure.decode() + ": the Data Set is not read beyond", self.failed_at)
+            c.position = c.limit
+            self.path_length = 8
+            self.span_count = self.members[number].first_span
+            status = END
         self.path_length -= 8
         if status == OK:
             self.close_member()
         elif status == END:
-            self.member_count -= 1
-            self.out.used = self.members[self.member_count].start
+            self.member_count = number
+            self.out.used = self.members[number].start
         return status
 
     # --- sequences --------------------------------------------------------------------------------------------
@@ -186,9 +196,11 @@ cdef class Scanner(JsonModel):
             put(&self.out, b'SQ"', 3)
             return self.items(c, c.limit, True, h.implicit, depth, level)
         if depth == 0 and 0x7FE00008 <= h.tag <= 0x7FE00010 and h.tag in (0x7FE00008, 0x7FE00009, 0x7FE00010):
-            if self.encapsulated(c, &end) == FAILED:
-                return FAILED
-            self.note_pixel(h.tag, vr, start, c.position - start, True)
+            if self.encapsulated(c, &end) == OK:
+                self.note_pixel(h.tag, vr, start, c.position - start, True)
+            else:
+                self.warn("the pixel data has more than 262144 fragments: it is one value, without frames", start)
+                self.add_span(start, c.position - start, vr)
             return self.put_bulk_uri(h.tag, vr)
         if not self.walk(c, &end) and not self.find_delimiter(c, &end):
             if depth:
@@ -303,27 +315,31 @@ cdef class Scanner(JsonModel):
         return False
 
     cdef int encapsulated(self, Cursor* c, size_t* end) except -1:
-        """Fragments and the Basic Offset Table of top-level pixel data. PS3.5 A.4"""
+        """Fragments and the Basic Offset Table of top-level pixel data. PS3.5 A.4
+
+        FAILED when there are more than can be remembered; `end` is right all the same.
+        """
         cdef uint32_t tag = 0, length = 0
         cdef size_t available, start
         cdef bint table = True
+        cdef int status = OK
         self.fragment_count = self.table_length = self.table_offset = 0
         while True:
             end[0] = start = c.position
             if remaining(c) < 8:
                 self.warn("encapsulated pixel data has no end", c.position)
                 c.position = end[0] = c.limit
-                return OK
+                return status
             take_tag(c, &tag)
             take_u32(c, &length)
             if tag == SEQUENCE_END:
-                return OK
+                return status
             if tag != ITEM:
                 self.warn("encapsulated pixel data has something else than a fragment", start)
                 c.position = start
                 if not self.find_delimiter(c, end):
                     c.position = end[0] = c.limit
-                return OK
+                return status
             available = length
             if available > remaining(c):
                 self.warn("the last fragment is longer than the bytes that follow and is cut", start)
@@ -331,7 +347,7 @@ cdef class Scanner(JsonModel):
             if table:
                 self.table_offset, self.table_length = c.position, available
             elif self.fragment_count == MOST_FRAGMENTS:
-                return self.fail(b"the pixel data has more than 262144 fragments", start)
+                status = FAILED
             else:
                 self.add_fragment(c.position, available)
             table = False

@@ -112,7 +112,7 @@ class Descriptor(msgspec.Struct, frozen=True, array_like=True):
     big_endian: bool = False
     unused_bits: UnusedBits = UnusedBits.ZERO
     fragments: tuple[int, ...] = ()
-    """Encapsulated: number of fragments of each frame, empty when every frame has one."""
+    """Empty: which fragments make a frame is in the chunk and span tables. What earlier versions wrote is not read."""
     word_swapped: bool = False
     """Samples of 8 bits in big endian words (OW), two by two the wrong way round. PS3.5 8.2, D.2"""
 

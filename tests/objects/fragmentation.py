@@ -133,8 +133,8 @@ def _odd() -> Iterator[Built]:
     yield _built("a frame of no length", empty, encapsulated([[frame] for frame in empty], table=None))
     one = [frames[0]]
     yield _built("one frame, then a fragment of no length", one, encapsulated([[frames[0], b""]]))
-    yield _built("no fragment at all", one, pixel_element(item(b"")), served=())
-    yield _built("not even a table", one, pixel_element(b""), served=())
+    yield _built("no fragment at all", one, pixel_element(item(b"")), served=(), warns="no fragments")
+    yield _built("not even a table", one, pixel_element(b""), served=(), warns="no fragments")
     yield _built(
         "no delimiter at the end", one, encapsulated([[frames[0]]]).removesuffix(DELIMITER), warns="has no end"
     )
