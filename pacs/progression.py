@@ -6,9 +6,11 @@ Packet headers are read, code-blocks never: what is written consists of the pack
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
 from pacs import codestream as _codestream
+from pacs._codecs import progression as _kernel
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
@@ -44,6 +46,7 @@ class Packet(NamedTuple):
     """Whether the header came in PPM or PPT."""
 
 
+@dataclass(frozen=True, slots=True)
 class PacketIndex:
     """All packets of a codestream: tile by tile, and in a tile in the order in which they lie."""
 
@@ -61,7 +64,9 @@ def index(codestream: Buffer) -> PacketIndex:
     Raises CodestreamError, with the offset in the bytes given, when the packets cannot all be followed to their end:
     truncated data, contradicting headers, more packets than there are bytes, bytes left behind the last packet.
     """
-    raise NotImplementedError
+    walked = _kernel.walk(codestream)
+    packets = tuple(map(Packet._make, walked.tuples()))
+    return PacketIndex(packets, bytes(walked.packed), walked.lengths_agree)
 
 
 def reorder(codestream: Buffer) -> bytes:

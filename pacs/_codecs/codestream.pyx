@@ -13,20 +13,12 @@ from pacs._codecs.markers cimport (
 from pacs.errors import CodestreamError
 
 cdef enum:
-    MAX_TILE_PARTS = 65535
+    MAX_TILE_PARTS = 65535 * 255
     MAX_COMPONENTS = 16384
     JP2C = 0x6A703263
 
 cdef class Headers:
     """What the markers say, as plain values; `segments` are (marker, offset of the marker, length) in order."""
-
-    cdef readonly:
-        Py_ssize_t start, end
-        uint32_t profile, columns, rows, x0, y0, tile_columns, tile_rows, tile_x0, tile_y0
-        uint64_t tiles
-        uint32_t decompositions, progression, layers, mct, transform, style, block_columns, block_rows
-        bint ht, has_poc, has_packed_headers, has_packet_lengths, saw_eoc, uniform
-        list components, segments, tile_parts, tlm
 
     def __cinit__(self):
         self.components = []
