@@ -1,0 +1,177 @@
+"""The throttled link: rate shared by all, delay, stalls, cuts. Times are judged by ratios, generously."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+
+from benchmarks.link import Link, Shape, link_thread, open_link
+
+RATE = 8e6
+BLOCK = 100_000
+"""A tenth of a second at RATE."""
+
+
+@contextlib.asynccontextmanager
+async def linked(shape: Shape) -> AsyncIterator[Link]:
+    """A link to a server that answers each line `N` with N bytes, and `close` by closing; it notes who came."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        sources.append(writer.get_extra_info("peername")[0])
+        task = asyncio.current_task()
+        assert task is not None
+        answering.append(task)
+        with contextlib.suppress(ConnectionError):
+            while line := await reader.readline():
+                writer.write(bytes(range(256)) * (int(line) // 256) + b"x" * (int(line) % 256))
+                await writer.drain()
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+
+    answering: list[asyncio.Task[None]] = []
+    sources: list[str] = []
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    link = await open_link(server.sockets[0].getsockname()[:2], shape)
+    link.sources = sources  # type: ignore[attr-defined]
+    try:
+        yield link
+    finally:
+        await link.close()
+        server.close()
+        await asyncio.gather(*answering)
+
+
+@contextlib.asynccontextmanager
+async def connected(link: Link) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    reader, writer = await asyncio.open_connection(*link.address, limit=1 << 14)
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+async def ask(link: Link, count: int, *, times: int = 1) -> list[float]:
+    """Seconds of each of `times` exchanges on one connection."""
+    seconds = []
+    started = time.perf_counter()
+    async with connected(link) as (reader, writer):
+        for _ in range(times):
+            writer.write(b"%d\n" % count)
+            body = await reader.readexactly(count)
+            seconds.append(time.perf_counter() - started)
+            assert body == (bytes(range(256)) * (count // 256) + b"x" * (count % 256))
+            started = time.perf_counter()
+    return seconds
+
+
+async def test_rate_is_shared_by_all_connections() -> None:
+    async with linked(Shape(RATE)) as link:
+        [alone] = await ask(link, 3 * BLOCK)
+        started = time.perf_counter()
+        both = await asyncio.gather(ask(link, 3 * BLOCK), ask(link, 3 * BLOCK))
+        together = time.perf_counter() - started
+    assert 0.28 < alone < 0.6
+    assert 1.7 < together / alone < 2.6
+    first, second = (seconds[0] for seconds in both)
+    assert 0.6 < first / second < 1.7, "neither waits for the other"
+
+
+async def test_delay_and_handshake() -> None:
+    async with linked(Shape(0, rtt=0.1)) as link:
+        first, second, third = await ask(link, 10, times=3)
+    assert 0.19 < first < 0.4, "a round trip for the connection, one for the exchange"
+    assert 0.095 < second < 0.2 and 0.095 < third < 0.2
+
+
+async def test_stalls_hold_a_connection_back_and_repeat_with_the_seed() -> None:
+    counts = []
+    for _ in range(2):
+        async with linked(Shape(RATE * 4, rtt=0.05, stalls=0.05, seed=7)) as link:
+            await ask(link, BLOCK)
+            counts.append(link.down.stalls)
+    assert counts[0] == counts[1]
+    assert 1 <= counts[0] <= 12, "of 69 segments"
+    async with linked(Shape(RATE * 4, rtt=0.05, stalls=1.0)) as link:
+        late = (await ask(link, 10, times=2))[1]
+    assert 0.14 < late < 0.4, "there and back, and a repeat each way"
+
+
+async def test_counts() -> None:
+    async with linked(Shape(RATE, rtt=0.02)) as link:
+        await ask(link, BLOCK)
+        await ask(link, 10)
+        assert link.down.bytes == BLOCK + 10 and link.up.bytes == len("100000\n10\n")
+        assert link.connections == 2
+        marks = link.down.marks
+        assert marks[-1][1] == BLOCK + 10 and [mark for mark, _ in marks] == sorted(mark for mark, _ in marks)
+        assert link.down.first < link.down.last <= link.now()
+
+
+async def test_a_connection_is_cut_after_so_many_bytes() -> None:
+    async with linked(Shape(RATE, rtt=0.01)) as link:
+        link.cut_after(5000)
+        async with connected(link) as (reader, writer):
+            writer.write(b"%d\n" % BLOCK)
+            assert len(await reader.read(-1)) == 5000
+        link.cut_after(5000, "reset")
+        async with connected(link) as (reader, writer):
+            writer.write(b"%d\n" % BLOCK)
+            with pytest.raises(ConnectionError):
+                await reader.readexactly(BLOCK)
+        await ask(link, 6000)
+
+
+async def test_address_change_silences_what_is_open() -> None:
+    async with linked(Shape(RATE, rtt=0.01)) as link, connected(link) as (reader, writer):
+        writer.write(b"1000\n")
+        await reader.readexactly(1000)
+        link.change_address()
+        writer.write(b"1000\n")
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(reader.read(1), 0.2)
+        await ask(link, 1000)
+        assert link.sources == ["127.0.0.1", "127.0.0.2"]  # type: ignore[attr-defined]
+
+
+async def test_a_slow_reader_holds_the_sender_back() -> None:
+    """What nobody reads is not taken from the server either, and others go on meanwhile."""
+    async with linked(Shape(RATE * 10)) as link, connected(link) as (reader, writer):
+        writer.write(b"%d\n" % (40 * BLOCK))
+        await reader.readexactly(1000)
+        seconds = await ask(link, 2 * BLOCK)
+        assert seconds[0] < 1
+        assert link.down.bytes < 30 * BLOCK
+        assert len(await reader.readexactly(40 * BLOCK - 1000)) == 40 * BLOCK - 1000
+
+
+async def test_a_server_that_is_away_ends_the_connection() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        link = await open_link(unused.getsockname(), Shape())
+        async with connected(link) as (reader, _):
+            assert await reader.read(1) == b""
+        await link.close()
+
+
+def test_in_a_thread() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        shape = Shape(RATE, 0.02)
+        with link_thread(server.getsockname(), shape) as link, socket.create_connection(link.address) as client:
+            client.sendall(b"hello")
+            connection, _ = server.accept()
+            with connection:
+                assert connection.recv(5) == b"hello"
+                connection.sendall(b"welcome")
+                connection.shutdown(socket.SHUT_WR)
+                received = b""
+                while data := client.recv(100):
+                    received += data
+        assert received == b"welcome" and link.down.bytes == 7
