@@ -14,10 +14,11 @@ from typing import Literal, Self
 import numpy as np
 import numpy.typing as npt
 
-from pacs import explicit, export, ingest, reading
+from pacs import export, ingest, reading, uids
 from pacs.errors import ConflictError, NotFoundError, PacsError, StorageError
 from pacs.ingest import Identity
 from pacs.reading import Committed, Frame
+from pacs.renditions import Renditions
 from pacs.storage import frames, records
 from pacs.storage.commit import Outcome
 from pacs.storage.commit import Status as CommitStatus
@@ -219,6 +220,14 @@ class Archive:
         with self._engine.index.read() as view:
             return reading.locate_frame(view, entry, number)
 
+    def series_frames(self, study: str, series: str) -> Iterator[Frame]:
+        """All frames of a series in reading order: by Instance Number, UID, frame number. Raises NotFoundError."""
+        entry = self.series(study, series)
+        with self._engine.index.read() as view:
+            for instance in view.instances_of(entry):
+                for number in range(1, reading.frame_count(instance) + 1):
+                    yield reading.locate_frame(view, instance, number)
+
     def frame_count(self, entry: InstanceEntry) -> int:
         """Frames that `frame` can locate."""
         return reading.frame_count(entry)
@@ -251,7 +260,11 @@ class Archive:
 
     def part10_explicit(self, entry: InstanceEntry) -> Iterator[Buffer]:
         """The instance as explicit VR little endian. Raises UnsupportedTransferSyntaxError where that cannot be."""
-        return explicit.convert(self.root, self._engine.index, entry)
+        return self.renditions().instance(entry, uids.EXPLICIT_VR_LITTLE_ENDIAN).pieces
+
+    def renditions(self, memory: int = 0, disk: int = 0) -> Renditions:
+        """Frames and instances of this archive in other Transfer Syntaxes, with so many bytes of them kept."""
+        return Renditions(self.root, self._engine.index, memory, disk)
 
     def _source(self, entry: InstanceEntry) -> Committed:
         return Committed(self.root, self._engine.index, entry)

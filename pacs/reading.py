@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from pacs import export, pixels, tags, transcode, uids
 from pacs.byteorder import WORD_SIZES, swapped
-from pacs.errors import NotFoundError, PixelError
+from pacs.errors import NotFoundError, PixelError, UnsupportedTransferSyntaxError
 from pacs.storage import frames, packing, records
 from pacs.storage.index import Index, ReadView
 from pacs.storage.model import Buffer, ChunkLocation, Descriptor, Encoding, InstanceEntry, Span
@@ -128,11 +128,17 @@ def _locate_native(view: ReadView, entry: InstanceEntry, number: int) -> Frame:
     chunks = tuple(view.chunk(entry, index) for index in pieces)
     digest = hashlib.sha256(b"".join(chunk.crc32c.to_bytes(4, "little") for chunk in chunks)).hexdigest()[:16]
     length = -(-geometry.frame_bits // 8)
-    return Frame(entry, number, uids.EXPLICIT_VR_LITTLE_ENDIAN, length, (), f"{digest}-{number:x}", chunks)
+    # What a private Transfer Syntax means by native is its secret: its name stays with the bytes.
+    arrival = entry.descriptor.transfer_syntax
+    syntax = uids.EXPLICIT_VR_LITTLE_ENDIAN if uids.transfer_syntax(arrival).known else arrival
+    return Frame(entry, number, syntax, length, (), f"{digest}-{number:x}", chunks)
 
 
 def native_bits(root: Path, frame: Frame) -> tuple[memoryview, int]:
-    """The bytes that a native frame touches, in the byte order of arrival, and the bit where it starts in them."""
+    """The bytes that a native frame touches, and the bit where it starts in them.
+
+    In the byte order of arrival, but what lies in swapped words is put in order: a frame may begin within one.
+    """
     key, geometry = frame.entry.descriptor.array_key, frame.entry.descriptor.geometry
     assert key is not None and geometry is not None
     value = b"".join(
@@ -142,6 +148,10 @@ def native_bits(root: Path, frame: Frame) -> tuple[memoryview, int]:
     first_piece = first_bit // 8 // key.chunk_bytes
     start = first_bit // 8 - first_piece * key.chunk_bytes
     length = -(-(first_bit % 8 + geometry.frame_bits) // 8)
+    if frame.entry.descriptor.word_swapped:
+        before = start % 2
+        words = memoryview(value)[start - before : start + length + (start + length) % 2]
+        return memoryview(swapped(words, 2))[before : before + length], first_bit % 8
     return memoryview(value)[start : start + length], first_bit % 8
 
 
@@ -162,7 +172,7 @@ def _native_little_endian(root: Path, frame: Frame) -> bytes:
     value, bit = native_bits(root, frame)
     if geometry.bits_allocated == 1:
         return _repacked(value, bit, geometry.frame_bits)
-    return swapped(value, _word(descriptor))
+    return bytes(value) if descriptor.word_swapped else swapped(value, _word(descriptor))
 
 
 def _word(descriptor: Descriptor) -> int:
@@ -186,10 +196,12 @@ def samples(root: Path, frame: Frame, levels_dropped: int = 0) -> npt.NDArray[np
     if geometry is None:
         raise PixelError(f"instance {descriptor.instance} does not describe its pixel data")
     if is_native(frame):
+        if not uids.transfer_syntax(descriptor.transfer_syntax).known:
+            raise UnsupportedTransferSyntaxError(f"no decoder for unknown {descriptor.transfer_syntax}")
         value, bit = native_bits(root, frame)
         return pixels.decode_native(
             value, geometry, big_endian=descriptor.big_endian, bit_offset=bit,
-            floating=descriptor.pixel_tag != tags.PIXEL_DATA, word_swapped=descriptor.word_swapped,
+            floating=descriptor.pixel_tag != tags.PIXEL_DATA,
         )  # fmt: skip
     stored = frames.read_chunk(root, frame.chunks[0])
     return transcode.decode_frame(stored, geometry, frame.transfer_syntax, levels_dropped=levels_dropped)
@@ -208,6 +220,22 @@ def native_frame(root: Path, frame: Frame, source: Committed) -> bytes:
     if geometry.photometric_interpretation == "YBR_FULL_422":
         geometry = msgspec.structs.replace(geometry, photometric_interpretation="YBR_FULL")
     return pixels.encode_native(samples(root, frame), geometry)
+
+
+def encoded_frame(
+    root: Path, frame: Frame, rendition: transcode.Rendition, quality: float | None = None
+) -> bytes:
+    """The frame decoded and encoded again as `rendition`, of kind "encoded", says."""
+    geometry = frame.entry.descriptor.geometry
+    if geometry is None:
+        raise PixelError(f"instance {frame.entry.descriptor.instance} does not describe its pixel data")
+    return transcode.encode(samples(root, frame), geometry, rendition, quality=quality)
+
+
+def chunk_lengths(index: Index, entry: InstanceEntry) -> list[int]:
+    """Bytes of each inner chunk as stored."""
+    with index.read() as view:
+        return [view.chunk(entry, number).length for number in range(entry.chunks)]
 
 
 def bulk_value(source: Committed, path: str) -> Iterator[Buffer]:

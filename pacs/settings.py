@@ -42,7 +42,10 @@ class Settings:
     spool_threshold: int = _setting(8 << 20, "An uploaded part longer than this is spooled to disk.")
     max_part_bytes: int = _setting(16 << 30, "The longest part that an upload may have.")
     metadata_cache: int = _setting(64 << 20, "Memory for ready-made series metadata, in each worker.")
-    frame_cache: int = _setting(96 << 20, "Memory for frames decoded lately, in each worker.")
+    frame_cache: int = _setting(96 << 20, "Memory for frames decoded or transcoded lately, in each worker.")
+    rendition_cache: int = _setting(
+        4 << 30, "Disk for transcoded frames, inside the archive, shared by the workers; may be deleted at any time."
+    )
     write_buffer: int = _setting(256 << 10, "Bytes kept for a slow reader before its response waits.")
     query_limit: int = _setting(5_000, "Most matches that one search answers; larger answers are paged.")
     shutdown_grace: float = _setting(10.0, "How long running requests may go on after SIGTERM.")

@@ -14,7 +14,7 @@ from aiohttp import web
 from aiohttp.web import BaseRequest
 
 from pacs.archive import Archive
-from pacs.dicomweb import metadata, pages, problems, qido, rendered, stow, urls, wado
+from pacs.dicomweb import bulkdata, instances, metadata, pages, problems, qido, rendered, stow, urls, wado
 from pacs.dicomweb.answer import Answer, Sent, abort, send
 from pacs.dicomweb.cors import CorsPolicy
 from pacs.dicomweb.service import Service
@@ -33,9 +33,9 @@ HANDLERS: Final[dict[str, dict[str, Handler]]] = {
     "search.studies": {"GET": qido.search, "POST": stow.store},
     "search.series": {"GET": qido.search},
     "search.instances": {"GET": qido.search},
-    "study": {"GET": wado.study, "POST": stow.store},
-    "series": {"GET": wado.series},
-    "instance": {"GET": wado.instance},
+    "study": {"GET": instances.study, "POST": stow.store},
+    "series": {"GET": instances.series},
+    "instance": {"GET": instances.instance},
     "study.metadata": {"GET": metadata.study},
     "series.metadata": {"GET": metadata.series},
     "instance.metadata": {"GET": metadata.instance},
@@ -48,7 +48,7 @@ HANDLERS: Final[dict[str, dict[str, Handler]]] = {
     "instance.thumbnail": {"GET": rendered.thumbnail},
     "frames.thumbnail": {"GET": rendered.thumbnail},
     "frames": {"GET": wado.frames},
-    "bulkdata": {"GET": wado.bulkdata},
+    "bulkdata": {"GET": bulkdata.bulkdata},
 }
 """By kind of resource (see `target`) and method. HEAD is answered as GET without its body."""
 

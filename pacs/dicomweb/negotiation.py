@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
+from aiohttp.web import BaseRequest
+
 from pacs import uids
 from pacs.errors import NotAcceptableError, RequestError
 
@@ -20,6 +22,7 @@ _MAX_LENGTH: Final = 8192
 # A quotation that nobody ends goes on to the end: to look for another reading would take quadratic time.
 _ITEM = re.compile(r'(?:[^,"]++|"(?:[^"\\]|\\.)*+(?:"|\\?\Z))++', re.DOTALL)
 _PARAMETER = re.compile(r';\s*([^\s;="]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^;"]*)')
+_DECIMAL = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,2})?", re.ASCII)
 _MEDIA_TYPE = re.compile(r"[!#$%&'*+.^_`|~\w-]+/[!#$%&'*+.^_`|~\w-]+", re.ASCII)
 
 
@@ -161,6 +164,21 @@ def content_coding(accept_encoding: str) -> str:
         if weight > best_weight:
             best, best_weight = coding, weight
     return best if best_weight >= weights.get("identity", 0.0) or best_weight == 1.0 else ""
+
+
+def quality(request: BaseRequest) -> float | None:
+    """The query parameter `quality`: how good a frame in a lossy Transfer Syntax has to be; None without.
+
+    Ours: PS3.18 has it for rendered images alone. 1 to 100 for JPEG, PSNR in dB for JPEG 2000. Raises RequestError.
+    """
+    if "quality=" not in request.raw_path:
+        return None
+    text = request.query.get("quality", "")
+    if not text:
+        return None
+    if not _DECIMAL.fullmatch(text) or not 1 <= float(text) <= 100:
+        raise RequestError(f"quality={text[:40]!r} is not a number from 1 to 100")
+    return float(text)
 
 
 def describe(media_type: str, transfer_syntaxes: Iterable[str], *, multipart: bool = True) -> tuple[str, ...]:

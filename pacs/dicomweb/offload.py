@@ -7,7 +7,10 @@ import os
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Final, Generic, ParamSpec, TypeVar
+
+from pacs.errors import BusyError
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -19,30 +22,77 @@ _GATHER: Final = 256 << 10
 """Bytes of a stream read ahead in one crossing: smaller pieces would cost a crossing each."""
 
 
-class Offload:
-    """Two pools of threads: one that waits for the disk, one that keeps a core busy."""
+_LANES: Final = ((0.03, "render"), (0.2, "encode"), (float("inf"), "transcode"))
+"""(seconds that a call takes at most, name): each lane has threads of its own, so that nothing ever waits for work that
+takes many times longer than itself. The cores are shared by the kernel."""
+_MOST_WAITING: Final = 1000
+"""Calls in a lane beyond which no more is taken on."""
 
-    def __init__(self, codec_threads: int = 0) -> None:
+
+class Offload:
+    """Pools of threads: one that waits for the disk, and lanes that keep a core busy, by how long a call takes."""
+
+    def __init__(
+        self, codec_threads: int = 0, give_way: Callable[[], Awaitable[None]] | None = None
+    ) -> None:
+        """`give_way` is awaited before each piece of a stream: whoever is more urgent goes first."""
+        self._give_way = give_way
+        cores = codec_threads or os.cpu_count() or 1
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="read")
-        self._codecs = ThreadPoolExecutor(codec_threads or os.cpu_count() or 1, thread_name_prefix="render")
+        self._lanes = [
+            # Half of the cores for the longest calls, which hold most memory as well.
+            ThreadPoolExecutor(cores if most < float("inf") else -(-cores // 2), thread_name_prefix=name)
+            for most, name in _LANES
+        ]
+        self._in_work = [0] * len(_LANES)
 
     def read(self, call: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> asyncio.Future[_T]:
         """Run a call that mostly waits for the disk."""
         return asyncio.wrap_future(self._readers.submit(call, *args, **kwargs))
 
     def decode(self, call: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> asyncio.Future[_T]:
-        """Run a call that decodes or encodes images; as many at a time as there are cores."""
-        return asyncio.wrap_future(self._codecs.submit(call, *args, **kwargs))
+        """Run a call that decodes or draws an image of usual size; as many at a time as there are cores."""
+        return self.compute(0.0, partial(call, *args, **kwargs))
 
-    async def stream(self, open_pieces: Callable[[], Iterator[bytes | bytearray | memoryview]]) -> AsyncIterator[bytes]:
-        """The pieces of an iterator that reads from the disk, joined to a size worth a crossing."""
-        pieces = _cut(await self.read(open_pieces))
-        while block := await self.read(_gather, pieces):
+    def compute(self, seconds: float, call: Callable[[], _T]) -> asyncio.Future[_T]:
+        """Run a call that keeps a core busy for about so long, beside calls of its kind. Raises BusyError."""
+        lane = next(number for number, (most, _) in enumerate(_LANES) if seconds <= most)
+        if self._in_work[lane] >= _MOST_WAITING:
+            raise BusyError("too many images are being made, ask again later")
+        self._in_work[lane] += 1
+        future = asyncio.wrap_future(self._lanes[lane].submit(call))
+        future.add_done_callback(partial(self._done, lane))
+        return future
+
+    def _done(self, lane: int, _: object) -> None:
+        self._in_work[lane] -= 1
+
+    async def stream(
+        self,
+        open_pieces: Callable[[], Iterator[bytes | bytearray | memoryview]],
+        seconds: float | None = None,
+    ) -> AsyncIterator[bytes]:
+        """The pieces of an iterator, joined to a size worth a crossing.
+
+        `seconds` that making one keeps a core busy; None when they are only read from the disk.
+        """
+        if seconds is None:
+            pieces = _cut(await self.read(open_pieces))
+            run: Callable[[Callable[[], bytes]], Awaitable[bytes]] = self.read
+        else:
+            pieces = _cut(await self.compute(seconds, open_pieces))
+            run = partial(self.compute, seconds)
+        while True:
+            if self._give_way is not None:
+                await self._give_way()
+            block = await run(partial(_gather, pieces))
+            if not block:
+                return
             yield block
 
     def close(self) -> None:
-        self._readers.shutdown(wait=True, cancel_futures=True)
-        self._codecs.shutdown(wait=True, cancel_futures=True)
+        for pool in (self._readers, *self._lanes):
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _cut(pieces: Iterator[bytes | bytearray | memoryview]) -> Iterator[bytes | bytearray | memoryview]:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from aiohttp.web import BaseRequest
 
 from pacs.archive import Archive
 from pacs.dicomweb.negotiation import Choice, choices
 from pacs.dicomweb.offload import ByteCache, ByteSemaphore, Offload, Once
 from pacs.dicomweb.spool import Budget, Collected
+from pacs.reading import Frame
+from pacs.renditions import Made
 from pacs.settings import Settings
+
+_READ_IN_LOOP: Final = 1 << 20
+"""Bytes: to copy more from the page cache would hold up the event loop."""
 
 
 class Service:
@@ -20,14 +27,20 @@ class Service:
         self.offload = Offload(settings.codec_threads)
         self.ingest_memory = ByteSemaphore(settings.ingest_memory)
         self.metadata_cache = ByteCache(settings.metadata_cache)
-        self.frame_cache = ByteCache(settings.frame_cache)
+        self.renditions = archive.renditions(settings.frame_cache, settings.rendition_cache)
         self.once: Once[bytes] = Once()
+        self.once_made: Once[Made] = Once()
         self._reading = Budget(max(settings.spool_threshold, settings.ingest_memory // 4))
 
     def collect(self) -> Collected:
         """Where the next uploaded part is gathered."""
         settings = self.settings
         return Collected(self.archive.root, settings.spool_threshold, settings.max_part_bytes, self._reading)
+
+    async def read_frame(self, frame: Frame) -> bytes | memoryview:
+        """The frame as stored: at once where the page cache has it, else from a thread. Raises ChecksumError."""
+        data = self.archive.read_frame_cached(frame) if frame.length <= _READ_IN_LOOP else None
+        return data if data is not None else await self.offload.read(self.archive.read_frame, frame)
 
     def choices(self, request: BaseRequest) -> tuple[Choice, ...]:
         """What the client takes, best first: by the query parameter `accept` where there is one. PS3.18 8.3.3.1"""

@@ -23,7 +23,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     # 3
     ("pacs.storage",),
     # 4
-    ("pacs.archive", "pacs.ingest", "pacs.encoding", "pacs.export", "pacs.reading", "pacs.explicit"),
+    ("pacs.archive", "pacs.ingest", "pacs.encoding", "pacs.export", "pacs.reading", "pacs.rewriting",
+     "pacs.renditions"),
     # 5
     ("pacs.dicomweb", "pacs.client"),
     # 6
@@ -41,7 +42,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "asyncio": ("pacs.dicomweb", "pacs.client", "pacs.cli", "pacs.storage.zarr_codec", "benchmarks"),
     "uvloop": ("pacs.dicomweb", "pacs.client", "pacs.cli", "benchmarks"),
     # Its dictionaries and character sets; reading files with it is for tests.
-    "pydicom": ("pacs.charset", "pacs.part10", "pacs.explicit", "pacs.dicomweb.query", "pacs.demo", "benchmarks"),
+    "pydicom": ("pacs.charset", "pacs.part10", "pacs.rewriting", "pacs.dicomweb.query", "pacs.demo", "benchmarks"),
     "tqdm": ("pacs.cli", "benchmarks"),
     "argparse": ("pacs.cli", "benchmarks"),
 }

@@ -6,14 +6,21 @@ import time
 import pytest
 
 from pacs import uids
-from pacs.dicomweb import negotiation
+from pacs.dicomweb import instances, negotiation, wado
 from pacs.dicomweb.negotiation import DICOM, DICOM_JSON, OCTET_STREAM, Choice, choices, content_coding
-from pacs.dicomweb.wado import _exact, _plan
 from pacs.errors import NotAcceptableError, RequestError
+from pacs.geometry import FrameGeometry
+from pacs.renditions import Stored
 
 RPCL = uids.HTJ2K_LOSSLESS_RPCL
 HTJ2K_PART = f"image/jphc; transfer-syntax={RPCL}"
 NATIVE_PART = f"application/octet-stream; transfer-syntax={uids.EXPLICIT_VR_LITTLE_ENDIAN}"
+CT = FrameGeometry(512, 512, 1, 16, 12, 11, 0, 0, "MONOCHROME2", 1)
+US = FrameGeometry(480, 640, 3, 8, 8, 7, 0, 0, "RGB", 1)
+
+
+def planned(accept: str, stored: str, geometry: FrameGeometry = CT, quality: float | None = None) -> wado.Plan:
+    return wado.plan(choices(accept), Stored(stored, geometry, False, stored != RPCL), quality)
 
 
 @pytest.mark.parametrize(
@@ -42,7 +49,7 @@ NATIVE_PART = f"application/octet-stream; transfer-syntax={uids.EXPLICIT_VR_LITT
         ('multipart/related; type="application/octet-stream"', False, True, NATIVE_PART),
         ('multipart/related; type="application/octet-stream"; transfer-syntax=1.2.840.10008.1.2.1', False, True,
          NATIVE_PART),
-        ("multipart/related; type=image/jpeg, application/octet-stream;q=0.5", False, False, NATIVE_PART),
+        ("multipart/related; type=image/jxl, application/octet-stream;q=0.5", False, False, NATIVE_PART),
         # other labels that the same bytes satisfy
         ("image/jphc; transfer-syntax=1.2.840.10008.1.2.4.201", True, False,
          "image/jphc; transfer-syntax=1.2.840.10008.1.2.4.201"),
@@ -52,44 +59,109 @@ NATIVE_PART = f"application/octet-stream; transfer-syntax={uids.EXPLICIT_VR_LITT
     ],
 )  # fmt: skip
 def test_a_frame_stored_as_htj2k(accept: str, stored: bool, several: bool, part_type: str) -> None:
-    plan = _plan(choices(accept), RPCL)
-    assert (plan.stored, plan.multipart, plan.part_type) == (stored, several, part_type)
+    plan = planned(accept, RPCL)
+    assert (plan.rendition.kind in ("stored", "relabelled")) is stored
+    assert (plan.multipart, plan.part_type) == (several, part_type)
 
 
 def test_a_native_frame_is_the_stored_one() -> None:
     viewer = "multipart/related; type=application/octet-stream; transfer-syntax=*"
     for accept in ("*/*", "application/octet-stream", viewer):
-        plan = _plan(choices(accept), uids.EXPLICIT_VR_LITTLE_ENDIAN)
-        assert plan.stored and plan.part_type == NATIVE_PART
+        plan = planned(accept, uids.EXPLICIT_VR_LITTLE_ENDIAN)
+        assert plan.rendition.kind == "stored" and plan.part_type == NATIVE_PART
 
 
 def test_a_jpeg_frame_goes_out_under_its_own_media_type() -> None:
-    plan = _plan(choices("image/jpeg"), uids.JPEG_BASELINE)
-    assert plan.stored and not plan.multipart
+    plan = planned("image/jpeg", uids.JPEG_BASELINE, US)
+    assert plan.rendition.kind == "stored" and not plan.multipart
     assert plan.part_type == "image/jpeg; transfer-syntax=1.2.840.10008.1.2.4.50"
-    assert not _plan(choices(OCTET_STREAM), uids.JPEG_BASELINE).stored
+    assert planned(OCTET_STREAM, uids.JPEG_BASELINE, US).rendition.kind == "native"
+
+
+@pytest.mark.parametrize(
+    ("accept", "syntax"),
+    [
+        # The media type alone: its lossless default. PS3.18 Table 8.7.3-5
+        ("image/jp2", uids.JPEG_2000_LOSSLESS), ("image/jls", uids.JPEG_LS_LOSSLESS),
+        ("image/jpeg", uids.JPEG_LOSSLESS_SV1), ("image/dicom-rle", uids.RLE_LOSSLESS),
+        ("image/jphc", uids.HTJ2K_LOSSLESS_RPCL), ("image/jls; transfer-syntax=*", uids.JPEG_LS_LOSSLESS),
+        ("image/jp2; transfer-syntax=*", uids.JPEG_2000_LOSSLESS),
+        # by name, under either spelling
+        (f"image/jp2; transfer-syntax={uids.JPEG_2000_LOSSLESS}", uids.JPEG_2000_LOSSLESS),
+        (f"application/octet-stream; transfer-syntax={uids.RLE_LOSSLESS}", uids.RLE_LOSSLESS),
+        (f"image/jp2; transfer-syntax={uids.JPEG_2000}", uids.JPEG_2000),
+        (f"image/jpeg; transfer-syntax={uids.JPEG_BASELINE}", uids.JPEG_BASELINE),
+        (f"image/jpeg; transfer-syntax={uids.JPEG_BASELINE};q=0.1, image/jls;q=0.2", uids.JPEG_LS_LOSSLESS),
+        (f"image/jxl, image/jls;q=0.3, image/jp2; transfer-syntax={uids.JPEG_2000};q=0.5", uids.JPEG_2000),
+    ],
+)  # fmt: skip
+def test_what_is_made_of_a_frame(accept: str, syntax: str) -> None:
+    for stored, geometry in ((RPCL, US), (uids.RLE_LOSSLESS, US), (uids.EXPLICIT_VR_LITTLE_ENDIAN, US)):
+        plan = planned(accept, stored, geometry)
+        assert plan.rendition.transfer_syntax == syntax
+        named = syntax in accept
+        assert plan.rendition.lossless or named
+
+
+@pytest.mark.parametrize("stored", [RPCL, uids.RLE_LOSSLESS, uids.EXPLICIT_VR_LITTLE_ENDIAN, uids.JPEG_2000_LOSSLESS])
+def test_nothing_lossy_is_made_unless_it_is_named(stored: str) -> None:
+    for media_type in ("*/*", "image/*", "image/jpeg", "image/jp2", "image/jphc", "image/jls", OCTET_STREAM):
+        for syntax in ("", "; transfer-syntax=*"):
+            for spelling in (f"{media_type}{syntax}", f'multipart/related; type="{media_type}"{syntax}'):
+                assert planned(spelling, stored, US).rendition.lossless
+                assert planned(spelling, stored, US, 30).rendition.lossless  # a quality names no Transfer Syntax
+
+
+def test_a_quality_asks_for_less_than_the_stored_lossless_stream() -> None:
+    accept = f"image/jphc; transfer-syntax={uids.HTJ2K}"
+    assert planned(accept, RPCL).rendition.kind == "relabelled"
+    lossy = planned(accept, RPCL, CT, 45)
+    assert (lossy.rendition.kind, lossy.rendition.lossless, lossy.quality) == ("encoded", False, 45)
+    assert lossy.mark != planned(accept, RPCL, CT, 46).mark
+    lossless = planned("image/jp2", RPCL, CT, 45)
+    assert (lossless.quality, lossless.mark) == (None, planned("image/jp2", RPCL).mark)
+
+
+def test_a_palette_is_never_lossy() -> None:
+    palette = FrameGeometry(480, 640, 1, 8, 8, 7, 0, 0, "PALETTE COLOR", 1)
+    for syntax, media_type in ((uids.JPEG_BASELINE, "image/jpeg"), (uids.JPEG_2000, "image/jp2")):
+        with pytest.raises(NotAcceptableError):
+            planned(f"{media_type}; transfer-syntax={syntax}", RPCL, palette, 90)
+    assert planned("image/jp2", RPCL, palette).rendition.lossless
+
+
+def test_a_video_is_what_it_is() -> None:
+    video = "1.2.840.10008.1.2.4.102"
+    assert planned("*/*", video, US).rendition.kind == "stored"
+    with pytest.raises(NotAcceptableError, match="video/mp4"):
+        planned("image/jpeg", video, US)
 
 
 def test_representations_of_one_frame_have_different_marks() -> None:
-    accepts = (
+    accepts = [
         "*/*", "image/jphc", OCTET_STREAM, "multipart/related; type=application/octet-stream",
         "image/jphc; transfer-syntax=1.2.840.10008.1.2.4.201", "image/jphc; transfer-syntax=1.2.840.10008.1.2.4.203",
-    )  # fmt: skip
-    assert len({_plan(choices(accept), RPCL).mark for accept in accepts}) == len(accepts)
+    ]  # fmt: skip
+    for syntax in (uids.JPEG_2000, uids.JPEG_2000_LOSSLESS, uids.JPEG_LS_LOSSLESS, uids.RLE_LOSSLESS,
+                   uids.DEFLATED_IMAGE_FRAME, uids.ENCAPSULATED_UNCOMPRESSED, uids.IMPLICIT_VR_LITTLE_ENDIAN,
+                   uids.DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN):  # fmt: skip
+        accepts += [f"{OCTET_STREAM}; transfer-syntax={syntax}",
+                    f"multipart/related; type={OCTET_STREAM}; transfer-syntax={syntax}"]  # fmt: skip
+    assert len({planned(accept, RPCL).mark for accept in accepts}) == len(accepts)
 
 
 @pytest.mark.parametrize(
     "accept",
-    ["image/jpeg", "text/html", "multipart/related; type=image/jls", "application/octet-stream; transfer-syntax=1.2.3",
+    ["image/jxl", "text/html", "multipart/related; type=image/png", "application/octet-stream; transfer-syntax=1.2.3",
      'multipart/mixed; type="image/jphc"', "image/jphc;q=0", "nonsense", ",,,", ";",
-     "multipart/related; type=image/jls;q=1"],
+     "image/jpeg; transfer-syntax=1.2.840.10008.1.2.4.50", "multipart/related; type=image/jxl;q=1"],
 )  # fmt: skip
 def test_what_cannot_be_sent_says_what_can(accept: str) -> None:
     with pytest.raises(NotAcceptableError) as raised:
-        _plan(choices(accept), RPCL)
+        planned(accept, RPCL)
     if raised.value.offered:
-        assert any("image/jphc" in offered for offered in raised.value.offered)
-        assert any(OCTET_STREAM in offered for offered in raised.value.offered)
+        for media_type in ("image/jphc", "image/jp2", "image/jls", OCTET_STREAM):
+            assert any(media_type in offered for offered in raised.value.offered)
 
 
 def test_quality_orders_and_ties_keep_their_order() -> None:
@@ -109,25 +181,45 @@ def test_quoted_commas_do_not_split() -> None:
     )
 
 
+OFFERED = (*(uids.EXPLICIT_VR_LITTLE_ENDIAN, uids.IMPLICIT_VR_LITTLE_ENDIAN), uids.JPEG_LS_LOSSLESS, uids.JPEG_2000)
+
+
 @pytest.mark.parametrize(
-    ("accept", "arrival", "expected"),
+    ("accept", "arrival", "syntax", "exact", "multipart"),
     [
-        ("*/*", uids.JPEG_BASELINE, (False, None)),
-        ("application/dicom", uids.JPEG_BASELINE, (False, False)),
-        ('multipart/related; type="application/dicom"; transfer-syntax=*', uids.JPEG_BASELINE, (True, True)),
+        ("*/*", uids.JPEG_BASELINE, uids.EXPLICIT_VR_LITTLE_ENDIAN, False, None),
+        ("application/dicom", uids.JPEG_BASELINE, uids.EXPLICIT_VR_LITTLE_ENDIAN, False, False),
+        ('multipart/related; type="application/dicom"; transfer-syntax=*', uids.JPEG_BASELINE, uids.JPEG_BASELINE,
+         True, True),
         (f'multipart/related; type="application/dicom"; transfer-syntax={uids.JPEG_BASELINE}', uids.JPEG_BASELINE,
-         (True, True)),
-        ('multipart/related; type="application/dicom"', uids.EXPLICIT_VR_LITTLE_ENDIAN, (True, True)),
-        ("application/dicom; transfer-syntax=1.2.840.10008.1.2.1", uids.IMPLICIT_VR_LITTLE_ENDIAN, (False, False)),
+         uids.JPEG_BASELINE, True, True),
+        ('multipart/related; type="application/dicom"', uids.EXPLICIT_VR_LITTLE_ENDIAN,
+         uids.EXPLICIT_VR_LITTLE_ENDIAN, True, True),
+        ("application/dicom; transfer-syntax=1.2.840.10008.1.2.1", uids.IMPLICIT_VR_LITTLE_ENDIAN,
+         uids.EXPLICIT_VR_LITTLE_ENDIAN, False, False),
+        (f"application/dicom; transfer-syntax={uids.JPEG_LS_LOSSLESS}", uids.JPEG_BASELINE, uids.JPEG_LS_LOSSLESS,
+         False, False),
+        (f"application/dicom; transfer-syntax=1.2.3; transfer-syntax={uids.JPEG_2000}", uids.JPEG_BASELINE,
+         uids.JPEG_2000, False, False),
+        (f"application/dicom; transfer-syntax={uids.JPEG_XL}, application/dicom;q=0.1", uids.JPEG_BASELINE,
+         uids.EXPLICIT_VR_LITTLE_ENDIAN, False, False),
     ],
 )  # fmt: skip
-def test_whole_instances(accept: str, arrival: str, expected: tuple[bool, bool | None]) -> None:
-    assert _exact(choices(accept), arrival) == expected
+def test_whole_instances(accept: str, arrival: str, syntax: str, exact: bool, multipart: bool | None) -> None:
+    assert instances.chosen(choices(accept), arrival, OFFERED) == instances.Form(syntax, exact, multipart)
 
 
-def test_an_instance_in_a_syntax_it_did_not_come_in() -> None:
-    with pytest.raises(NotAcceptableError, match=uids.JPEG_BASELINE):
-        _exact(choices("application/dicom; transfer-syntax=1.2.840.10008.1.2.4.80"), uids.JPEG_BASELINE)
+def test_an_instance_in_a_syntax_that_cannot_be_made() -> None:
+    accept = "application/dicom; transfer-syntax=1.2.840.10008.1.2.4.110, image/jpeg"
+    assert instances.chosen(choices(accept), uids.JPEG_BASELINE, OFFERED) is None
+
+
+def test_a_quality_counts_for_lossy_instances_alone() -> None:
+    for syntax, counted in ((uids.JPEG_2000, 40.0), (uids.JPEG_LS_LOSSLESS, None)):
+        form = instances.chosen(choices(f"application/dicom; transfer-syntax={syntax}"), "1.2.3", OFFERED, 40.0)
+        assert form is not None and form.quality == counted
+    marks = {instances.Form(uids.JPEG_2000, False, None, quality).mark for quality in (None, 40.0, 41.0)}
+    assert len(marks) == 3
 
 
 def test_json() -> None:

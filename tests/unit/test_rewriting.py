@@ -1,4 +1,4 @@
-"""An instance as explicit VR little endian: what stands behind its pixel data, and what decoding makes meaningless."""
+"""An instance in another Transfer Syntax: what stands behind its pixel data, and what decoding makes meaningless."""
 
 from __future__ import annotations
 
@@ -176,12 +176,11 @@ def test_a_proper_beginning(tmp_path: Path, beginning: str) -> None:
     assert read.PatientName == "Good" and read.PixelData == PIXELS + b"\0"
 
 
-@pytest.mark.parametrize("fragments", [0, 2])
-def test_fragments_that_are_no_frames_cannot_be_decoded(tmp_path: Path, fragments: int) -> None:
+def test_fragments_that_are_no_frames_cannot_be_decoded(tmp_path: Path) -> None:
     data_set = described(UID(uids.ENCAPSULATED_UNCOMPRESSED))
     data_set.NumberOfFrames = 3
-    data_set.PixelData = encapsulate([PIXELS + b"\0"] * fragments) if fragments else b"\xfe\xff\0\xe0\0\0\0\0"
+    data_set.PixelData = b"\xfe\xff\0\xe0\0\0\0\0"
     data_set["PixelData"].VR = "OB"
     data_set["PixelData"].is_undefined_length = True
-    with pytest.raises(UnsupportedTransferSyntaxError, match=f"3 frames .* {fragments} fragments"):
+    with pytest.raises(UnsupportedTransferSyntaxError, match=r"3 frames .* 0 fragments"):
         converted(tmp_path, written(data_set))

@@ -1,0 +1,195 @@
+"""WADO-RS instances as `application/dicom`: as they came, or in another Transfer Syntax (PS3.18 10.4, 8.7.3.5)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from aiohttp.web import BaseRequest
+
+from pacs import renditions, uids
+from pacs.dicomweb import multipart, negotiation, wado
+from pacs.dicomweb.answer import Answer, Stream
+from pacs.dicomweb.negotiation import DICOM, Choice
+from pacs.dicomweb.service import Service
+from pacs.dicomweb.target import ResourceId
+from pacs.errors import NotAcceptableError, PixelError, UnsupportedTransferSyntaxError
+from pacs.rewriting import Rewritten
+from pacs.storage.model import InstanceEntry
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """The representation of an instance that negotiation chose."""
+
+    transfer_syntax: str
+    exact: bool
+    """The file as it was received, byte for byte."""
+    multipart: bool | None
+    quality: float | None = None
+
+    @property
+    def mark(self) -> str:
+        """Tells the entity tags of representations of one instance apart."""
+        if self.exact:
+            return "x"
+        suffix = self.transfer_syntax.removeprefix("1.2.840.10008.1.2").replace(".", "-")
+        return f"{suffix}{'' if self.quality is None else f'q{self.quality:g}'}-{renditions.made_by()}"
+
+
+def chosen(
+    accept: tuple[Choice, ...], arrival: str, offered: Sequence[str], quality: float | None = None
+) -> Form | None:
+    """The first representation that `accept` takes of an instance that can be sent in the Transfer Syntaxes `offered`.
+
+    No Transfer Syntax named means explicit VR little endian; `*` or the one of arrival means the exact upload. None
+    when there is none. PS3.18 8.7.3.5.2
+    """
+    explicit = uids.EXPLICIT_VR_LITTLE_ENDIAN
+    for choice in accept:
+        if not choice.takes_type(DICOM):
+            continue
+        named = choice.transfer_syntaxes
+        if "*" in named or arrival in named:
+            return Form(arrival, True, choice.multipart)
+        # What cannot be decoded is found out when it is tried, so that the answer says why.
+        syntax = explicit if not named else next((uid for uid in named if uid in (*offered, explicit)), None)
+        if syntax is not None:
+            lossy = quality if syntax in _LOSSY else None
+            return Form(syntax, syntax == arrival == explicit, choice.multipart, lossy)
+    return None
+
+
+_LOSSY = frozenset(uid for uid, row in uids.TRANSFER_SYNTAXES.items() if row.encapsulated and not row.lossless)
+
+
+async def instance(service: Service, request: BaseRequest, target: ResourceId) -> Answer:
+    """One instance, as a single part or the only one of several."""
+    entry = service.archive.instance(target.study or "", target.series or "", target.instance or "")
+    accept, quality = service.choices(request), negotiation.quality(request)
+    form = _form(entry, accept, quality)
+    if form is None:
+        raise _nothing((entry,))
+    if form.multipart is not False:
+        return _multipart_of((entry,), service, accept, quality)
+    etag = f'"{entry.descriptor.sha256.hex()[:32]}-{form.mark}"'
+    if form.exact:
+        body = Stream(_exact(service, entry), entry.descriptor.file_size)
+    else:
+        rewritten = await _opened(service, entry, form)
+        body = Stream(_pieces(service, entry, form, rewritten), rewritten.length)
+    return Answer(200, _part_type(form), body, wado.KEEP, etag, "Accept")
+
+
+async def series(service: Service, request: BaseRequest, target: ResourceId) -> Answer:
+    """The instances of a series, one after the other."""
+    entries = await service.offload.read(service.archive.instances_of, target.study or "", target.series or "")
+    return _several(service, request, entries)
+
+
+async def study(service: Service, request: BaseRequest, target: ResourceId) -> Answer:
+    """The instances of a study, one after the other."""
+    uid = target.study or ""
+
+    def entries() -> list[InstanceEntry]:
+        archive = service.archive
+        return [entry for series in archive.series_of(uid) for entry in archive.instances_of(uid, series.uid)]
+
+    return _several(service, request, await service.offload.read(entries))
+
+
+def _form(entry: InstanceEntry, accept: tuple[Choice, ...], quality: float | None) -> Form | None:
+    return chosen(accept, entry.descriptor.transfer_syntax, renditions.of_instance(entry), quality)
+
+
+def _nothing(entries: Sequence[InstanceEntry]) -> NotAcceptableError:
+    offered = dict.fromkeys(("*", *(uid for entry in entries[:100] for uid in renditions.of_instance(entry))))
+    described = (*negotiation.describe(DICOM, offered), *negotiation.describe(DICOM, offered, multipart=False))
+    return NotAcceptableError("no representation of what is asked for is within Accept", described)
+
+
+def _several(service: Service, request: BaseRequest, entries: Sequence[InstanceEntry]) -> Answer:
+    accept = tuple(choice for choice in service.choices(request) if choice.multipart is not False)
+    if not accept:
+        offered = negotiation.describe(DICOM, ("*", uids.EXPLICIT_VR_LITTLE_ENDIAN))
+        raise NotAcceptableError("several instances do not fit in one part", offered)
+    return _multipart_of(entries, service, accept, negotiation.quality(request))
+
+
+def _multipart_of(
+    entries: Sequence[InstanceEntry], service: Service, accept: tuple[Choice, ...], quality: float | None
+) -> Answer:
+    found = [_form(entry, accept, quality) for entry in entries]
+    if not any(found):
+        raise _nothing(entries)
+    # A report among images that are asked for as JPEG 2000 is sent as it came: to leave it out would be worse.
+    forms = [form or _as_received(entry) for entry, form in zip(entries, found, strict=True)]
+    digest = hashlib.blake2b(digest_size=16)
+    for entry, form in zip(entries, forms, strict=True):
+        digest.update(entry.descriptor.sha256 + form.mark.encode())
+    etag = f'"{digest.hexdigest()}"'
+    boundary = multipart.boundary(etag)
+    length = None
+    if all(form.exact for form in forms):
+        length = len(multipart.closing(boundary))
+        for position, (entry, form) in enumerate(zip(entries, forms, strict=True)):
+            length += len(multipart.part_head(boundary, _part_type(form), first=position == 0))
+            length += entry.descriptor.file_size
+
+    async def parts() -> AsyncIterator[bytes]:
+        for position, (entry, form) in enumerate(zip(entries, forms, strict=True)):
+            form, blocks = await _blocks(service, entry, form, strict=len(entries) == 1)
+            head = multipart.part_head(boundary, _part_type(form), first=position == 0)
+            async for block in blocks:
+                yield head + block if head else block
+                head = b""
+        yield multipart.closing(boundary)
+
+    return Answer(200, wado.multipart_type(DICOM, boundary), Stream(parts(), length), wado.KEEP, etag, "Accept")
+
+
+def _as_received(entry: InstanceEntry) -> Form:
+    return Form(entry.descriptor.transfer_syntax, True, None)
+
+
+async def _blocks(
+    service: Service, entry: InstanceEntry, form: Form, *, strict: bool
+) -> tuple[Form, AsyncIterator[bytes]]:
+    """The instance as chosen or, unless `strict`, as it was received where that turns out to be impossible.
+
+    Its part header names the Transfer Syntax: leaving an instance out of a study would be worse.
+    """
+    if not form.exact:
+        try:
+            return form, _pieces(service, entry, form, await _opened(service, entry, form))
+        except (UnsupportedTransferSyntaxError, PixelError):
+            if strict:
+                raise
+            form = _as_received(entry)
+    return form, _exact(service, entry)
+
+
+def _part_type(form: Form) -> str:
+    # What a file claims is only repeated where it is a UID.
+    known = form.transfer_syntax in uids.TRANSFER_SYNTAXES
+    return f"{DICOM}; transfer-syntax={form.transfer_syntax}" if known else DICOM
+
+
+def _exact(service: Service, entry: InstanceEntry) -> AsyncIterator[bytes]:
+    busy = renditions.seconds(entry, uids.EXPLICIT_VR_LITTLE_ENDIAN) if not renditions.stored(entry).received else None
+    return service.offload.stream(partial(service.archive.part10, entry), busy)
+
+
+async def _opened(service: Service, entry: InstanceEntry, form: Form) -> Rewritten:
+    call = partial(service.renditions.instance, entry, form.transfer_syntax, form.quality)
+    return await service.offload.compute(_seconds(entry, form), call)
+
+
+def _pieces(service: Service, entry: InstanceEntry, form: Form, rewritten: Rewritten) -> AsyncIterator[bytes]:
+    return service.offload.stream(lambda: rewritten.pieces, _seconds(entry, form))
+
+
+def _seconds(entry: InstanceEntry, form: Form) -> float:
+    return renditions.seconds(entry, form.transfer_syntax)

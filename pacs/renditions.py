@@ -1,0 +1,355 @@
+"""Frames in another form than the stored one: which there are, and making each once for all who ask.
+
+What was made is kept in memory, and on disk for all workers (`storage.disposable`). A key names the received file by
+its SHA-256, so that nothing of another instance, or of other content under the same UID, can ever be found by it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import threading
+from collections import OrderedDict
+from concurrent.futures import Future
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from pacs import codestream, progression, reading, rewriting, tags, transcode, uids
+from pacs.errors import CodestreamError, UnsupportedTransferSyntaxError
+from pacs.geometry import FrameGeometry
+from pacs.reading import Committed, Frame
+from pacs.rewriting import Rewritten
+from pacs.storage.checksum import crc32c
+from pacs.storage.disposable import DisposableFiles
+from pacs.storage.index import Index
+from pacs.storage.model import Buffer, Encoding, InstanceEntry
+from pacs.transcode import Rendition
+
+DIRECTORY: Final = "renditions"
+"""Of the kept frames, inside the archive; may be deleted at any time."""
+
+_REVISION: Final = 1
+"""To be raised when this program makes other bytes of the same frame than before."""
+_ENDS: Final = struct.Struct("<I")
+
+J2K: Final = frozenset(
+    uid for uid, row in uids.TRANSFER_SYNTAXES.items() if row.media_type in ("image/jp2", "image/jpx", "image/jphc")
+)
+
+_DECODING: Final = {"image/jp2": 105.0, "image/jpx": 105.0, "image/jphc": 6.0, "image/jxl": 60.0, "image/jls": 18.0}
+_ENCODING: Final = {"image/jp2": 250.0, "image/jphc": 10.0, "image/jxl": 200.0, "image/jls": 20.0}
+_OTHERS: Final = 8.0
+"""Nanoseconds that a sample takes, by the media type of the Transfer Syntax: what matters is which lane to choose."""
+
+
+def made_by() -> str:
+    """Tells results of different versions of the codecs apart: validators and keys contain it."""
+    return _made_by()
+
+
+@lru_cache(maxsize=1)
+def _made_by() -> str:
+    named = f"{_REVISION} {metadata.version('imagecodecs')} {metadata.version('pydicom')}"
+    return hashlib.blake2b(named.encode(), digest_size=3).hexdigest()
+
+
+class Made(NamedTuple):
+    """A frame as it was made."""
+
+    data: Buffer
+    level_ends: tuple[int, ...]
+    """Bytes up to the end of each resolution level, coarsest first; () where a prefix is not an image."""
+    crc32c: int
+
+
+# --- what there is ------------------------------------------------------------------------------------------------
+
+
+class Stored(NamedTuple):
+    """What decides on the forms that the frames of an instance can take: many instances share it."""
+
+    transfer_syntax: str
+    """Of the stored frames; explicit VR little endian of native ones."""
+    geometry: FrameGeometry | None
+    floating: bool
+    """Float or Double Float Pixel Data."""
+    received: bool
+    """Whether the frames are as they came, in the words of `transcode.plan`."""
+
+
+def stored(entry: InstanceEntry) -> Stored:
+    """How the frames of the instance are stored."""
+    descriptor = entry.descriptor
+    key = descriptor.array_key
+    syntax, received = descriptor.transfer_syntax, True
+    if key is None or key.encoding is Encoding.NATIVE:
+        syntax = uids.EXPLICIT_VR_LITTLE_ENDIAN
+    elif key.encoding is Encoding.HTJ2K:
+        syntax, received = uids.HTJ2K_LOSSLESS_RPCL, False
+    return Stored(syntax, descriptor.geometry, descriptor.pixel_tag != tags.PIXEL_DATA, received)
+
+
+@lru_cache(maxsize=1024)
+def of_frames(of: Stored) -> tuple[Rendition, ...]:
+    """Everything that such a frame can be sent as, the stored form first, lossless before lossy."""
+    return transcode.renditions(of.transfer_syntax, of.geometry, floating=of.floating, received=of.received)
+
+
+@lru_cache(maxsize=1024)
+def irreversible(of: Stored, transfer_syntax: str) -> Rendition | None:
+    """What such a frame becomes where a quality is asked for; None for a Transfer Syntax of lossless frames alone."""
+    planned = transcode.plan(
+        of.transfer_syntax, of.geometry, transfer_syntax, floating=of.floating, received=of.received, lossy=True
+    )
+    return planned if planned is not None and not planned.lossless else None
+
+
+def of_instance(entry: InstanceEntry) -> tuple[str, ...]:
+    """The Transfer Syntaxes that the instance can be sent in as a file: that of arrival first. (0008,3002)"""
+    descriptor = entry.descriptor
+    geometry = descriptor.geometry
+    apart = geometry is not None and reading.frame_count(entry) == max(1, geometry.frames)
+    return _of_instance(descriptor.transfer_syntax, stored(entry), apart, bool(descriptor.pixel_tag))
+
+
+@lru_cache(maxsize=1024)
+def _of_instance(arrival: str, of: Stored, apart: bool, pixels: bool) -> tuple[str, ...]:
+    found = {arrival: None}
+    planned = of_frames(of) if apart else ()
+    native = not pixels or not uids.transfer_syntax(of.transfer_syntax).encapsulated
+    if native or not of.received or any(one.kind == "native" for one in planned):
+        found.update(dict.fromkeys(rewriting.NATIVE))
+    if pixels and not of.floating:
+        syntaxes = (one.transfer_syntax for one in planned)
+        found.update((syntax, None) for syntax in syntaxes if uids.transfer_syntax(syntax).encapsulated)
+    return tuple(found)
+
+
+def seconds(entry: InstanceEntry, transfer_syntax: str) -> float:
+    """About how long a core is busy with one frame of the instance until it is in `transfer_syntax`."""
+    geometry = entry.descriptor.geometry
+    source = stored(entry).transfer_syntax
+    if geometry is None or source == transfer_syntax:
+        return 0.0
+    samples = geometry.rows * geometry.columns * geometry.samples_per_pixel
+    decoding = _DECODING.get(uids.transfer_syntax(source).media_type, _OTHERS)
+    encoding = _ENCODING.get(uids.transfer_syntax(transfer_syntax).media_type, _OTHERS)
+    return samples * (decoding + encoding) * 1e-9
+
+
+# --- making and keeping -------------------------------------------------------------------------------------------
+
+
+class Renditions:
+    """Makes frames in other forms. Every method may be called from any thread; `memory` and `disk` are in bytes."""
+
+    def __init__(self, root: Path, index: Index, memory: int = 0, disk: int = 0) -> None:
+        self._root = root
+        self._index = index
+        self._memory = _Recent(memory)
+        self._disk = DisposableFiles(str(root / DIRECTORY), disk)
+        self._running: dict[str, Future[Made]] = {}
+        self._lock = threading.Lock()
+        self.made = 0
+        """Frames that were computed, not found."""
+
+    def direct(self, frame: Frame, rendition: Rendition) -> bool:
+        """Whether the bytes to send are those on disk: no need to make or keep anything.
+
+        JPEG 2000 as it came is looked at first: it may have to be re-ordered to stream.
+        """
+        as_stored = rendition.kind in ("stored", "relabelled")
+        return as_stored and (bool(frame.level_ends) or frame.transfer_syntax not in J2K)
+
+    def recent(self, frame: Frame, rendition: Rendition, quality: float | None = None) -> Made | None:
+        """The frame if it is in memory."""
+        return self._memory.get(key_of(frame, rendition, quality))
+
+    def frame(
+        self, frame: Frame, rendition: Rendition, quality: float | None = None, *, remember: bool = True
+    ) -> Made:
+        """The frame in the form `rendition`: from memory, from disk, or made now, once for all who ask meanwhile.
+
+        `remember` False leaves the memory to others: a download passes each frame once. Raises PixelError,
+        UnsupportedTransferSyntaxError, ChecksumError.
+        """
+        key = key_of(frame, rendition, quality)
+        found = self._memory.get(key)
+        if found is not None:
+            return found
+        with self._lock:
+            running = self._running.get(key)
+            if running is None:
+                mine: Future[Made] = Future()
+                self._running[key] = mine
+        if running is not None:
+            return running.result()
+        try:
+            made = self._found_or_made(frame, rendition, quality, key)
+            if remember:
+                self._memory.put(key, made)
+        except BaseException as error:
+            mine.set_exception(error)
+            raise
+        else:
+            mine.set_result(made)
+            return made
+        finally:
+            with self._lock:
+                del self._running[key]
+
+    def _found_or_made(self, frame: Frame, rendition: Rendition, quality: float | None, key: str) -> Made:
+        group = frame.entry.descriptor.sha256
+        # Decoding a frame anew costs about what reading the larger result does.
+        kept = rendition.kind == "encoded"
+        packed = self._disk.get(group, key) if kept else None
+        if packed is not None:
+            return _unpacked(packed)
+        made = self._make(frame, rendition, quality)
+        self.made += 1
+        if kept:
+            self._disk.put(group, key, _packed(made))
+        return made
+
+    def _make(self, frame: Frame, rendition: Rendition, quality: float | None) -> Made:
+        if rendition.kind == "native":
+            data: Buffer = reading.native_frame(self._root, frame, Committed(self._root, self._index, frame.entry))
+            return Made(data, (), crc32c(data))
+        if rendition.kind == "encoded":
+            return _made(reading.encoded_frame(self._root, frame, rendition, quality))
+        return _made(bytes(_streamed(reading.stored_frame(self._root, frame))))
+
+    def instance(self, entry: InstanceEntry, transfer_syntax: str, quality: float | None = None) -> Rewritten:
+        """The instance as a file in one of the Transfer Syntaxes of `of_instance`.
+
+        Explicit VR little endian is the received file where that is so already; for the file as it was received in
+        any other Transfer Syntax there is `export`. Raises UnsupportedTransferSyntaxError or PixelError, before the
+        first piece, when it cannot be made.
+        """
+        source = Committed(self._root, self._index, entry)
+        return rewriting.rewrite(source, transfer_syntax, self._frames(entry, transfer_syntax, quality))
+
+    def _frames(self, entry: InstanceEntry, transfer_syntax: str, quality: float | None) -> rewriting.Frames | None:
+        descriptor = entry.descriptor
+        key, geometry = descriptor.array_key, descriptor.geometry
+        native = transfer_syntax in rewriting.NATIVE
+        if key is None or (native and key.encoding is not Encoding.ENCAPSULATED):
+            return None
+        if geometry is None:
+            raise UnsupportedTransferSyntaxError(f"instance {descriptor.instance} does not describe its pixel data")
+        count = max(1, geometry.frames)
+        if reading.frame_count(entry) != count:
+            raise UnsupportedTransferSyntaxError(
+                f"the {geometry.frames} frames of instance {descriptor.instance} cannot be told apart in its "
+                f"{entry.chunks} fragments"
+            )
+        wanted = uids.EXPLICIT_VR_LITTLE_ENDIAN if native else transfer_syntax
+        rendition = None if quality is None else irreversible(stored(entry), wanted)
+        if rendition is None:
+            rendition = next((one for one in of_frames(stored(entry)) if one.transfer_syntax == wanted), None)
+        if rendition is None:
+            name = uids.transfer_syntax(transfer_syntax).name
+            raise UnsupportedTransferSyntaxError(f"instance {descriptor.instance} cannot be sent in {name}")
+        as_stored = rendition.kind in ("stored", "relabelled")
+
+        def make(number: int) -> Buffer:
+            with self._index.read() as view:
+                frame = reading.locate_frame(view, entry, number)
+            if as_stored:
+                return reading.stored_frame(self._root, frame)
+            return self.frame(frame, rendition, quality, remember=False).data
+
+        lengths = reading.chunk_lengths(self._index, entry) if as_stored else None
+        return rewriting.Frames(rendition, count, make, lengths)
+
+    def forget(self, entry: InstanceEntry) -> None:
+        """Drop what was made of an instance: it is to be deleted."""
+        self._memory.forget(entry.descriptor.sha256.hex())
+        self._disk.forget(entry.descriptor.sha256)
+
+
+def key_of(frame: Frame, rendition: Rendition, quality: float | None) -> str:
+    """Names what is made of a frame, and of no other frame. It begins with the SHA-256 of the received file."""
+    chosen = "" if rendition.lossless or quality is None else f" {quality:g}"
+    return (
+        f"{frame.entry.descriptor.sha256.hex()} {frame.number} {frame.etag} {rendition.kind} "
+        f"{rendition.transfer_syntax}{chosen} {made_by()}"
+    )
+
+
+def _made(data: Buffer) -> Made:
+    return Made(data, _level_ends(data), crc32c(data))
+
+
+def _level_ends(data: Buffer) -> tuple[int, ...]:
+    if bytes(data[:2]) != b"\xff\x4f":
+        return ()
+    try:
+        return codestream.parse(data).level_ends
+    except CodestreamError:
+        return ()
+
+
+def _streamed(data: Buffer) -> Buffer:
+    """A JPEG 2000 frame that came from elsewhere, with each resolution level a prefix of it.
+
+    One whose packets cannot be followed goes out as it is: a decoder may know better.
+    """
+    try:
+        if bytes(data[:2]) == b"\xff\x4f" and codestream.parse(data).level_ends:
+            return data
+        return progression.reorder(data)
+    except CodestreamError:
+        return data
+
+
+def _packed(made: Made) -> bytes:
+    ends = made.level_ends
+    return b"".join((_ENDS.pack(len(ends)), struct.pack(f"<{len(ends)}Q", *ends), made.data))
+
+
+def _unpacked(packed: bytes) -> Made:
+    count = _ENDS.unpack_from(packed)[0]
+    start = _ENDS.size + 8 * count
+    data = packed[start:]
+    return Made(data, struct.unpack_from(f"<{count}Q", packed, _ENDS.size), crc32c(data))
+
+
+class _Recent:
+    """The frames used last, within a number of bytes. For any thread."""
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._size = 0
+        self._frames: OrderedDict[str, Made] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: str) -> Made | None:
+        with self._lock:
+            made = self._frames.get(key)
+            if made is not None:
+                self._frames.move_to_end(key)
+            return made
+
+    def put(self, key: str, made: Made) -> None:
+        """Keep a frame, unless it would take more than a quarter of the whole."""
+        if len(made.data) > self._capacity // 4:
+            return
+        with self._lock:
+            self._drop(key)
+            self._frames[key] = made
+            self._size += len(made.data)
+            while self._size > self._capacity:
+                self._size -= len(self._frames.popitem(last=False)[1].data)
+
+    def forget(self, prefix: str) -> None:
+        with self._lock:
+            for key in [key for key in self._frames if key.startswith(prefix)]:
+                self._drop(key)
+
+    def _drop(self, key: str) -> None:
+        made = self._frames.pop(key, None)
+        if made is not None:
+            self._size -= len(made.data)
