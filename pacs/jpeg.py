@@ -27,6 +27,8 @@ class FrameHeader:
     components: int
     ycbcr: bool
     """Whether an Adobe or JFIF marker says that three components are Y, Cb and Cr."""
+    rgb: bool
+    """Whether the three components are named R, G and B, as encoders do that transform no colours."""
 
     @property
     def lossless(self) -> bool:
@@ -76,4 +78,5 @@ def _frame_header(marker: int, segment: memoryview, at: int, ycbcr: bool) -> Fra
         columns=int.from_bytes(segment[3:5], "big"),
         components=segment[5],
         ycbcr=ycbcr,
+        rgb=segment[5] == 3 and bytes(segment[6:15:3]) in (b"RGB", b"rgb"),
     )

@@ -8,7 +8,7 @@ from pacs.transcode.decoders import decode_frame, droppable_levels
 from pacs.transcode.encoders import encode, encode_jpeg, encode_png
 from pacs.transcode.frames import LARGEST_DECODED, MEMORY, Buffer, Samples
 from pacs.transcode.htj2k import EncodedFrame, declared_precision, encode_frame
-from pacs.transcode.rungs import irreversible
+from pacs.transcode.rungs import LayeredFrame, irreversible, layered
 from pacs.transcode.table import Rendition, decoded_geometry, plan, renditions
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "MEMORY",
     "Buffer",
     "EncodedFrame",
+    "LayeredFrame",
     "Rendition",
     "Samples",
     "declared_precision",
@@ -28,6 +29,7 @@ __all__ = [
     "encode_jpeg",
     "encode_png",
     "irreversible",
+    "layered",
     "plan",
     "renditions",
 ]

@@ -28,6 +28,7 @@ from pacs.transcode.frames import (
     check_size,
     conform,
     size,
+    value_range,
 )
 
 _codecs: Any = imagecodecs
@@ -92,11 +93,13 @@ def _decode_jpeg(codestream: Buffer, geometry: FrameGeometry) -> Samples:
     header = jpeg.parse(codestream)
     check_agrees(header.rows, header.columns, header.components, geometry)
     convert = geometry.photometric_interpretation == "RGB" and header.ycbcr
-    coded = header.components == 3 and not header.lossless and not convert
+    # The lossless process has no colour transform, and libjpeg refuses to undo one that a marker claims.
+    coded = header.components == 3 and (header.ycbcr if header.lossless else not convert)
     space = {"colorspace": "YCBCR", "outcolorspace": "YCBCR"} if coded else {}
     # libjpeg-turbo does the lossless process too. The alternatives here (liblj92) crash on a damaged file.
     decoded = aligned(_codecs.jpeg8_decode(codestream, **space), geometry, header.precision)
-    return conform(decoded, geometry, geometry.bits_stored)
+    samples = conform(decoded, geometry, geometry.bits_stored)
+    return _as_described(samples, geometry) if header.rgb and not header.ycbcr else samples
 
 
 def _decode_jpeg_ls(codestream: Buffer, geometry: FrameGeometry) -> Samples:
@@ -142,12 +145,35 @@ def _decode_deflated(codestream: Buffer, geometry: FrameGeometry) -> Samples:
     return pixels.decode_native(inflated, geometry, big_endian=False)
 
 
+def _decode_recompressed(codestream: Buffer, geometry: FrameGeometry) -> Samples:
+    """A JPEG inside JPEG XL: the decoder gives RGB where the JPEG, and with it the Data Set, has YBR. PS3.5 8.2.15"""
+    return _as_described(_decode_jpeg_xl(codestream, geometry), geometry)
+
+
+def _as_described(rgb: Samples, geometry: FrameGeometry) -> Samples:
+    """RGB where a Data Set says YBR as what it says: whoever shows these samples believes the Data Set."""
+    if geometry.samples_per_pixel != 3 or not geometry.photometric_interpretation.startswith("YBR_FULL"):
+        return rgb
+    middle = 1 << (geometry.bits_stored - 1)
+    ybr = rgb.astype(np.float32) @ np.array(_TO_YBR, np.float32).T + np.array((0, middle, middle), np.float32)
+    rounded: Samples = np.clip(np.rint(ybr), *value_range(geometry.bits_stored, False)).astype(rgb.dtype)
+    return rounded
+
+
+_TO_YBR: Final = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
+"""PS3.3 C.7.6.3.1.2"""
+
 DECODERS: Final[dict[str, Callable[[Buffer, FrameGeometry], Samples]]] = {
     uids.ENCAPSULATED_UNCOMPRESSED: _decode_uncompressed,
     uids.JPEG_BASELINE: _decode_jpeg,
     uids.JPEG_EXTENDED: _decode_jpeg,
+    # Retired: spectral selection, full progression, and the arithmetic coding of 52, 54 and 56. Hierarchical
+    # processes and lossless arithmetic coding have no decoder here.
+    "1.2.840.10008.1.2.4.52": _decode_jpeg,
     "1.2.840.10008.1.2.4.53": _decode_jpeg,
+    "1.2.840.10008.1.2.4.54": _decode_jpeg,
     "1.2.840.10008.1.2.4.55": _decode_jpeg,
+    "1.2.840.10008.1.2.4.56": _decode_jpeg,
     uids.JPEG_LOSSLESS: _decode_jpeg,
     uids.JPEG_LOSSLESS_SV1: _decode_jpeg,
     uids.JPEG_LS_LOSSLESS: _decode_jpeg_ls,
@@ -155,7 +181,7 @@ DECODERS: Final[dict[str, Callable[[Buffer, FrameGeometry], Samples]]] = {
     uids.JPEG_2000_LOSSLESS: jpeg2000.decode,
     uids.JPEG_2000: jpeg2000.decode,
     uids.JPEG_XL_LOSSLESS: _decode_jpeg_xl,
-    uids.JPEG_XL_RECOMPRESSION: _decode_jpeg_xl,
+    uids.JPEG_XL_RECOMPRESSION: _decode_recompressed,
     uids.JPEG_XL: _decode_jpeg_xl,
     uids.HTJ2K_LOSSLESS: jpeg2000.decode,
     uids.HTJ2K_LOSSLESS_RPCL: jpeg2000.decode,

@@ -66,10 +66,32 @@ def _jpeg_2000_irreversible(samples: Samples, geometry: FrameGeometry, quality: 
 
 def _jpeg_lossless(samples: Samples, geometry: FrameGeometry, quality: float | None) -> bytes:
     """Process 14, first-order prediction. The sign is the Data Set's alone. PS3.5 8.2.1"""
+    # As RGB nothing is transformed, whatever the samples are.
     space = {"colorspace": "RGB", "outcolorspace": "RGB"} if samples.ndim == 3 else {}
     bits = declared_precision(geometry)
-    unsigned = _unsigned(samples, geometry)
-    return bytes(_codecs.jpeg8_encode(unsigned, lossless=True, predictor=1, bitspersample=bits, **space))
+    encoded = bytearray(
+        _codecs.jpeg8_encode(_unsigned(samples, geometry), lossless=True, predictor=1, bitspersample=bits, **space)
+    )
+    return _renamed(encoded, "RGB" if geometry.photometric_interpretation == "RGB" else "\1\2\3")
+
+
+def _renamed(encoded: bytearray, names: str) -> bytes:
+    """A JPEG without APPn segments, its three components renamed: decoders go by either. T.81 B.2.2, B.2.3, B.2.4.6"""
+    at = 2
+    while encoded[at + 1] != _SOS:
+        length = 2 + int.from_bytes(encoded[at + 2 : at + 4], "big")
+        if 0xE0 <= encoded[at + 1] <= 0xEF:
+            del encoded[at : at + length]
+            continue
+        if encoded[at + 1] == _SOF3 and encoded[at + 9] == 3:
+            encoded[at + 10 : at + 19 : 3] = names.encode()
+        at += length
+    if encoded[at + 4] == 3:
+        encoded[at + 5 : at + 11 : 2] = names.encode()
+    return bytes(encoded)
+
+
+_SOF3, _SOS = 0xC3, 0xDA
 
 
 def _unsigned(samples: Samples, geometry: FrameGeometry) -> Samples:

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import imagecodecs
 import numpy as np
 
 from pacs import codestream as j2k
-from pacs.errors import PixelError
+from pacs.errors import PixelError, UnsupportedTransferSyntaxError
 from pacs.geometry import FrameGeometry
-from pacs.transcode import htj2k, jpeg2000
-from pacs.transcode.frames import Samples
+from pacs.transcode import htj2k, jpeg2000, openjpeg
+from pacs.transcode.frames import MEMORY, WORKING_FACTOR, Samples
 from pacs.transcode.table import decoded_geometry
 
 _codecs: Any = imagecodecs
@@ -113,6 +113,40 @@ def jpeg_2000(samples: Samples, geometry: FrameGeometry, quality: float | None =
         lambda wanted, _: _step(wanted),
     )  # fmt: skip
     return found if found is not None else encoded(0, True)
+
+
+class LayeredFrame(NamedTuple):
+    """A frame as JPEG 2000 Part 1 with quality layers, and where each one ends in it, coarsest first."""
+
+    codestream: bytes
+    layer_ends: tuple[int, ...]
+
+
+LAYER_RATIOS: Final = (128.0, 64.0, 32.0, 16.0, 8.0)
+"""Compression of the layers before the lossless one, against the bits stored."""
+
+
+def layered(samples: Samples, geometry: FrameGeometry) -> LayeredFrame:
+    """A frame as reversible JPEG 2000 Part 1 (.90) with six quality layers, the last one lossless; LRCP.
+
+    Each layer is a tile-part, so that the bytes up to a layer's end are the whole image at a lower quality. Samples
+    are as `decode_frame` gives them, described as by the Data Set. Raises PixelError, UnsupportedTransferSyntaxError
+    where no encoder with layers is at hand. T.800 B.8, B.12.1.1
+    """
+    described = decoded_geometry(geometry)
+    if described.bits_allocated not in (8, 16) or described.samples_per_pixel not in (1, 3):
+        raise PixelError("only 1 or 3 samples of 8 or 16 bits allocated are encoded with quality layers")
+    if not openjpeg.available():
+        raise UnsupportedTransferSyntaxError("no encoder with quality layers is at hand")
+    with MEMORY.hold(WORKING_FACTOR * samples.nbytes):
+        encoded = openjpeg.encode_layers(
+            samples, htj2k.declared_precision(described),
+            # OpenJPEG wants a sample at least on every level.
+            decompositions=min(described.decompositions, min(described.rows, described.columns).bit_length() - 1),
+            transform=described.photometric_interpretation == "RGB", ratios=LAYER_RATIOS,
+        )  # fmt: skip
+    parts = j2k.parse(encoded).tile_parts
+    return LayeredFrame(encoded, tuple(part.offset + part.length for part in parts))
 
 
 def _lossy(samples: Samples, geometry: FrameGeometry) -> FrameGeometry:

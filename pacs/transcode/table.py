@@ -136,14 +136,15 @@ def renditions(
     return tuple(sorted(found, key=lambda rendition: not rendition.lossless))
 
 
+_DECODED: Final = {"YBR_RCT": "RGB", "YBR_ICT": "RGB", "YBR_FULL_422": "YBR_FULL", "XYB": "RGB"}
+
+
 def decoded_geometry(geometry: FrameGeometry) -> FrameGeometry:
     """What the samples that a frame decodes to are: by pixel, at the low bits, colour transforms undone.
 
     Decoders undo the component transform of JPEG 2000 and double the chroma of YBR_FULL_422. PS3.3 C.7.6.3.1.2
     """
-    photometric = {"YBR_RCT": "RGB", "YBR_ICT": "RGB", "YBR_FULL_422": "YBR_FULL"}.get(
-        geometry.photometric_interpretation, geometry.photometric_interpretation
-    )
+    photometric = _DECODED.get(geometry.photometric_interpretation, geometry.photometric_interpretation)
     return msgspec.structs.replace(
         geometry, photometric_interpretation=photometric, planar_configuration=0, high_bit=geometry.bits_stored - 1
     )
