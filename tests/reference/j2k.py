@@ -166,6 +166,8 @@ def _compare_lengths(found: Walk) -> None:
     told = [(part[0] if tile is None else tile, length) for part, (tile, length) in zip(parts, found.tlm, strict=False)]
     if found.tlm and (told != parts or len(found.tlm) != len(parts)):
         found.notes.append("TLM differs from the tile-parts")
+    if any(tile is None for tile, _ in found.tlm) and [tile for tile, _ in parts] != list(range(len(parts))):
+        found.notes.append("TLM names no tiles, yet they are not one tile-part each in their order")
     for index, lengths in enumerate(found.lengths_by_tile_part()):
         if found.packet_lengths[index] not in (None, lengths):
             found.notes.append(f"the packet lengths of tile-part {index} differ from its packets")
