@@ -112,13 +112,13 @@ def encodable(file: Part10, geometry: FrameGeometry) -> bool:
 
 
 def word_swapped(file: Part10, geometry: FrameGeometry | None) -> bool:
-    """Whether samples of 8 bits lie in big endian words, two by two the wrong way round. PS3.5 8.2, D.2"""
+    """Whether samples of 8 bits or fewer lie in big endian words, their bytes two by two reversed. PS3.5 8.2, D.2"""
     return (
         file.big_endian
         and file.pixel is not None
         and file.pixel.vr == "OW"
         and geometry is not None
-        and geometry.bits_allocated == 8
+        and geometry.bits_allocated <= 8
     )
 
 

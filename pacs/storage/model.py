@@ -114,7 +114,7 @@ class Descriptor(msgspec.Struct, frozen=True, array_like=True):
     fragments: tuple[int, ...] = ()
     """Empty: which fragments make a frame is in the chunk and span tables. What earlier versions wrote is not read."""
     word_swapped: bool = False
-    """Samples of 8 bits in big endian words (OW), two by two the wrong way round. PS3.5 8.2, D.2"""
+    """Samples of 1 or 8 bits in big endian words (OW), bytes two by two the wrong way round. PS3.5 8.2, D.2"""
 
 
 class NewInstance(msgspec.Struct):

@@ -103,6 +103,8 @@ def native(
         packed = np.packbits(np.concatenate([frame.reshape(-1) for frame in frames]), bitorder="little").tobytes()
         served = tuple(np.packbits(frame.reshape(-1), bitorder="little").tobytes() for frame in frames)
         value = even(packed)
+        if big and vr == "OW":
+            value = np.frombuffer(value, "u2").byteswap().tobytes()
     else:
         laid_out = [np.moveaxis(frame, -1, 0) if planar and frame.ndim == 3 else frame for frame in frames]
         served = tuple(frame.astype(frame.dtype.newbyteorder("<")).tobytes() for frame in laid_out)
@@ -135,6 +137,7 @@ def natives() -> Iterator[Built]:
     """Each bit depth and sign in each native Transfer Syntax."""
     kinds: dict[str, tuple[Callable[[int], Samples], dict[str, Any]]] = {
         "1 bit": (lambda n: pattern(9, 7, 1, number=n), {"allocated": 1, "vr": "OB"}),
+        "1 bit in words": (lambda n: pattern(9, 7, 1, number=n), {"allocated": 1, "vr": "OW"}),
         "8 bits": (lambda n: pattern(9, 11, 8, number=n), {"vr": "OB"}),
         "8 bits in words": (lambda n: pattern(9, 11, 8, number=n), {"vr": "OW"}),
         "12 of 16 bits": (lambda n: pattern(17, 19, 12, number=n), {"stored": 12}),
