@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import accumulate
 from typing import Final, NamedTuple, TypeAlias
 
@@ -72,7 +73,8 @@ class Codestream(msgspec.Struct, frozen=True):
     packet_lengths: bool
     """Whether PLT or PLM is present."""
     level_ends: tuple[int, ...]
-    """Where the data of each resolution level ends, coarsest first; () unless each level is one tile-part."""
+    """Where the data of each resolution level ends, coarsest first; () unless each level is one tile-part of each tile,
+    and those of a level follow each other."""
     promised: int
     """Where SOT and TLM say that the last tile-part ends."""
     complete: bool
@@ -126,7 +128,7 @@ def parse(codestream: Buffer) -> Codestream:
         tlm=tlm,
         tlm_agrees=tlm_agrees,
         packet_lengths=bool(headers.has_packet_lengths),
-        level_ends=_level_ends(headers, tile_parts, tlm if tlm_agrees else (), main_header),
+        level_ends=_level_ends(headers, tile_parts, entries if tlm_agrees else (), main_header),
         promised=promised,
         complete=promised <= length and _all_tile_parts(tile_parts, tlm if tlm_agrees else (), headers.tiles),
         eoc=bool(headers.saw_eoc),
@@ -165,24 +167,30 @@ def _all_tile_parts(tile_parts: tuple[TilePart, ...], tlm: tuple[int, ...], tile
 
 
 def _level_ends(
-    headers: _kernel.Headers, tile_parts: tuple[TilePart, ...], tlm: tuple[int, ...], main_header: int
+    headers: _kernel.Headers,
+    tile_parts: tuple[TilePart, ...],
+    entries: Sequence[tuple[int, int, int]],
+    main_header: int,
 ) -> tuple[int, ...]:
-    """Ends of the tile-parts of a single tile when there is one for each resolution level, else ().
+    """Ends of the resolution levels when every tile has one tile-part for each, level by level, else ().
 
-    That each holds just its level is taken from their number and a progression that starts with the resolution.
+    `entries` are those of a TLM that agrees. That each tile-part holds just its level is taken from their number and
+    a progression that starts with the resolution.
     """
-    levels = headers.decompositions + 1
-    if headers.tiles != 1 or headers.progression not in (1, 2) or headers.has_poc or not headers.uniform:
+    levels, tiles = headers.decompositions + 1, headers.tiles
+    if headers.progression not in (1, 2) or headers.has_poc or not headers.uniform:
         return ()
-    lengths = tlm or tuple(part.length for part in tile_parts)
-    if len(lengths) != levels or 0 in lengths or any(part.siblings not in (0, levels) for part in tile_parts):
+    parts = [(tile, length) for _, tile, length in entries] or [(part.tile, part.length) for part in tile_parts]
+    if len(parts) != levels * tiles or any(length == 0 for _, length in parts):
         return ()
-    if any(part.number != i for i, part in enumerate(tile_parts)):
+    if any(part.siblings not in (0, levels) or part.number != i // tiles for i, part in enumerate(tile_parts)):
         return ()
-    ends = tuple(accumulate(lengths, initial=main_header))
+    if tiles > 1 and any(len({tile for tile, _ in parts[i : i + tiles]}) != tiles for i in range(0, len(parts), tiles)):
+        return ()
+    ends = tuple(accumulate((length for _, length in parts), initial=main_header))
     if any(part.offset != end for part, end in zip(tile_parts, ends, strict=False)):
         return ()
-    return ends[1:]
+    return ends[tiles::tiles]
 
 
 def set_precision(codestream: bytearray, bits: int, signed: bool) -> None:
@@ -208,8 +216,8 @@ def reduce(codestream: Buffer, levels_dropped: int) -> bytes:
     kept = parsed.decompositions + 1 - levels_dropped
     if levels_dropped < 0 or kept < 1:
         raise CodestreamError(f"{levels_dropped} of {parsed.decompositions} levels cannot be dropped")
-    if not parsed.level_ends:
-        raise CodestreamError("not one tile-part per resolution level")
+    if not parsed.level_ends or parsed.tiles != 1:
+        raise CodestreamError("not one tile-part per resolution level of one tile")
     data = memoryview(codestream)[parsed.start :]
     if parsed.level_ends[kept - 1] > len(data) or len(parsed.tile_parts) < kept:
         raise CodestreamError("the data ends before the last level kept", len(data))
@@ -218,7 +226,13 @@ def reduce(codestream: Buffer, levels_dropped: int) -> bytes:
     out = bytearray(b"\xff\x4f")
     for marker, offset, length in headers.segments:
         at = offset - parsed.start
-        out += _reduced_segment(marker, bytearray(data[at : at + length]), parsed, levels_dropped)
+        segment = bytearray(data[at : at + length])
+        if marker in (_PPM, _POC):
+            raise CodestreamError("packed packet headers or a POC cannot be cut", offset)
+        if marker == _TLM:
+            out += _reduced_tlm(segment, parsed, levels_dropped)
+        elif marker != _PLM:
+            out += reduced_segment(marker, segment, len(parsed.components), levels_dropped)
     for part, end in zip(parsed.tile_parts, parsed.level_ends[:kept], strict=False):
         # The last one may leave its length to EOC; the smaller stream says it.
         piece = bytearray(data[part.offset : end])
@@ -231,31 +245,35 @@ def reduce(codestream: Buffer, levels_dropped: int) -> bytes:
     return bytes(out)
 
 
-def _reduced_segment(marker: int, segment: bytearray, parsed: Codestream, dropped: int) -> bytearray:
-    """`segment`, marker included, as the smaller codestream has it; empty when it is left out."""
+def reduced_segment(marker: int, segment: bytearray, components: int, dropped: int) -> bytearray:
+    """`segment`, marker included, as a codestream without its finest `dropped` levels has it.
+
+    SIZ, COD, COC, QCD and QCC change, others do not. Of SIZ every size and offset is divided: tiles stay right only
+    where there is one. Raises CodestreamError when there are fewer levels. T.800 A.5.1, A.6
+    """
+    if not dropped:
+        return segment
     if marker == _SIZ:
         for at in range(6, 38, 4):
             value = int.from_bytes(segment[at : at + 4], "big")
             segment[at : at + 4] = (-(-value >> dropped)).to_bytes(4, "big")
     elif marker in (_COD, _COC):
-        at = 9 if marker == _COD else 6 + (len(parsed.components) >= 257)
+        at = 9 if marker == _COD else 6 + (components >= 257)
+        if segment[at] < dropped:
+            raise CodestreamError(f"{dropped} of {segment[at]} levels cannot be dropped")
         segment[at] -= dropped
         if len(segment) > at + 5:
             del segment[at + 6 + segment[at] :]
     elif marker in (_QCD, _QCC):
-        at = 4 if marker == _QCD else 5 + (len(parsed.components) >= 257)
+        at = 4 if marker == _QCD else 5 + (components >= 257)
         # Style 1 gives one value, from which those of all levels follow: it stays.
-        step = {0: 3, 2: 6}.get(segment[at] & 0x1F, 0)
+        step = {0: 3, 2: 6}.get(segment[at] & 0x1F, 0) if len(segment) > at else 0
         if step * dropped > len(segment) - at - 1:
             raise CodestreamError("QCD or QCC lacks entries")
         if step:
             del segment[len(segment) - step * dropped :]
-    elif marker == _TLM:
-        return _reduced_tlm(segment, parsed, dropped)
-    elif marker == _PLM:
-        return bytearray()
-    elif marker in (_PPM, _POC):
-        raise CodestreamError("packed packet headers or a POC cannot be cut")
+    else:
+        return segment
     segment[2:4] = (len(segment) - 2).to_bytes(2, "big")
     return segment
 
@@ -265,5 +283,6 @@ def _reduced_tlm(segment: bytearray, parsed: Codestream, dropped: int) -> bytear
     if segment[4] != 0:
         return bytearray()
     kept = parsed.tlm[: len(parsed.tlm) - dropped]
-    body = b"\x00\x40" + b"".join(length.to_bytes(4, "big") for length in kept)
+    # Tiles are named (ST 1): to leave them out is for one tile-part a tile.
+    body = b"\x00\x50" + b"".join(b"\x00" + length.to_bytes(4, "big") for length in kept)
     return bytearray(_TLM.to_bytes(2, "big") + (len(body) + 2).to_bytes(2, "big") + body)
