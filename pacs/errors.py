@@ -6,7 +6,8 @@ Reasons are given to the kinds in `dicomweb/problems.py`: nothing below that lay
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 
 class PacsError(Exception):
@@ -194,6 +195,18 @@ class StalledError(PacsError):
     code = "WEB-10"
 
 
+class ChangedError(PacsError):
+    """What a request continues from is no longer what is stored: more has arrived since."""
+
+    code = "WEB-11"
+
+
+class ViewerError(PacsError):
+    """The viewer has not been fetched, cannot be, or is not the version that this program knows."""
+
+    code = "VWR-01"
+
+
 class InternalError(PacsError):
     """A fault of this program: the log has its trace."""
 
@@ -207,3 +220,52 @@ class UploadError(PacsError):
     """There is no use in sending more: nobody answers at that URL, or what answers is no DICOMweb server."""
 
     code = "UPL-01"
+
+
+# --- on the reading side --------------------------------------------------------------------------------------
+
+
+class RemoteError(PacsError):
+    """A DICOMweb server answered a request with an error.
+
+    `url` is what was asked for, `status` the HTTP status, `problem` the members of the JSON that explains it, {} when
+    there is none.
+    """
+
+    code = "CLI-01"
+
+    def __init__(self, url: str, status: int, text: str = "", problem: Mapping[str, Any] | None = None) -> None:
+        super().__init__(f"{url} answered {status}{': ' + text if text else ''}")
+        self.url = url
+        self.status = status
+        self.problem: Mapping[str, Any] = problem if problem is not None else {}
+
+
+class UnreachableError(PacsError):
+    """Nobody answers at `url`, or the connection broke and could not be made again in time."""
+
+    code = "CLI-02"
+
+    def __init__(self, url: str, text: str) -> None:
+        super().__init__(f"{url}: {text}")
+        self.url = url
+
+
+class AnswerError(PacsError):
+    """What a server sent from `url` contradicts itself, or what it announced: nothing of it is used."""
+
+    code = "CLI-03"
+
+    def __init__(self, url: str, text: str) -> None:
+        super().__init__(f"{url}: {text}")
+        self.url = url
+
+
+class RemoteChangedError(PacsError):
+    """What lies at `url` became something else while it was read, so that its parts do not fit together."""
+
+    code = "CLI-04"
+
+    def __init__(self, url: str, text: str = "it changed while it was read") -> None:
+        super().__init__(f"{url}: {text}")
+        self.url = url

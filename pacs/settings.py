@@ -46,6 +46,10 @@ class Settings:
     rendition_cache: int = _setting(
         4 << 30, "Disk for transcoded frames, inside the archive, shared by the workers; may be deleted at any time."
     )
+    receiving: float = _setting(30.0, "How long after its newest instance a series is said to be still received.")
+    viewer: str = _setting(
+        "", "Folder that `pacs viewer` fetched the viewer to, then served at /viewer; `pacs serve --viewer` sets it."
+    )
     write_buffer: int = _setting(256 << 10, "Bytes kept for a slow reader before its response waits.")
     query_limit: int = _setting(5_000, "Most matches that one search answers; larger answers are paged.")
     shutdown_grace: float = _setting(10.0, "How long running requests may go on after SIGTERM.")

@@ -14,7 +14,9 @@ from aiohttp import web
 from aiohttp.web import BaseRequest
 
 from pacs.archive import Archive
-from pacs.dicomweb import bulkdata, instances, metadata, pages, problems, qido, rendered, stow, urls, wado
+from pacs.dicomweb import (
+    bulkdata, instances, levels, metadata, pages, problems, progressive, qido, rendered, stow, stream, urls,
+)  # fmt: skip
 from pacs.dicomweb.answer import Answer, Sent, abort, send
 from pacs.dicomweb.cors import CorsPolicy
 from pacs.dicomweb.service import Service
@@ -47,10 +49,16 @@ HANDLERS: Final[dict[str, dict[str, Handler]]] = {
     "series.thumbnail": {"GET": rendered.thumbnail},
     "instance.thumbnail": {"GET": rendered.thumbnail},
     "frames.thumbnail": {"GET": rendered.thumbnail},
-    "frames": {"GET": wado.frames},
+    "series.progressive": {"GET": progressive.index},
+    "series.stream": {"GET": stream.series},
+    "frames": {"GET": levels.frames},
     "bulkdata": {"GET": bulkdata.bulkdata},
 }
 """By kind of resource (see `target`) and method. HEAD is answered as GET without its body."""
+
+
+_BULK: Final = frozenset({"study", "series", "instance", "bulkdata", "series.stream"})
+"""Kinds of resources that are carried away rather than looked at: they give way to the others."""
 
 
 class Dicomweb:
@@ -118,7 +126,10 @@ class Dicomweb:
         method = request.method
         handler = handlers.get("GET" if method == "HEAD" else method)
         if handler is not None:
-            return await handler(self.service, request, target)
+            if target.kind in _BULK or method == "POST":
+                return await handler(self.service, request, target)
+            with self.service.right_of_way.urgent():
+                return await handler(self.service, request, target)
         allowed = (*handlers, "HEAD", "OPTIONS")
         if method != "OPTIONS":
             raise MethodError(f"{method[:20]} is not known here", allowed)

@@ -202,9 +202,12 @@ def boundary(entity: str) -> str:
     return hashlib.blake2b(entity.encode(), digest_size=16, person=b"multipart").hexdigest()
 
 
-def part_head(boundary: str, content_type: str, *, first: bool) -> bytes:
+def part_head(
+    boundary: str, content_type: str, fields: tuple[tuple[str, str], ...] = (), *, first: bool
+) -> bytes:
     """What precedes the bytes of a part. Viewers take the first line as the boundary: nothing may precede it."""
-    return f"{'' if first else chr(13) + chr(10)}--{boundary}\r\nContent-Type: {content_type}\r\n\r\n".encode()
+    lines = "".join(f"{name}: {value}\r\n" for name, value in (("Content-Type", content_type), *fields))
+    return f"{'' if first else chr(13) + chr(10)}--{boundary}\r\n{lines}\r\n".encode()
 
 
 def closing(boundary: str) -> bytes:

@@ -47,6 +47,8 @@ PROBLEMS: Final[dict[type[PacsError], Problem]] = {
     errors.PartError: Problem(400, _CANNOT_UNDERSTAND),
     errors.HostError: Problem(421, _PROCESSING_FAILURE),
     errors.StalledError: Problem(408, _CANNOT_UNDERSTAND),
+    errors.ChangedError: Problem(412, _PROCESSING_FAILURE),
+    errors.ViewerError: Problem(404, _PROCESSING_FAILURE),
     errors.BusyError: Problem(503, _OUT_OF_RESOURCES),
     errors.StorageError: Problem(503, _OUT_OF_RESOURCES),
     errors.ChecksumError: Problem(500, _PROCESSING_FAILURE),

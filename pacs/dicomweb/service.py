@@ -9,6 +9,8 @@ from aiohttp.web import BaseRequest
 from pacs.archive import Archive
 from pacs.dicomweb.negotiation import Choice, choices
 from pacs.dicomweb.offload import ByteCache, ByteSemaphore, Offload, Once
+from pacs.dicomweb.plans import Plans
+from pacs.dicomweb.priority import RightOfWay
 from pacs.dicomweb.spool import Budget, Collected
 from pacs.reading import Frame
 from pacs.renditions import Made
@@ -24,12 +26,14 @@ class Service:
     def __init__(self, archive: Archive, settings: Settings) -> None:
         self.archive = archive
         self.settings = settings
-        self.offload = Offload(settings.codec_threads)
+        self.right_of_way = RightOfWay()
+        self.offload = Offload(settings.codec_threads, self.right_of_way.give_way)
         self.ingest_memory = ByteSemaphore(settings.ingest_memory)
         self.metadata_cache = ByteCache(settings.metadata_cache)
         self.renditions = archive.renditions(settings.frame_cache, settings.rendition_cache)
         self.once: Once[bytes] = Once()
         self.once_made: Once[Made] = Once()
+        self.plans = Plans(archive, self.offload)
         self._reading = Budget(max(settings.spool_threshold, settings.ingest_memory // 4))
 
     def collect(self) -> Collected:

@@ -44,6 +44,8 @@ _INSTANCE: Final[_Node] = {
 }
 _SERIES: Final[_Node] = {
     "": "series",
+    "progressive": {"": "series.progressive"},
+    "stream": {"": "series.stream"},
     **{view: {"": f"series.{view}"} for view in _VIEWS},
     "instances": {"": "search.instances", "{instance}": _INSTANCE},
 }

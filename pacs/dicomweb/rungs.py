@@ -1,0 +1,87 @@
+"""Rungs of a frame: a resolution level, a lossy full size, the whole without loss; each a URL of its own.
+
+PS3.18 has no word for them. They are asked for in the query of the frames resource (`/frames/1?level=2`), because the
+viewers that exist let their users append to the query of a frame's URL, and nothing else.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from pacs.errors import RequestError
+
+MOST: Final = 16
+"""Rungs in one list."""
+
+_NUMBER: Final = re.compile(r"[0-9]{1,10}")
+
+LEVEL: Final = "level"
+PIXELS: Final = "pixels"
+LOSSLESS: Final = "lossless"
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """What a client wants of a frame."""
+
+    kind: str
+    """`level`: a resolution level of T.800, 0 the coarsest. `pixels`: the smallest level whose longer side has so
+    many. `lossless`: all of it."""
+    value: int = 0
+
+    @property
+    def name(self) -> str:
+        """As the header `Rung` says it."""
+        return self.kind if self.kind == LOSSLESS else f"{self.kind}={self.value}"
+
+    def level(self, rows: int, columns: int, levels: int) -> int:
+        """The resolution level, from 0, of a frame that has `levels` of them; the finest when it has none so fine."""
+        finest = levels - 1
+        if self.kind == LEVEL:
+            return min(self.value, finest)
+        if self.kind == PIXELS:
+            side = max(rows, columns)
+            return next((r for r in range(levels) if -(-side >> (finest - r)) >= self.value), finest)
+        return finest
+
+
+WHOLE: Final = Rung(LOSSLESS)
+
+
+def of_query(query: Mapping[str, str]) -> Rung | None:
+    """The rung that a frame's query names; None: the frame as it is. Raises RequestError for a malformed one."""
+    named = [_read(kind, query[kind]) for kind in (LEVEL, PIXELS) if kind in query]
+    if len(named) > 1:
+        raise RequestError("level and pixels exclude each other")
+    return named[0] if named else None
+
+
+def of_list(text: str) -> tuple[Rung, ...]:
+    """The rungs of a list such as `level:2,lossless`. Raises RequestError."""
+    items = [item.strip() for item in text.split(",")]
+    if len(items) > MOST:
+        raise RequestError(f"a list may have {MOST} rungs, this one has {len(items)}")
+    rungs = []
+    for item in items:
+        kind, _, value = item.partition(":")
+        if kind == LOSSLESS and not value:
+            rungs.append(WHOLE)
+        elif kind in (LEVEL, PIXELS):
+            rungs.append(_read(kind, value))
+        else:
+            raise RequestError(f"{item[:40]!r} is no rung: level:r, pixels:p and lossless are")
+    return tuple(rungs)
+
+
+def _read(kind: str, text: str) -> Rung:
+    if not _NUMBER.fullmatch(text):
+        raise RequestError(f"{kind} {text[:20]!r} is not a whole number")
+    return Rung(kind, int(text))
+
+
+def sizes(rows: int, columns: int, levels: int) -> list[tuple[int, int]]:
+    """(rows, columns) of each of `levels` resolution levels, coarsest first. T.800 B.5"""
+    return [(-(-rows >> dropped), -(-columns >> dropped)) for dropped in reversed(range(levels))]

@@ -1,0 +1,224 @@
+"""Reading a series progressively: its index, its stream, the levels of its frames. Over real sockets."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import imagecodecs
+import numpy as np
+import pydicom
+import pytest
+import zstandard
+from pydicom.data import get_testdata_file
+
+from pacs import demo
+from tests.conftest import Server, StartServer
+from tests.integration.exchange import Client, Reply, Stored
+
+COUNT = 9
+
+
+@pytest.fixture(scope="module")
+def files() -> list[bytes]:
+    return list(demo.head_slices(COUNT, rows=128, name="progressive"))
+
+
+@pytest.fixture(scope="module")
+def client(server: Server) -> Iterator[Client]:
+    client = Client(server)
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="module")
+def series(client: Client, files: list[bytes]) -> str:
+    client.store(*files)
+    return Stored(files[0]).series
+
+
+def get(client: Client, path: str, headers: dict[str, str] | None = None) -> Reply:
+    return client.request("GET", path, headers)
+
+
+def samples(file: bytes) -> np.ndarray[Any, Any]:
+    return pydicom.dcmread(io.BytesIO(file)).pixel_array
+
+
+def signed(codestream: bytes) -> bytes:
+    """The codestream declared as wide and signed, so that nothing that overshoots is wrapped; for our streams alone."""
+    start = codestream.index(b"\xff\x51") + 2 + 2 + 36
+    return codestream[:start] + b"\x97" + codestream[start + 1 :]
+
+
+def test_the_index_tells_every_frame_and_where_its_levels_end(client: Client, series: str, files: list[bytes]) -> None:
+    index = get(client, f"{series}/progressive").json
+    assert index["series"] == series.rpartition("/")[2] and index["receiving"] is True
+    assert [frame["instance"] for frame in index["frames"]] == [
+        str(pydicom.dcmread(io.BytesIO(file)).SOPInstanceUID) for file in files
+    ]
+    shape = index["shapes"][index["frames"][0]["shape"]]
+    assert shape == {
+        "rows": 128, "columns": 128, "levels": [[4, 4], [8, 8], [16, 16], [32, 32], [64, 64], [128, 128]],
+    }  # fmt: skip
+    for frame, file in zip(index["frames"], files, strict=True):
+        whole = get(client, f"{series}/{frame['url']}", {"Accept": "image/jphc"})
+        assert len(whole.body) == frame["length"] == frame["ends"][-1]
+        assert frame["etag"] in whole.headers["etag"]
+        assert np.array_equal(imagecodecs.htj2k_decode(whole.body), samples(file))
+        for (rows, columns), end in list(zip(shape["levels"], frame["ends"], strict=True))[2:]:
+            part = get(client, f"{series}/{frame['url']}", {"Accept": "image/jphc", "Range": f"bytes=0-{end - 1}"})
+            assert part.status == 206 and len(part.body) == end
+            dropped = shape["levels"].index([rows, columns]) - 5
+            small = imagecodecs.htj2k_decode(signed(part.body), skipres=-dropped or None, resilient=True)
+            assert small.shape == (rows, columns)
+            alone = get(client, f"{series}/{frame['url']}?level={dropped + 5}", {"Accept": "image/jphc"})
+            assert alone.headers["content-type"] == "image/jphc; transfer-syntax=1.2.840.10008.1.2.4.202"
+            assert np.array_equal(imagecodecs.htj2k_decode(signed(alone.body)), small)
+
+
+def test_the_index_is_compressed_and_has_a_validator(client: Client, series: str) -> None:
+    plain = get(client, f"{series}/progressive")
+    zipped = get(client, f"{series}/progressive", {"Accept-Encoding": "gzip"})
+    packed = get(client, f"{series}/progressive", {"Accept-Encoding": "zstd"})
+    assert gzip.decompress(zipped.body) == zstandard.decompress(packed.body) == plain.body
+    assert len({reply.headers["etag"] for reply in (plain, zipped, packed)}) == 3
+    again = get(client, f"{series}/progressive", {"If-None-Match": plain.headers["etag"]})
+    assert again.status == 304
+    assert get(client, f"{series}/progressive", {"Accept": "image/png"}).status == 406
+
+
+@pytest.mark.parametrize("query", ["level=0", "level=3", "level=99", "pixels=1", "pixels=33", "pixels=4096"])
+def test_a_level_is_a_resource_of_its_own(client: Client, series: str, query: str) -> None:
+    frame = get(client, f"{series}/progressive").json["frames"][2]
+    url = f"{series}/{frame['url']}?{query}"
+    parts = get(client, url)
+    assert parts.status == 200 and int(parts.headers["content-length"]) == len(parts.body)
+    ((header, data),) = parts.parts
+    assert header == {"Content-Type": "image/jphc; transfer-syntax=1.2.840.10008.1.2.4.202"}
+    side = {"level=0": 4, "level=3": 32, "pixels=1": 4, "pixels=33": 64}.get(query, 128)
+    assert imagecodecs.htj2k_decode(data).shape == (side, side)
+    etag = parts.headers["etag"]
+    assert get(client, url, {"If-None-Match": etag}).status == 304
+    rest = get(client, url, {"Range": "bytes=50-", "If-Range": etag})
+    assert rest.status == 206 and rest.body == parts.body[50:]
+    other = get(client, url, {"Accept": "image/jphc"})
+    assert other.body == data and other.headers["etag"] != etag
+    assert get(client, url, {"Accept": "image/jphc; transfer-syntax=1.2.840.10008.1.2.4.201"}).body == data
+
+
+def test_levels_of_several_frames_come_in_parts(client: Client, series: str) -> None:
+    url = f"{series}/{get(client, f'{series}/progressive').json['frames'][0]['url']}"
+    reply = get(client, f"{url.removesuffix('1')}1,1?level=2")
+    assert [data for _, data in reply.parts] == [get(client, f"{url}?level=2", {"Accept": "image/jphc"}).body] * 2
+
+
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [
+        ("level=-1", 400), ("level=x", 400), ("level=", 400), ("pixels=1e9", 400), ("level=99999999999", 400),
+        ("level=1&pixels=2", 400), ("level=1&accept=image/png", 406),
+    ],
+)  # fmt: skip
+def test_a_malformed_rung_is_refused(client: Client, series: str, query: str, status: int) -> None:
+    url = get(client, f"{series}/progressive").json["frames"][0]["url"]
+    assert get(client, f"{series}/{url}?{query}").status == status
+
+
+def received(reply: Reply) -> dict[int, bytes]:
+    """What a client holds of each frame, put together as the headers of the parts say."""
+    held: dict[int, bytes] = {}
+    for header, data in reply.parts:
+        position = int(header["Frame"])
+        start, end, total = map(int, header["Content-Range"].removeprefix("bytes ").replace("/", "-").split("-"))
+        assert start == len(held.get(position, b"")) and end - start + 1 == len(data) and end < total
+        held[position] = held.get(position, b"") + data
+    return held
+
+
+def test_a_stream_brings_every_frame_rung_by_rung(client: Client, series: str, files: list[bytes]) -> None:
+    reply = get(client, f"{series}/stream?rungs=level:2,pixels:64,lossless&first=3")
+    assert reply.status == 200 and int(reply.headers["content-length"]) == len(reply.body)
+    assert reply.headers["series-receiving"] == "true"
+    order = [3, 4, 2, 5, 1, 6, 7, 8, 9]
+    assert [(header["Rung"], int(header["Frame"])) for header, _ in reply.parts] == [
+        (rung, position) for rung in ("level=2", "pixels=64", "lossless") for position in order
+    ]
+    held = received(reply)
+    index = get(client, f"{series}/progressive").json
+    assert [len(held[position + 1]) for position in range(COUNT)] == [frame["length"] for frame in index["frames"]]
+    for position, file in enumerate(files):
+        assert np.array_equal(imagecodecs.htj2k_decode(held[position + 1]), samples(file))
+    assert {header["Content-Location"] for header, _ in reply.parts} == {frame["url"] for frame in index["frames"]}
+
+
+def test_a_stream_begins_in_the_middle_by_itself(client: Client, series: str) -> None:
+    reply = get(client, f"{series}/stream")
+    assert [header["Frame"] for header, _ in reply.parts][:3] == ["5", "6", "4"]
+    assert {header["Rung"] for header, _ in reply.parts} == {"pixels=128"}  # the images are no larger
+
+
+def test_a_stream_goes_on_where_it_was_cut(client: Client, series: str) -> None:
+    url = f"{series}/stream?rungs=level:1,lossless"
+    whole = get(client, url)
+    for start in (1, 1000, len(whole.body) - 5):
+        rest = get(client, url, {"Range": f"bytes={start}-", "If-Range": whole.headers["etag"]})
+        assert rest.status == 206 and rest.body == whole.body[start:]
+    for after in (1, COUNT, COUNT + 3):
+        rest = get(client, f"{url}&after={after}&state={whole.headers['series-state']}")
+        assert [data for _, data in rest.parts] == [data for _, data in whole.parts[after:]]
+    assert get(client, f"{url}&after={2 * COUNT}").body.startswith(b"\r\n--")
+    assert get(client, f"{url}&state=0").status == 412
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["rungs=", "rungs=best", "rungs=level:x", "rungs=" + "lossless," * 20, "first=0", "first=10", "first=x",
+     "after=-1", "after=999"],
+)  # fmt: skip
+def test_a_malformed_stream_is_refused(client: Client, series: str, query: str) -> None:
+    reply = get(client, f"{series}/stream?{query}")
+    assert reply.status == 400 and reply.json["code"] == "WEB-01"
+    assert get(client, f"{series}/stream", {"Accept": "image/jphc"}).status == 406
+
+
+def test_a_series_that_grows_has_another_state(
+    start_server: StartServer, archive_dir: Path, files: list[bytes]
+) -> None:
+    series = Stored(files[0]).series
+    client = Client(start_server(archive_dir, workers=1, env={"PACS_RECEIVING": "0"}))
+    client.store(files[0])
+    before = get(client, f"{series}/progressive")
+    assert before.json["receiving"] is False and len(before.json["frames"]) == 1
+    assert "series-receiving" not in get(client, f"{series}/stream").headers
+    client.store(files[1])
+    after = get(client, f"{series}/progressive", {"If-None-Match": before.headers["etag"]})
+    assert after.status == 200 and len(after.json["frames"]) == 2
+    assert get(client, f"{series}/stream?after=1&state={before.json['state']}").status == 412
+    client.close()
+
+
+@pytest.mark.parametrize(("name", "frames"), [("JPEG2000.dcm", 1), ("reportsi.dcm", 0), ("SC_rgb_rle_2frame.dcm", 2)])
+def test_frames_without_levels_come_whole(client: Client, name: str, frames: int) -> None:
+    """And objects without frames have none; neither is an error."""
+    stored = Stored(Path(str(get_testdata_file(name))).read_bytes())
+    client.store(stored.file)
+    index = get(client, f"{stored.series}/progressive").json
+    assert len(index["frames"]) == frames
+    reply = get(client, f"{stored.series}/stream?rungs=level:0,lossless")
+    assert reply.status == 200
+    if frames:
+        held = received(reply)
+        assert [len(held[position + 1]) for position in range(frames)] == [
+            frame["length"] for frame in index["frames"]
+        ]
+
+
+def test_nothing_of_an_unknown_series(client: Client) -> None:
+    for name in ("progressive", "stream"):
+        assert get(client, f"/studies/1.2/series/1.3/{name}").status == 404
+        assert json.loads(get(client, f"/studies/1.2/series/x/{name}").body)["message"]
