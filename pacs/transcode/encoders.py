@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from pacs import pixels, uids
 from pacs.errors import CodestreamError, PixelError, UnsupportedTransferSyntaxError
 from pacs.geometry import FrameGeometry
-from pacs.transcode import charls, frames, rungs
-from pacs.transcode.frames import MEMORY, Samples
+from pacs.transcode import charls, rungs
+from pacs.transcode.frames import MEMORY, WORKING_FACTOR, Samples, check_samples
 from pacs.transcode.htj2k import declared_precision, encode_frame
 from pacs.transcode.table import Rendition, decoded_geometry
 
@@ -30,17 +30,16 @@ def encode(
     """One frame's codestream: `samples`, which `geometry` describes as the Data Set does, as `rendition` plans it.
 
     `samples` are as `decode_frame` and `pixels.decode_native` give them. `quality` counts for lossy renditions alone:
-    1 to 100 for JPEG, PSNR in dB for the others (`rungs.irreversible`). The result may be of odd length. Raises
+    1 to 100 for JPEG, PSNR in dB for the others (`irreversible`). The result may be of odd length. Raises
     PixelError, UnsupportedTransferSyntaxError.
     """
-    encoder = _ENCODERS.get(rendition.transfer_syntax) if rendition.kind == "encoded" else None
+    encoder = ENCODERS.get(rendition.transfer_syntax) if rendition.kind == "encoded" else None
     if encoder is None:
         name = uids.transfer_syntax(rendition.transfer_syntax).name
         raise UnsupportedTransferSyntaxError(f"frames are not encoded as {name} ({rendition.kind})")
     described = decoded_geometry(geometry)
-    if samples.shape != pixels.shape(described) or samples.dtype != frames.dtype(described):
-        raise PixelError(f"samples {samples.dtype}{samples.shape} do not fit their description")
-    with MEMORY.hold(frames.WORKING_FACTOR * samples.nbytes):
+    check_samples(samples, described)
+    with MEMORY.hold(WORKING_FACTOR * samples.nbytes):
         try:
             return encoder(np.ascontiguousarray(samples), described, quality)
         except (RuntimeError, ValueError, TypeError, MemoryError, CodestreamError) as error:
@@ -53,7 +52,7 @@ def _htj2k(samples: Samples, geometry: FrameGeometry, quality: float | None) -> 
 
 
 def _htj2k_irreversible(samples: Samples, geometry: FrameGeometry, quality: float | None) -> bytes:
-    return rungs.irreversible(samples, geometry, quality)
+    return rungs.htj2k_irreversible(samples, geometry, quality)
 
 
 def _jpeg_2000(samples: Samples, geometry: FrameGeometry, quality: float | None) -> bytes:
@@ -145,7 +144,7 @@ def _uncompressed(samples: Samples, geometry: FrameGeometry, quality: float | No
     return pixels.encode_native(samples, geometry)
 
 
-_ENCODERS: Final[dict[str, Callable[[Samples, FrameGeometry, float | None], bytes]]] = {
+ENCODERS: Final[dict[str, Callable[[Samples, FrameGeometry, float | None], bytes]]] = {
     uids.HTJ2K_LOSSLESS_RPCL: _htj2k,
     uids.HTJ2K_LOSSLESS: _htj2k,
     uids.HTJ2K: _htj2k_irreversible,

@@ -85,6 +85,12 @@ def aligned(decoded: Samples, geometry: FrameGeometry, precision: int) -> Sample
     return moved
 
 
+def check_samples(samples: Samples, geometry: FrameGeometry) -> None:
+    """PixelError unless samples are as decoders give frames of this description."""
+    if samples.shape != pixels.shape(geometry) or samples.dtype != dtype(geometry):
+        raise PixelError(f"samples {samples.dtype}{samples.shape} do not fit their description")
+
+
 def conform(decoded: Samples, geometry: FrameGeometry, bits: int) -> Samples:
     """Decoded samples in the Data Set's type: their low `bits` bits, sign-extended when it says signed. PS3.5 8.1.1"""
     if decoded.size != math.prod(pixels.shape(geometry)):
@@ -124,6 +130,16 @@ class MemoryBudget:
         with self._changed:
             self._capacity = capacity
             self._changed.notify_all()
+
+    @property
+    def capacity(self) -> int:
+        """Bytes in all."""
+        return self._capacity
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for their turn."""
+        return len(self._waiting)
 
     @property
     def held(self) -> int:

@@ -18,7 +18,7 @@ from pacs import codestream as j2k
 from pacs.errors import PixelError, UnsupportedTransferSyntaxError
 from pacs.geometry import FrameGeometry
 from pacs.transcode import htj2k, jpeg2000, openjpeg
-from pacs.transcode.frames import MEMORY, WORKING_FACTOR, Samples
+from pacs.transcode.frames import MEMORY, WORKING_FACTOR, Samples, check_samples
 from pacs.transcode.table import decoded_geometry
 
 _codecs: Any = imagecodecs
@@ -65,6 +65,12 @@ def irreversible(samples: Samples, geometry: FrameGeometry, quality: float | Non
     transform. Where no quantization reaches the quality, as with few bits, the frame is reversible after all.
     PixelError for what must not be lossy or cannot be encoded.
     """
+    with MEMORY.hold(WORKING_FACTOR * samples.nbytes):
+        return htj2k_irreversible(samples, geometry, quality)
+
+
+def htj2k_irreversible(samples: Samples, geometry: FrameGeometry, quality: float | None) -> bytes:
+    """`irreversible` for those who hold the memory already."""
     described = _lossy(samples, geometry)
     bits = htj2k.declared_precision(described)
     # An irreversible stream holds fractions of the range that its precision declares. The encoder knows 8 and 16 bits:
@@ -136,6 +142,7 @@ def layered(samples: Samples, geometry: FrameGeometry) -> LayeredFrame:
     described = decoded_geometry(geometry)
     if described.bits_allocated not in (8, 16) or described.samples_per_pixel not in (1, 3):
         raise PixelError("only 1 or 3 samples of 8 or 16 bits allocated are encoded with quality layers")
+    check_samples(samples, described)
     if not openjpeg.available():
         raise UnsupportedTransferSyntaxError("no encoder with quality layers is at hand")
     with MEMORY.hold(WORKING_FACTOR * samples.nbytes):
@@ -153,6 +160,7 @@ def _lossy(samples: Samples, geometry: FrameGeometry) -> FrameGeometry:
     described = decoded_geometry(geometry)
     if described.photometric_interpretation == "PALETTE COLOR" or described.bits_allocated not in (8, 16):
         raise PixelError(f"{described.photometric_interpretation} is not encoded lossily")
+    check_samples(samples, described)
     return described
 
 

@@ -1,0 +1,180 @@
+"""Every encoder on request: exact, with the precision that is meant, and what it refuses."""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+import openjpeg
+import pydicom.pixels
+import pytest
+from pydicom.encaps import encapsulate
+
+from pacs import codestream, jpeg, pixels, transcode, uids
+from pacs.errors import PixelError, UnsupportedTransferSyntaxError
+from pacs.geometry import FrameGeometry
+from pacs.transcode import charls
+from pacs.transcode.table import TARGETS
+
+RNG = np.random.default_rng(11)
+NATIVE = uids.EXPLICIT_VR_LITTLE_ENDIAN
+RPCL = uids.HTJ2K_LOSSLESS_RPCL
+KINDS = [
+    ("uint8", 8, "MONOCHROME2"), ("uint8", 2, "MONOCHROME1"), ("uint8", 1, "MONOCHROME2"), ("int8", 8, "MONOCHROME2"),
+    ("int8", 5, "MONOCHROME2"), ("uint16", 16, "MONOCHROME2"), ("uint16", 12, "MONOCHROME2"),
+    ("uint16", 7, "MONOCHROME2"), ("int16", 16, "MONOCHROME2"), ("int16", 12, "MONOCHROME2"),
+    ("int16", 9, "MONOCHROME2"), ("uint8", 8, "PALETTE COLOR"), ("uint16", 16, "PALETTE COLOR"), ("uint8", 8, "RGB"),
+    ("uint8", 8, "YBR_FULL"), ("uint8", 6, "RGB"), ("uint16", 12, "RGB"), ("uint16", 16, "RGB"),
+    ("uint32", 32, "MONOCHROME2"), ("int32", 20, "MONOCHROME2"),
+]  # fmt: skip
+
+
+def noise(
+    dtype: str, bits: int, photometric: str, rows: int = 23, columns: int = 37
+) -> tuple[np.ndarray, FrameGeometry]:
+    several = photometric in ("RGB", "YBR_FULL")
+    shape = (rows, columns, 3) if several else (rows, columns)
+    low = -(1 << (bits - 1)) if dtype[0] == "i" else 0
+    samples = RNG.integers(low, low + (1 << bits), shape).astype(dtype)
+    # Half of it flat, so that runs are coded too.
+    samples[: rows // 2] = samples[0, 0]
+    geometry = FrameGeometry(
+        rows, columns, 3 if several else 1, 8 * samples.itemsize, bits, bits - 1, int(low < 0), 0, photometric, 1
+    )
+    return samples, geometry
+
+
+def lossless(geometry: FrameGeometry) -> list[transcode.Rendition]:
+    return [r for r in transcode.renditions(NATIVE, geometry) if r.kind == "encoded" and r.lossless]
+
+
+@pytest.mark.parametrize(("dtype", "bits", "photometric"), KINDS)
+def test_lossless_encodings_are_exact(dtype: str, bits: int, photometric: str) -> None:
+    samples, geometry = noise(dtype, bits, photometric)
+    assert lossless(geometry)
+    for rendition in lossless(geometry):
+        assert rendition.geometry is not None
+        encoded = transcode.encode(samples, geometry, rendition)
+        found = transcode.decode_frame(encoded, rendition.geometry, rendition.transfer_syntax)
+        assert found.dtype == samples.dtype and np.array_equal(found, samples), rendition
+
+
+@pytest.mark.parametrize(("dtype", "bits", "photometric"), KINDS[:-2])
+def test_other_decoders_agree(dtype: str, bits: int, photometric: str) -> None:
+    """pydicom with pylibjpeg: other implementations of JPEG, JPEG-LS and RLE, another binding of OpenJPEG."""
+    samples, geometry = noise(dtype, bits, photometric)
+    for rendition in lossless(geometry):
+        syntax = rendition.transfer_syntax
+        if syntax in (uids.DEFLATED_IMAGE_FRAME, uids.ENCAPSULATED_UNCOMPRESSED):
+            continue
+        encoded = transcode.encode(samples, geometry, rendition)
+        assert rendition.geometry is not None
+        found, _ = pydicom.pixels.get_decoder(syntax).as_array(
+            encapsulate([encoded]), raw=True, index=0, rows=geometry.rows, columns=geometry.columns,
+            samples_per_pixel=geometry.samples_per_pixel, bits_allocated=geometry.bits_allocated,
+            bits_stored=geometry.bits_stored, pixel_representation=geometry.pixel_representation,
+            photometric_interpretation=rendition.geometry.photometric_interpretation, number_of_frames=1,
+            planar_configuration=0, pixel_keyword="PixelData",
+        )  # fmt: skip
+        assert np.array_equal(found, samples), rendition
+
+
+@pytest.mark.parametrize(("dtype", "bits", "photometric"), KINDS[:-2])
+def test_codestreams_declare_bits_stored_and_sign(dtype: str, bits: int, photometric: str) -> None:
+    samples, geometry = noise(dtype, bits, photometric)
+    # 16-bit samples of fewer than 9 bits declare 9, so that decoders choose 16-bit samples.
+    expected = max(bits, 9) if samples.itemsize == 2 else bits
+    for rendition in transcode.renditions(NATIVE, geometry):
+        if rendition.kind != "encoded":
+            continue
+        encoded = transcode.encode(samples, geometry, rendition)
+        if uids.transfer_syntax(rendition.transfer_syntax).media_type in ("image/jp2", "image/jphc"):
+            parsed = codestream.parse(encoded)
+            assert (parsed.precision, parsed.signed) == (expected, geometry.signed)
+            assert rendition.geometry is not None
+            assert parsed.mct == (rendition.geometry.photometric_interpretation in ("YBR_RCT", "YBR_ICT"))
+            assert parsed.reversible or not rendition.lossless
+        elif uids.transfer_syntax(rendition.transfer_syntax).media_type in ("image/jls", "image/jpeg"):
+            header = jpeg.parse(encoded)
+            assert header.precision == expected and not (header.ycbcr and rendition.lossless)
+
+
+def test_jpeg_ls_is_lossless_and_by_sample() -> None:
+    samples, geometry = noise("uint16", 12, "RGB")
+    rendition = transcode.plan(NATIVE, geometry, uids.JPEG_LS_LOSSLESS)
+    assert rendition is not None and charls._library() is not None
+    encoded = transcode.encode(samples, geometry, rendition)
+    scan = encoded.index(b"\xff\xda")
+    components = encoded[scan + 4]
+    near, interleave = encoded[scan + 5 + 2 * components : scan + 7 + 2 * components]
+    assert (components, near, interleave) == (3, 0, 2)
+
+
+def test_rle_of_pydicom_is_the_same_size_or_larger() -> None:
+    """Both put every row in segments of its own, so neither is far from the other."""
+    samples, geometry = noise("uint16", 12, "MONOCHROME2", 64, 64)
+    samples[:, 40:] = 7
+    rendition = transcode.plan(NATIVE, geometry, uids.RLE_LOSSLESS)
+    assert rendition is not None
+    encoded = transcode.encode(samples, geometry, rendition)
+    other = pydicom.pixels.get_encoder(uids.RLE_LOSSLESS).encode(
+        samples, rows=64, columns=64, samples_per_pixel=1, bits_allocated=16, bits_stored=12, pixel_representation=0,
+        photometric_interpretation="MONOCHROME2", number_of_frames=1, encoding_plugin="pydicom",
+    )  # fmt: skip
+    assert len(encoded) % 2 == 0 and len(encoded) <= len(other) * 1.05
+    assert int.from_bytes(encoded[:4], "little") == 2 and int.from_bytes(encoded[4:8], "little") == 64
+
+
+def test_high_bit_above_bits_stored() -> None:
+    """A codestream of whole cells whose samples lie higher: they come down when decoded, and go back up as native."""
+    samples, geometry = noise("uint16", 12, "MONOCHROME2")
+    raised = samples << 4
+    cell = msgspec.structs.replace(geometry, bits_stored=16, high_bit=15)
+    high = msgspec.structs.replace(geometry, high_bit=15)
+    for syntax in (uids.JPEG_2000_LOSSLESS, RPCL, uids.JPEG_LS_LOSSLESS, uids.JPEG_LOSSLESS, uids.RLE_LOSSLESS):
+        whole = transcode.plan(NATIVE, cell, syntax)
+        assert whole is not None
+        found = transcode.decode_frame(transcode.encode(raised, cell, whole), high, syntax)
+        assert np.array_equal(found, samples), syntax
+    assert pixels.encode_native(samples, high) == raised.astype("<u2").tobytes()
+    assert np.array_equal(pixels.decode_native(raised.astype("<u2").tobytes(), high, big_endian=False), samples)
+    # Where the codestream has no such bit the samples lie low, whatever High Bit says.
+    low = transcode.plan(NATIVE, geometry, RPCL)
+    assert low is not None
+    assert np.array_equal(transcode.decode_frame(transcode.encode(samples, geometry, low), high, RPCL), samples)
+
+
+def test_what_is_not_planned_is_not_encoded() -> None:
+    samples, geometry = noise("uint16", 12, "MONOCHROME2")
+    for rendition in transcode.renditions(RPCL, geometry):
+        if rendition.kind == "encoded":
+            for wrong in (samples[:-1], samples.astype(np.int16), samples.astype(np.uint8)):
+                with pytest.raises(PixelError, match="do not fit"):
+                    transcode.encode(wrong, geometry, rendition)
+        else:
+            with pytest.raises(UnsupportedTransferSyntaxError):
+                transcode.encode(samples, geometry, rendition)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (2, 3)])
+def test_tiny_images(shape: tuple[int, int]) -> None:
+    for photometric in ("MONOCHROME2", "RGB"):
+        samples, geometry = noise("uint8", 8, photometric, *shape)
+        for rendition in transcode.renditions(NATIVE, geometry):
+            if rendition.kind == "encoded":
+                assert rendition.geometry is not None
+                encoded = transcode.encode(samples, geometry, rendition)
+                found = transcode.decode_frame(encoded, rendition.geometry, rendition.transfer_syntax)
+                assert np.array_equal(found, samples) or not rendition.lossless
+
+
+def test_every_row_of_the_table_has_an_encoder_and_a_decoder() -> None:
+    assert set(TARGETS) == set(transcode.encoders.ENCODERS)
+    assert set(TARGETS) <= set(transcode.decoders.DECODERS)
+
+
+def test_openjpeg_reads_part_1_and_htj2k() -> None:
+    samples, geometry = noise("int16", 12, "MONOCHROME2")
+    for syntax in (uids.JPEG_2000_LOSSLESS, uids.HTJ2K_LOSSLESS):
+        rendition = transcode.plan(NATIVE, geometry, syntax)
+        assert rendition is not None
+        assert np.array_equal(openjpeg.decode(transcode.encode(samples, geometry, rendition)), samples)

@@ -1,0 +1,148 @@
+"""Full-size renditions of fewer bytes: irreversible to a stated quality, and quality layers that end lossless."""
+
+from __future__ import annotations
+
+import math
+
+import imagecodecs
+import msgspec
+import numpy as np
+import openjpeg
+import pytest
+
+from pacs import codestream, transcode, uids
+from pacs.errors import PixelError
+from pacs.geometry import FrameGeometry
+from pacs.transcode import rungs
+
+RNG = np.random.default_rng(3)
+
+
+def image(dtype: str, bits: int, photometric: str = "MONOCHROME2", rows: int = 200, columns: int = 170) -> np.ndarray:
+    """Something like anatomy: smooth areas, edges and noise, over most of the range."""
+    y, x = np.mgrid[:rows, :columns] / 60
+    field = np.sin(x * 3) * np.cos(y * 2) + (x * x + y * y < 5) + RNG.normal(0, 0.01, x.shape)
+    field = (field - field.min()) / np.ptp(field)
+    low = -(1 << (bits - 1)) if dtype[0] == "i" else 0
+    gray = (field * ((1 << bits) - 1) + low).astype(dtype)
+    return np.stack([gray, gray[::-1], gray[:, ::-1]], axis=-1) if photometric == "RGB" else gray
+
+
+def described(samples: np.ndarray, bits: int, photometric: str = "MONOCHROME2") -> FrameGeometry:
+    return FrameGeometry(
+        samples.shape[0], samples.shape[1], samples.ndim * 2 - 3, 8 * samples.itemsize, bits, bits - 1,
+        int(samples.dtype.kind == "i"), 0, photometric, 1,
+    )  # fmt: skip
+
+
+def psnr(samples: np.ndarray, decoded: np.ndarray) -> float:
+    square = np.mean((samples.astype(float) - decoded) ** 2)
+    return math.inf if square == 0 else 20 * math.log10(np.ptp(samples.astype(float)) / math.sqrt(square))
+
+
+KINDS = [
+    ("uint16", 12, "MONOCHROME2"), ("int16", 16, "MONOCHROME1"), ("uint16", 16, "MONOCHROME2"),
+    ("int16", 12, "MONOCHROME2"), ("uint8", 8, "MONOCHROME2"), ("uint8", 8, "RGB"), ("uint16", 9, "MONOCHROME2"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("dtype", "bits", "photometric"), KINDS)
+@pytest.mark.parametrize("quality", [35, 50])
+def test_irreversible_reaches_the_quality(dtype: str, bits: int, photometric: str, quality: float) -> None:
+    samples = image(dtype, bits, photometric)
+    geometry = described(samples, bits, photometric)
+    encoded = transcode.irreversible(samples, geometry, quality)
+    parsed = codestream.parse(encoded)
+    assert (parsed.precision, parsed.signed, parsed.reversible, parsed.ht) == (bits, geometry.signed, False, True)
+    assert parsed.mct == (photometric == "RGB") and len(parsed.level_ends) == geometry.decompositions + 1
+    found = transcode.decode_frame(encoded, geometry, uids.HTJ2K)
+    assert quality <= psnr(samples, found) < quality + 4
+    # OpenJPEG reads the same values from it, precision and sign included.
+    other = imagecodecs.jpeg2k_decode(encoded, planar=False if samples.ndim == 3 else None)
+    assert other.dtype == samples.dtype and np.abs(other.astype(int) - found).max() <= max(1, 1 << max(0, bits - 12))
+    assert len(encoded) < len(transcode.encode_frame(samples, geometry).codestream)
+
+
+def test_more_quality_takes_more_bytes() -> None:
+    samples = image("uint16", 12)
+    sizes = [len(transcode.irreversible(samples, described(samples, 12), quality)) for quality in (30, 40, 50, 60, 70)]
+    assert sizes == sorted(sizes) and sizes[-1] > 4 * sizes[0]
+
+
+def test_quality_counts_the_values_that_are_there() -> None:
+    """12 bits of values in 16 bits stored, far padding left out: the same bytes as for 12 bits stored, nearly."""
+    samples = image("int16", 12)
+    narrow = len(transcode.irreversible(samples, described(samples, 12), 45))
+    assert abs(len(transcode.irreversible(samples, described(samples, 16), 45)) - narrow) < narrow * 0.15
+    padded = samples.copy()
+    padded[:, :20] = -32768
+    assert rungs.span(padded) == np.ptp(samples[:, 20:].astype(int)) != np.ptp(padded.astype(int))
+    assert rungs.span(np.full((9, 9), 7, np.uint8)) == 1
+    assert rungs.span(np.array([[0, 0, 255, 255]], np.uint8)) == 255
+
+
+def test_what_no_quantization_reaches_is_reversible() -> None:
+    samples = (image("uint8", 8) > 127).astype(np.uint8)
+    for syntax in (uids.HTJ2K, uids.JPEG_2000):
+        rendition = transcode.plan(uids.EXPLICIT_VR_LITTLE_ENDIAN, described(samples, 2), syntax)
+        assert rendition is not None
+        encoded = transcode.encode(samples, described(samples, 2), rendition, quality=90)
+        assert np.array_equal(transcode.decode_frame(encoded, described(samples, 2), syntax), samples)
+
+
+def test_palette_indices_are_never_lossy() -> None:
+    samples = image("uint8", 8)
+    with pytest.raises(PixelError, match="PALETTE COLOR"):
+        transcode.irreversible(samples, described(samples, 8, "PALETTE COLOR"), 40)
+
+
+@pytest.mark.parametrize(("dtype", "bits", "photometric"), KINDS)
+def test_part_1_reaches_the_quality(dtype: str, bits: int, photometric: str) -> None:
+    samples = image(dtype, bits, photometric)
+    geometry = described(samples, bits, photometric)
+    rendition = transcode.plan(uids.HTJ2K_LOSSLESS_RPCL, geometry, uids.JPEG_2000)
+    assert rendition is not None and not rendition.lossless
+    encoded = transcode.encode(samples, geometry, rendition, quality=45)
+    assert not codestream.parse(encoded).ht
+    assert 45 <= psnr(samples, transcode.decode_frame(encoded, geometry, uids.JPEG_2000)) < 50
+
+
+@pytest.mark.parametrize(("dtype", "bits", "photometric"), [*KINDS, ("uint8", 8, "PALETTE COLOR")])
+def test_each_layer_adds_quality_and_the_last_is_lossless(dtype: str, bits: int, photometric: str) -> None:
+    samples = image(dtype, bits, photometric)
+    geometry = described(samples, bits, photometric)
+    frame = transcode.layered(samples, geometry)
+    parsed = codestream.parse(frame.codestream)
+    assert (parsed.layers, parsed.progression, parsed.reversible, parsed.complete) == (6, "LRCP", True, True)
+    assert (parsed.precision, parsed.signed) == (bits, geometry.signed)
+    assert parsed.mct == (photometric == "RGB") and parsed.tlm_agrees and parsed.packet_lengths
+    assert len(frame.layer_ends) == 6 and frame.layer_ends[-1] + 2 == len(frame.codestream)
+    assert np.array_equal(transcode.decode_frame(frame.codestream, geometry, uids.JPEG_2000_LOSSLESS), samples)
+    planar = False if samples.ndim == 3 else None
+    prefixes = [frame.codestream[:end] + b"\xff\xd9" for end in frame.layer_ends]
+    found = [psnr(samples, imagecodecs.jpeg2k_decode(prefix, planar=planar)) for prefix in prefixes]
+    assert found == sorted(found) and found[0] > 15 and found[-1] == math.inf
+    assert psnr(samples, openjpeg.decode(prefixes[3])) == pytest.approx(found[3])
+    # The first layers have about the bytes that their compression ratio says.
+    stored = samples.size * bits / 8
+    for end, ratio in zip(frame.layer_ends, rungs.LAYER_RATIOS, strict=False):
+        assert end <= stored / ratio * 1.1 + 400
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 50), (50, 1), (3, 2), (64, 65)])
+def test_layers_of_small_images(shape: tuple[int, int]) -> None:
+    samples = RNG.integers(0, 4096, shape).astype(np.uint16)
+    frame = transcode.layered(samples, described(samples, 12))
+    found = transcode.decode_frame(frame.codestream, described(samples, 12), uids.JPEG_2000_LOSSLESS)
+    assert np.array_equal(found, samples)
+
+
+def test_layers_are_refused_for_what_they_cannot_hold() -> None:
+    samples = np.zeros((8, 8), np.uint16)
+    for changes in ({"bits_allocated": 32}, {"samples_per_pixel": 2}, {"bits_allocated": 1}):
+        with pytest.raises(PixelError):
+            transcode.layered(samples, msgspec.structs.replace(described(samples, 12), **changes))
+    with pytest.raises(PixelError, match="do not fit"):
+        transcode.layered(samples[:4], described(samples, 12))
+    with pytest.raises(PixelError, match="do not fit"):
+        transcode.irreversible(samples.astype(np.int16), described(samples, 12))
