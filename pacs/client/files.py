@@ -6,6 +6,7 @@ import os
 import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import count as count_from
 from pathlib import Path
 
 _MEDIA_STORAGE_DIRECTORY = b"1.2.840.10008.1.3.10"
@@ -22,10 +23,24 @@ class Found:
     """Not an instance: of no interest."""
     unreadable: str = ""
     """May be an instance, and could not be read, or was asked for by name: the user must know."""
+    content: bytes | None = None
+    """What to send where there is no file; `path` is then a name for people."""
 
     @property
     def usable(self) -> bool:
         return not self.skipped and not self.unreadable
+
+
+def of_sources(sources: Iterable[str | Path | bytes]) -> Iterator[Found]:
+    """Files and folders as `walk` finds them, and bytes of Part 10 files, which are numbered from 1."""
+    numbers = count_from(1)
+    for source in sources:
+        if isinstance(source, bytes):
+            name = Path(f"<bytes {next(numbers)}>")
+            reason = why_not_dicom(source[:_HEAD], len(source))
+            yield Found(name, len(source), unreadable=reason, content=source)
+        else:
+            yield from walk((Path(source),))
 
 
 def walk(paths: Iterable[Path]) -> Iterator[Found]:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import email.utils
 import random
 import secrets
-import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import aiohttp
 import msgspec
@@ -17,6 +14,7 @@ import msgspec
 from pacs import part10
 from pacs.client import answer
 from pacs.client.files import Found
+from pacs.client.patience import retry_after
 from pacs.client.tally import Result, Status, Tally
 from pacs.errors import PacsError, UploadError
 
@@ -160,7 +158,7 @@ class _Sender:
                     body = await response.read()
                     if response.status not in _RETRIED or last:
                         return response.status, body
-                    delay = _retry_after(response.headers.get("Retry-After"))
+                    delay = retry_after(response.headers.get("Retry-After"))
             except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
                 if not self._reached:
                     # A host that drops what is sent to it, a firewall say, is noticed by the clock alone.
@@ -193,18 +191,6 @@ class _UnreadableError(Exception):
         self.reason = reason
 
 
-def _retry_after(value: str | None) -> float | None:
-    """Seconds, from a number or an HTTP date. RFC 9110 10.2.3"""
-    if value is None:
-        return None
-    if value.strip().isdigit():
-        return min(600.0, float(value))
-    try:
-        return min(600.0, max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time()))
-    except ValueError:
-        return None
-
-
 def _part_header(boundary: str) -> bytes:
     return f"\r\n--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode()
 
@@ -220,7 +206,9 @@ def _length(batch: list[Found], boundary: str) -> int:
 async def _body(batch: list[Found], boundary: str) -> AsyncIterator[bytes]:
     for found in batch:
         yield _part_header(boundary)
-        if found.size <= PIECE:
+        if found.content is not None:
+            yield found.content
+        elif found.size <= PIECE:
             yield await asyncio.to_thread(_read_small, found)
         else:
             async for piece in _pieces(found):
@@ -271,7 +259,7 @@ def _assign(batch: list[Found], items: list[answer.Item]) -> list[Result | Found
         by_uid.setdefault(item.uid, []).append(item)
     results: list[Result | Found] = []
     for found in batch:
-        uid = _sop_instance_uid(found.path)
+        uid = _sop_instance_uid(found)
         named = by_uid.get(uid) or by_uid.get("")
         if named is None:
             reason = "the answer does not mention it"
@@ -292,10 +280,10 @@ def _result(found: Found, item: answer.Item) -> Result:
     return Result(found.path, found.size, Status.STORED, warnings=warnings)
 
 
-def _sop_instance_uid(path: Path) -> str:
+def _sop_instance_uid(found: Found) -> str:
     """(0008,0018) of a file, "" when it has none or cannot be read."""
     try:
-        scanned = part10.scan(path.read_bytes())
+        scanned = part10.scan(found.content if found.content is not None else found.path.read_bytes())
         value = msgspec.json.decode(scanned.json).get("00080018", {}).get("Value", [""])[0]
     except (OSError, PacsError, msgspec.DecodeError):
         return ""

@@ -1,0 +1,251 @@
+"""A series that sharpens: each frame as soon as its bytes are an image, again and better as more of them arrive.
+
+From a server of this project comes one response with the most useful bytes of all frames first
+(`…/series/{series}/stream`). What it could not deliver, and everything from other servers, is asked for frame by frame.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from pacs.client import frames, parts
+from pacs.client.ahead import in_order
+from pacs.client.body import Body, CutError
+from pacs.client.frames import StoredFrame
+from pacs.client.index import SeriesIndex, outwards
+from pacs.client.patience import Attempts
+from pacs.client.rungs import LOSSLESS, Rung, rung
+from pacs.client.series import NO_SUCH_RESOURCE, read_index, segments
+from pacs.client.transport import Transport
+from pacs.client.views import FrameView, Views
+from pacs.dicomweb.multipart import PartStart
+from pacs.errors import AnswerError, PacsError, RemoteChangedError, RemoteError
+
+DEFAULT_RUNGS: Final = (Rung("pixels", 128), LOSSLESS)
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})", re.ASCII)
+_CHANGED = frozenset((409, 412))
+_ROUNDS = 3
+
+
+@dataclass(slots=True)
+class _Part:
+    """A part of the stream that is being received."""
+
+    position: int
+    rung: Rung
+    at: int
+    """Of the next byte, in its codestream."""
+    end: int
+    content_type: str
+    own: bytearray | None
+    """The bytes of a codestream of its own; None for those of the stored one."""
+    shown: float
+    """When the last image of it was made."""
+
+
+class SeriesReader:
+    """One reading of a series."""
+
+    def __init__(
+        self, transport: Transport, study: str, series: str, rungs: Sequence[Rung] = DEFAULT_RUNGS,
+        first: int | None = None, *, upscale: bool = False, pause: float = 0.25, ahead: int = 4,
+    ) -> None:  # fmt: skip
+        self._transport = transport
+        self._study, self._series = study, series
+        self._base = transport.url(*segments(study, series)) + "/"
+        self._rungs = tuple(rungs)
+        self._first = first
+        self._pause = pause
+        self._ahead = ahead
+        self._views = Views(transport, study, series, upscale=upscale)
+
+    async def views(self) -> AsyncGenerator[FrameView]:
+        """Every frame again and again until it is at the last rung.
+
+        Raises what a request raises, and at the end AnswerError when some of the frames could not be shown.
+        """
+        index = asyncio.create_task(self._read_index())
+        try:
+            async for view in self._streamed(index):
+                yield view
+            async for view in self._requested():
+                yield view
+        finally:
+            index.cancel()
+            with suppress(asyncio.CancelledError, PacsError):
+                await index
+            await self._views.close()
+        failed = self._views.failed
+        if failed:
+            position, error = next(iter(failed.items()))
+            text = f"{len(failed)} of {len(self._views.index.frames)} frames cannot be shown"
+            raise AnswerError(self._base, f"{text}, the first is {position + 1}: {error}")
+
+    async def _read_index(self) -> SeriesIndex:
+        return await read_index(self._transport, self._study, self._series)
+
+    # --- the one response -----------------------------------------------------------------------------------------
+
+    async def _streamed(self, reading: asyncio.Task[SeriesIndex]) -> AsyncIterator[FrameView]:
+        """What the stream resource delivers; nothing from a server that has none.
+
+        It is asked for together with the index, which saves a round trip before the first image.
+        """
+        done = 0
+        attempts = Attempts(self._transport.patience)
+        while True:
+            before = done
+            try:
+                async with Body(
+                    self._transport, self._url(done), {"Accept": "multipart/related"}, attempts=attempts
+                ) as answer:
+                    if not done:
+                        await self._views.take(await reading)
+                    if answer.headers.get("Series-State", self._views.index.state) != self._views.index.state:
+                        raise RemoteChangedError(answer.url)
+                    async for found in self._received(answer):
+                        if found is not None:
+                            yield found
+                        else:
+                            done += 1
+                return
+            except CutError as error:
+                attempts = Attempts(self._transport.patience) if done > before else attempts
+                await attempts.wait(error)
+            except RemoteChangedError:
+                await self._views.take(await self._read_index())
+                return
+            except RemoteError as error:
+                if done and error.status in _CHANGED:
+                    await self._views.take(await self._read_index())
+                    return
+                if done or error.status not in NO_SUCH_RESOURCE:
+                    raise
+                await self._views.take(await reading)
+                return
+
+    def _url(self, done: int) -> str:
+        query = {"rungs": ",".join(wanted.wanted for wanted in self._rungs)}
+        if self._first is not None:
+            query["first"] = str(self._first)
+        if done:
+            query |= {"state": self._views.index.state, "after": str(done)}
+        return self._transport.url(*segments(self._study, self._series), "stream", query=query)
+
+    async def _received(self, answer: Body) -> AsyncIterator[FrameView | None]:
+        """Views of the parts of one answer, and None for every part that is over."""
+        part: _Part | None = None
+        async for event in parts.events(answer):
+            if isinstance(event, PartStart):
+                part = self._begin(answer.url, event.headers)
+                continue
+            assert part is not None
+            if isinstance(event, bytes):
+                self._add(answer.url, part, event)
+                if part.own is None and part.at < part.end and time.monotonic() - part.shown >= self._pause:
+                    view = await self._views.sharper(part.position)
+                    if view is not None:
+                        part.shown = time.monotonic()
+                        yield view
+                continue
+            if part.at != part.end:
+                raise AnswerError(answer.url, "a part is shorter than its Content-Range")
+            view = await self._finished(part)
+            yield None
+            if view is not None:
+                yield view
+
+    def _begin(self, url: str, headers: Mapping[str, str]) -> _Part:
+        """What a part of the stream holds, from its head. Raises AnswerError."""
+        shown, number = headers.get("content-range", ""), headers.get("frame", "")
+        found = _CONTENT_RANGE.fullmatch(shown)
+        known = self._views.index.frames
+        if found is None or not (number.isascii() and number.isdigit() and 1 <= int(number[:10]) <= len(known)):
+            raise AnswerError(url, f"a part with frame {number[:20]!r} and range {shown[:80]!r}")
+        start, last, total = (int(text) for text in found.groups())
+        try:
+            named = rung(headers.get("rung", ""))
+        except ValueError as error:
+            raise AnswerError(url, str(error)) from None
+        if not start <= last < total:
+            raise AnswerError(url, f"a part with the range {shown!r}")
+        position = int(number) - 1
+        if named.lossy:
+            if start or last + 1 != total or total > frames.LARGEST_FRAME:
+                raise AnswerError(url, f"a codestream of its own with the range {shown!r}")
+        elif total != known[position].length:
+            raise RemoteChangedError(url)
+        own = bytearray() if named.lossy else None
+        return _Part(position, named, start, last + 1, headers.get("content-type", ""), own, time.monotonic())
+
+    def _add(self, url: str, part: _Part, piece: bytes) -> None:
+        if part.at + len(piece) > part.end:
+            raise AnswerError(url, "a part is longer than its Content-Range")
+        if part.own is not None:
+            part.own += piece
+        else:
+            self._views.hold(part.position).add(part.at, piece)
+        part.at += len(piece)
+
+    async def _finished(self, part: _Part) -> FrameView | None:
+        if part.own is None:
+            return await self._views.sharper(part.position)
+        found = StoredFrame(
+            self._views.index.frames[part.position].frame, parts.transfer_syntax(part.content_type),
+            parts.media_type(part.content_type), bytes(part.own),
+        )  # fmt: skip
+        return await self._views.alone(part.position, found, part.rung)
+
+    # --- frame by frame -------------------------------------------------------------------------------------------
+
+    async def _requested(self) -> AsyncIterator[FrameView]:
+        """What is still missing. A frame that came damaged is asked for once more."""
+        failed = self._views.failed
+        for position in [position for position, error in failed.items() if isinstance(error, AnswerError)]:
+            del failed[position]
+        for attempt in range(_ROUNDS):
+            try:
+                async for view in self._missing():
+                    yield view
+                return
+            except RemoteChangedError:
+                if attempt == _ROUNDS - 1:
+                    raise
+                await self._views.take(await self._read_index())
+
+    async def _missing(self) -> AsyncIterator[FrameView]:
+        progressive = self._views.index.progressive
+        for wanted in self._rungs if progressive else (LOSSLESS,):
+            lacking = (position for position in self._order() if self._views.lacks(position, wanted))
+            fetch = self._fetch if progressive else self._fetch_whole
+            calls = (partial(fetch, position, wanted) for position in lacking)
+            async for view in in_order(calls, self._ahead):
+                if view is not None:
+                    yield view
+
+    def _order(self) -> Iterator[int]:
+        count = len(self._views.index.frames)
+        first = self._first if self._first is not None else count // 2 + 1
+        return outwards(count, min(max(first - 1, 0), max(count - 1, 0)))
+
+    async def _fetch(self, position: int, wanted: Rung) -> FrameView | None:
+        frame = self._views.index.frames[position]
+        if wanted.lossy:
+            found = await frames.lossy(self._transport, self._base, frame, wanted)
+            return await self._views.alone(position, found, wanted)
+        held = self._views.hold(position)
+        await frames.prefix(self._transport, self._base, held, frame.ends[wanted.level(frame.sizes)])
+        return await self._views.sharper(position)
+
+    async def _fetch_whole(self, position: int, wanted: Rung) -> FrameView | None:
+        """A frame of a server without rungs."""
+        frame = self._views.index.frames[position]
+        found = await frames.stored(self._transport, self._transport.below(self._base, frame.path), frame.frame)
+        return await self._views.alone(position, found, None)

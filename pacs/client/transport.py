@@ -1,0 +1,212 @@
+"""One server over HTTP: its URLs, its connections, single attempts at requests (RFC 9110)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote
+
+import aiohttp
+import msgspec
+from yarl import URL
+
+from pacs.client import answer
+from pacs.client.patience import Patience
+from pacs.errors import PacsError, RemoteError, UnreachableError
+
+LOST = (aiohttp.ClientError, OSError)
+"""What a connection fails with; TimeoutError is an OSError."""
+_MOST_EXPLANATION = 64 << 10
+_TEMPORARY = frozenset((429, 502, 503, 504))
+
+
+class Transport:
+    """Connections to one DICOMweb server."""
+
+    def __init__(
+        self, root: str, headers: Mapping[str, str] | None = None, patience: Patience | None = None,
+        connections: int = 6,
+    ) -> None:  # fmt: skip
+        """`root` is the DICOMweb root. Raises UnreachableError for what is no http or https URL."""
+        self.root = root.rstrip("/")
+        try:
+            url = URL(self.root)
+            usable = url.scheme in ("http", "https") and bool(url.host)
+        except ValueError:
+            usable = False
+        if not usable:
+            raise UnreachableError(root, "this is not a URL of http or https")
+        self._origin = url.origin()
+        self.patience = patience if patience is not None else Patience()
+        self._headers = dict(headers or {})
+        self._connections = max(1, connections)
+        self._pool: _Pool | None = None
+        self._retired: set[_Pool] = set()
+        self.reached = False
+        """Whether the server ever answered."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        pools, self._pool = [*self._retired, *([self._pool] if self._pool else [])], None
+        self._retired.clear()
+        for pool in pools:
+            await pool.session.close()
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """What is sent with every request."""
+        return self._headers
+
+    def url(self, *segments: str, query: Mapping[str, str] | None = None) -> str:
+        """The URL of a resource below the root."""
+        url = URL("/".join((self.root, *(quote(segment, safe=",") for segment in segments))), encoded=True)
+        return str(url.update_query(query) if query else url)
+
+    def below(self, base: str, reference: str) -> str:
+        """The URL that a server's `reference` means, seen from `base`, which ends in a slash if it is a folder.
+
+        Raises UnreachableError for one of another origin: our headers may hold a password, and a server must not send
+        us to others in its name.
+        """
+        try:
+            joined = URL(base).join(URL(reference))
+            if joined.origin() == self._origin:
+                return str(joined)
+        except ValueError:
+            pass
+        raise UnreachableError(base, f"it refers to {reference[:200]}, which lies elsewhere")
+
+    async def send(self, url: str, headers: Mapping[str, str]) -> Exchange:
+        """One GET up to the head of its answer, which is 200 or 206. Raises FailedError."""
+        pool = self._take()
+        response = None
+        try:
+            async with asyncio.timeout(self.patience.connect + self.patience.answer):
+                response = await pool.session.get(URL(url, encoded=True), headers=headers, allow_redirects=False)
+            self.reached = True
+            exchange = Exchange(self, pool, response)
+        except LOST as error:
+            await self.give_back(pool, response, distrusted=True)
+            raise self.failure(url, error) from None
+        except BaseException:
+            await self.give_back(pool, response)
+            raise
+        if response.status in (200, 204, 206, 416):
+            return exchange
+        try:
+            raise await self._refused(url, exchange)
+        finally:
+            await exchange.close()
+
+    def failure(self, url: str, error: Exception) -> FailedError:
+        """What `error` of a connection means: whether to try again is for FailedError to say."""
+        if isinstance(error, aiohttp.InvalidURL | aiohttp.NonHttpUrlClientError):
+            return FailedError(UnreachableError(url, "this is not a URL"), hopeless=True)
+        if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError):
+            return FailedError(UnreachableError(url, f"no trustworthy connection: {error}"), hopeless=True)
+        if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
+            known = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else None
+            cause = (known.strerror or str(known)) if known is not None else "no connection in time"
+            # Before the first answer it is rather the URL that is wrong.
+            return FailedError(UnreachableError(url, f"nobody answers: {cause}"), hopeless=not self.reached)
+        text = "no answer in time" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
+        return FailedError(UnreachableError(url, f"the connection failed: {text}"))
+
+    async def _refused(self, url: str, exchange: Exchange) -> FailedError:
+        response = exchange.response
+        status = response.status
+        if 300 <= status < 400:
+            where = response.headers.get("Location", "elsewhere")[:200]
+            return FailedError(RemoteError(url, status, f"it lies at {where} now"), hopeless=True)
+        text, problem = "", None
+        try:
+            async with asyncio.timeout(self.patience.stall):
+                body = await response.content.read(_MOST_EXPLANATION)
+            text = answer.explain(body)
+            decoded = msgspec.json.decode(body)
+            problem = decoded if isinstance(decoded, dict) else None
+        except (*LOST, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            pass
+        error = RemoteError(url, status, text, problem)
+        return FailedError(error, status not in _TEMPORARY, response.headers.get("Retry-After"))
+
+    def _take(self) -> _Pool:
+        if self._pool is None:
+            connect = self.patience.connect
+            self._pool = _Pool(
+                aiohttp.ClientSession(
+                    connector=aiohttp.TCPConnector(limit=self._connections),
+                    timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect),
+                    headers=self._headers,
+                    skip_auto_headers=("Accept-Encoding",),
+                    # Ranges count in what is sent: it is unpacked once it is whole.
+                    auto_decompress=False,
+                )
+            )
+        self._pool.users += 1
+        return self._pool
+
+    async def give_back(
+        self, pool: _Pool, response: aiohttp.ClientResponse | None, *, distrusted: bool = False
+    ) -> None:
+        """End an exchange. After a `distrusted` one no idle connection is used again: all of them may come from an
+        address that this machine no longer has. Transfers that still run are left alone."""
+        if response is not None:
+            response.close()  # a connection whose answer was read to its end is back with the others already
+        pool.users -= 1
+        if distrusted and pool is self._pool:
+            self._pool = None
+            self._retired.add(pool)
+        if pool in self._retired and not pool.users:
+            self._retired.discard(pool)
+            await pool.session.close()
+
+
+class _Pool:
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        self.session = session
+        self.users = 0
+
+
+class Exchange:
+    """An answer whose body has not been read to its end."""
+
+    def __init__(self, transport: Transport, pool: _Pool, response: aiohttp.ClientResponse) -> None:
+        self.response = response
+        self._transport = transport
+        self._pool: _Pool | None = pool
+
+    async def read(self) -> bytes:
+        """The next bytes, b"" at the end. Raises FailedError."""
+        try:
+            async with asyncio.timeout(self._transport.patience.stall):
+                return await self.response.content.readany()
+        except TimeoutError:
+            error = UnreachableError(str(self.response.url), "nothing more was received")
+            raise FailedError(error) from None
+        except LOST as error:
+            raise self._transport.failure(str(self.response.url), error) from None
+
+    async def close(self, *, distrusted: bool = False) -> None:
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            await self._transport.give_back(pool, self.response, distrusted=distrusted)
+
+
+class FailedError(Exception):
+    """An attempt failed with `error`. `hopeless`: so would every further one."""
+
+    def __init__(self, error: PacsError, hopeless: bool = False, retry_after: str | None = None) -> None:
+        super().__init__(str(error))
+        self.error: Any = error
+        self.hopeless = hopeless
+        self.retry_after = retry_after
