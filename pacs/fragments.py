@@ -45,7 +45,10 @@ def layout(data: memoryview, pixel: PixelSpan, stated: int, transfer_syntax: str
     if uids.transfer_syntax(transfer_syntax).video or (count == 1 and stated == 1):
         return Layout((fragments,), True)
     tables = _Tables(pixel, data)
-    starts = range(count) if count == stated else _starts(tables, _Marks(data, fragments, transfer_syntax), stated)
+    if count == stated:
+        starts: Sequence[int] | None = range(count)
+    else:
+        starts = _starts(tables, _Marks(data, fragments, transfer_syntax), stated, count)
     if starts is None:
         text = f"the {stated} frames that are announced cannot be told apart in {count} fragments"
         return Layout([(fragment,) for fragment in fragments], False, (text,))
@@ -58,10 +61,10 @@ def layout(data: memoryview, pixel: PixelSpan, stated: int, transfer_syntax: str
     return Layout(frames, True, tuple(doubts))
 
 
-def _starts(tables: _Tables, marks: _Marks, stated: int) -> Sequence[int] | None:
+def _starts(tables: _Tables, marks: _Marks, stated: int, count: int) -> Sequence[int] | None:
     """Index of each frame's first fragment: as many as are announced, else as many as there are without doubt."""
     found = _agreeing(tables, marks, stated)
-    return found if found is not None else _contradicting(tables, marks)
+    return found if found is not None else _contradicting(tables, marks, stated, count)
 
 
 def _agreeing(tables: _Tables, marks: _Marks, stated: int) -> Sequence[int] | None:
@@ -75,11 +78,16 @@ def _agreeing(tables: _Tables, marks: _Marks, stated: int) -> Sequence[int] | No
     return None
 
 
-def _contradicting(tables: _Tables, marks: _Marks) -> Sequence[int] | None:
-    """Those of another number of frames, which is the true one without doubt."""
-    if marks.whole:
-        return marks.whole
-    return next((starts for starts in tables.starts if len(starts) > 1 and marks.allow(starts)), None)
+def _contradicting(tables: _Tables, marks: _Marks, stated: int, count: int) -> Sequence[int] | None:
+    """Those of another number of frames, which is the true one without doubt.
+
+    Fewer than announced are believed only where the fragments are too few for all: a frame whose first bytes are
+    damaged would else move those behind it to the place of others.
+    """
+    for starts in (marks.whole, *filter(marks.allow, tables.starts)):
+        if len(starts) > 1 and (len(starts) > stated or count < stated):
+            return starts
+    return None
 
 
 class _Tables:

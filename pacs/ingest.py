@@ -15,8 +15,8 @@ from functools import partial
 
 import msgspec
 
-from pacs import encoding, export, fragments, part10, tags, uids
-from pacs.encoding import PixelStore, Stage, Staged
+from pacs import encoding, fragments, part10, proof, tags, uids
+from pacs.encoding import PixelStore, Stage
 from pacs.errors import CodestreamError, DicomError, PixelError, StudyMismatchError
 from pacs.fragments import Fragment
 from pacs.geometry import FrameGeometry
@@ -28,8 +28,6 @@ _INDEX_TAGS = frozenset((*tags.STUDY_TAGS, *tags.SERIES_TAGS, *tags.INSTANCE_TAG
 
 _log = logging.getLogger(__name__)
 
-_COMPARED = 1 << 20
-"""Bytes compared at a time."""
 _MOST_PACKED = 32 << 20
 """Bytes of packed bulk values of an instance; once they are more, the rest is stored as it is too."""
 
@@ -130,7 +128,7 @@ def prepare(data: Buffer, identity: Identity, stage: Stage) -> NewInstance:
         try:
             store = plan()
             new = _assemble(data, identity, store)
-            if _proven(new, received) and (not file.deflated or _same_pixels(new, file)):
+            if proof.rebuilds(new, received, file):
                 return new
         except (PixelError, CodestreamError) as error:
             # Usually the image contradicts its own description: the next plan keeps it as received.
@@ -142,7 +140,7 @@ def prepare(data: Buffer, identity: Identity, stage: Stage) -> NewInstance:
         if store is not None:
             store.discard()
     new = _assemble(data, identity, None)
-    if not _proven(new, received):
+    if not proof.rebuilds(new, received, file):
         raise DicomError("the stored form does not rebuild the received file")
     return new
 
@@ -227,69 +225,3 @@ def _between(view: memoryview, spans: Sequence[Span]) -> Iterator[memoryview]:
         yield view[position : span.offset]
         position = span.offset + span.length
     yield view[position:]
-
-
-# --- the proof ------------------------------------------------------------------------------------------------
-
-
-class _Uncommitted:
-    """A NewInstance as a Source: reads exactly the bytes that the commit will write."""
-
-    def __init__(self, new: NewInstance) -> None:
-        self._new = new
-        self._residual: Buffer | None = None
-        self.descriptor = new.descriptor
-        self._staged: Staged | None = new.staged  # type: ignore[assignment]
-        self.chunk_count = self._staged.count if self._staged is not None else len(new.chunks)
-
-    def spans(self) -> Sequence[Span]:
-        return self._new.spans
-
-    def skeleton(self) -> Buffer:
-        return packing.unpack(self._new.skeleton)
-
-    def residual(self) -> Buffer:
-        if self._residual is None:
-            self._residual = packing.unpack(self._new.residual) if self._new.residual is not None else b""
-        return self._residual
-
-    def bulk(self, index: int) -> Buffer:
-        return packing.unpack(self._new.bulk[index])
-
-    def chunk(self, index: int) -> Buffer:
-        return self._staged.read(index) if self._staged is not None else self._new.chunks[index].data
-
-
-def _same_pixels(new: NewInstance, file: Part10) -> bool:
-    """Whether the chunks give the pixel data of a file that is not rebuilt from them: a deflated one."""
-    source = _Uncommitted(new)
-    received, stored = hashlib.sha256(), hashlib.sha256()
-    for span in source.spans():
-        if span.bulk < 0:
-            received.update(file.data[span.offset : span.offset + span.length])
-    for piece in export.pixel_value(source):
-        stored.update(piece)
-    return received.digest() == stored.digest()
-
-
-def _proven(new: NewInstance, received: memoryview) -> bool:
-    """Whether the export code rebuilds the received file from what is about to be committed.
-
-    Compared byte by byte, which is stricter than by SHA-256 and a tenth of its cost.
-    """
-    position = 0
-    # Objects of type bytes are compared by memcmp, views item by item: an upload in memory is compared in place.
-    upload = received.obj
-    whole = upload if isinstance(upload, bytes) and len(upload) == len(received) else None
-    for piece in export.rebuild(_Uncommitted(new)):
-        view = memoryview(piece).cast("B")
-        for start in range(0, len(view), _COMPARED):
-            part = view[start : start + _COMPARED]
-            if whole is not None:
-                same = whole.startswith(part, position)
-            else:
-                same = bytes(part) == bytes(received[position : position + len(part)])
-            if not same:
-                return False
-            position += len(part)
-    return position == len(received)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pacs import export
+from pacs import proof
 from pacs.cli import OK, WRONG
 from pacs.cli.report import Progress, count_text, size_text
-from pacs.errors import ChecksumError, NotFoundError
+from pacs.errors import NotFoundError
 from pacs.reading import Committed
 from pacs.storage import layout
 from pacs.storage.check import Severity
@@ -51,11 +50,7 @@ def check(arguments: argparse.Namespace) -> int:
     with _reading(root) as index, Progress("checking", 0, "series") as progress:
 
         def verify(entry: InstanceEntry) -> None:
-            digest = hashlib.sha256()
-            for piece in export.rebuild(Committed(root, index, entry)):
-                digest.update(piece)
-            if digest.digest() != entry.descriptor.sha256:
-                raise ChecksumError("the rebuilt file is not the one that was received")
+            proof.verify(Committed(root, index, entry))
 
         for finding in check_archive(
             root, index, verify=verify, progress=lambda _, done, total: progress.show(done, total)
