@@ -49,7 +49,11 @@ def walk(data: bytes) -> Walk:
         if found.main.packing is None or found.main.quantization is None:
             raise Malformed("the main header lacks COD or QCD", at)
         packed = _pieces_by_tile_part(found, headers.PPM, 4)
-        lengths = _pieces_by_tile_part(found, headers.PLM, 1)
+        try:
+            lengths = _pieces_by_tile_part(found, headers.PLM, 1)
+        except Malformed as fault:
+            lengths = None
+            found.notes.append(str(fault))
         while at < end:
             at = _tile_part(found, at, end, packed, lengths)
             if found.eoc is not None:
@@ -73,8 +77,6 @@ def _contiguous_codestream(data: bytes) -> tuple[int, int]:
     """Where the codestream is: all of the data, or the jp2c box of a JP2 file. T.800 I.5.4"""
     if data[:2] == b"\xff\x4f":
         return 0, len(data)
-    if data[4:12] != b"jP  \r\n\x87\n":
-        raise Malformed("neither SOC nor a JP2 file", 0)
     at = 0
     while at + 8 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, at)
@@ -102,7 +104,7 @@ def _main_header(found: Walk, start: int, end: int) -> int:
             if segment.marker != headers.SIZ:
                 raise Malformed("SIZ is not the first marker segment", segment.at)
             found.image = headers.image_of(segment)
-        elif segment.marker in headers.TILE_ONLY or segment.marker in (headers.SIZ, headers.SOD, headers.EOC):
+        elif segment.marker in (headers.SIZ, headers.SOD, headers.EOC):
             raise Malformed(f"{segment.marker:04X} has no place in a main header", segment.at)
         if segment.marker == headers.SOT:
             return segment.at
@@ -124,6 +126,9 @@ def _tile_part(found: Walk, at: int, end: int, packed: list[bytes] | None, lengt
     if data[at : at + 2] == b"\xff\xd9":
         found.eoc = at
         return at + 2
+    if at + 2 > end:
+        found.notes.append("neither SOT nor EOC at the end")
+        return end
     if at + 12 > end:
         raise Malformed("the data ends inside SOT", at)
     marker, lsot, tile, psot, number, siblings = struct.unpack_from(">HHHIBB", data, at)
@@ -135,8 +140,11 @@ def _tile_part(found: Walk, at: int, end: int, packed: list[bytes] | None, lengt
         stop = end - 2 if data[end - 2 : end] == b"\xff\xd9" else end
     else:
         stop = at + psot
-        if psot < 14 or stop > end:
+        if psot < 14:
             raise Malformed("Psot is out of range", at)
+        if stop > end:
+            found.notes.append("the last tile-part is cut")
+            stop = end
     first = tile not in found.tiles
     expected = 0 if first else found.tiles[tile].tile_parts
     if number != expected:
@@ -177,8 +185,8 @@ def _told_lengths(found: Walk, part: TilePart, lengths: list[bytes] | None) -> N
     plt = [segment for segment in part.segments if segment.marker == headers.PLT]
     index = len(found.tile_parts) - 1
     if plt:
-        found.packet_lengths.append(headers.packet_lengths(headers.put_together(plt), plt[0].at))
+        found.packet_lengths.append(headers.packet_lengths(headers.put_together(plt)))
     elif lengths is not None and index < len(lengths):
-        found.packet_lengths.append(headers.packet_lengths(lengths[index], part.at))
+        found.packet_lengths.append(headers.packet_lengths(lengths[index]))
     else:
         found.packet_lengths.append(None)
