@@ -4,7 +4,7 @@ Frames are stored as HTJ2K lossless RPCL (PS3.5 10.18). `table` plans renditions
 """
 
 from pacs.pixels import decode_native
-from pacs.transcode.decoders import decode_frame, droppable_levels
+from pacs.transcode.decoders import decode_frame, decode_reduced, droppable_levels
 from pacs.transcode.encoders import encode, encode_jpeg, encode_png
 from pacs.transcode.frames import LARGEST_DECODED, MEMORY, Buffer, Samples
 from pacs.transcode.htj2k import EncodedFrame, declared_precision, encode_frame
@@ -22,6 +22,7 @@ __all__ = [
     "declared_precision",
     "decode_frame",
     "decode_native",
+    "decode_reduced",
     "decoded_geometry",
     "droppable_levels",
     "encode",

@@ -78,6 +78,12 @@ def _first_line(error: Exception) -> str:
     return (str(error) or type(error).__name__).splitlines()[0][:200]
 
 
+def decode_reduced(codestream: Buffer, geometry: FrameGeometry, transfer_syntax: str, levels: int) -> Samples:
+    """As `decode_frame`, without the `levels` finest resolution levels, or as many of them as this frame has."""
+    dropped = min(levels, droppable_levels(codestream, transfer_syntax)) if levels > 0 else 0
+    return decode_frame(codestream, geometry, transfer_syntax, levels_dropped=dropped)
+
+
 def droppable_levels(codestream: Buffer, transfer_syntax: str) -> int:
     """How many resolution levels `decode_frame` can leave out; 0 for what has none or cannot be read."""
     if transfer_syntax not in SCALABLE:

@@ -14,7 +14,8 @@ import msgspec
 import numpy as np
 
 from pacs import codestream as j2k
-from pacs.errors import PixelError
+from pacs import progression
+from pacs.errors import CodestreamError, PixelError
 from pacs.geometry import FrameGeometry
 from pacs.transcode.frames import Buffer, Samples, aligned, check_agrees, conform, value_range
 
@@ -64,13 +65,21 @@ def _decoded(raw: Buffer, parsed: j2k.Codestream, planar: bool | None) -> Sample
     return decoded
 
 
-def _in_type(decoded: Samples, parsed: j2k.Codestream, geometry: FrameGeometry) -> Samples:
+def _in_type(decoded: Samples, parsed: j2k.Codestream, geometry: FrameGeometry, *, clamp: bool = False) -> Samples:
     moved = aligned(decoded, geometry, parsed.precision)
-    return conform(moved, geometry, geometry.bits_stored if moved is not decoded else _bits(parsed, geometry))
+    bits = geometry.bits_stored if moved is not decoded else _bits(parsed, geometry)
+    if clamp:
+        moved = np.clip(moved, *value_range(min(bits, parsed.precision), parsed.signed))
+    return conform(moved, geometry, bits)
 
 
 def decode_level(codestream: Buffer, geometry: FrameGeometry, dropped: int) -> Samples:
-    """The image without its `dropped` finest resolution levels. HTJ2K needs no more bytes than those before them."""
+    """The image without its `dropped` finest resolution levels, clamped: low-pass bands overshoot.
+
+    HTJ2K and what has a tile-part for each level need no more bytes than those before the levels dropped. Of other
+    Part 1 streams the packets of these levels are left out. Where that cannot be done (tiles that cannot be divided so
+    often, an image that begins off the grid), the whole image is decoded and its low-pass bands taken: near, not equal.
+    """
     parsed = _parsed(codestream, geometry)
     if not 0 < dropped <= parsed.decompositions:
         raise PixelError(f"{dropped} of {parsed.decompositions} resolution levels cannot be dropped")
@@ -80,18 +89,27 @@ def decode_level(codestream: Buffer, geometry: FrameGeometry, dropped: int) -> S
     needed = parsed.level_ends[-1 - dropped] if parsed.level_ends else parsed.promised
     if parsed.length < needed:
         raise PixelError(f"the JPEG 2000 frame ends at byte {parsed.length}, {needed} are needed")
-    raw = bytearray(memoryview(codestream)[parsed.start : parsed.start + parsed.length])
+    raw = memoryview(codestream)[parsed.start : parsed.start + parsed.length]
     planar = False if geometry.samples_per_pixel > 1 else None
-    if parsed.ht:
-        decoded = _ht_unclamped(raw, parsed, dropped, planar)
-    elif parsed.level_ends:
-        return decode(j2k.reduce(raw, dropped), smaller)
-    else:
+    decoded = _level(raw, parsed, dropped, planar)
+    if decoded is None or decoded.shape[:2] != (smaller.rows, smaller.columns):
+        if not parsed.complete:
+            raise PixelError(f"the JPEG 2000 frame ends at byte {parsed.length}, {parsed.promised} are promised")
         decoded = _decoded(raw, parsed, planar)
         for _ in range(dropped):
             decoded = _low_pass(decoded)
-    decoded = np.clip(decoded, *value_range(min(_bits(parsed, geometry), parsed.precision), parsed.signed))
-    return _in_type(decoded, parsed, smaller)
+    return _in_type(decoded, parsed, smaller, clamp=True)
+
+
+def _level(raw: Buffer, parsed: j2k.Codestream, dropped: int, planar: bool | None) -> Samples | None:
+    if parsed.ht:
+        return _ht_unclamped(bytearray(raw), parsed, dropped, planar)
+    try:
+        cut = j2k.reduce(raw, dropped) if parsed.level_ends else progression.cut(raw, levels_dropped=dropped)
+    except CodestreamError:
+        return None
+    decoded: Samples = _codecs.jpeg2k_decode(cut, planar=planar)
+    return decoded
 
 
 def decompositions(codestream: Buffer) -> int:
