@@ -58,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"pacs {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for add in (_serve, _store, _import, _export, _check, _reindex, _info):
+    for add in (_serve, _store, _import, _export, _check, _reindex, _info, _viewer):
         add(commands)
     return top
 
@@ -103,6 +103,9 @@ def _serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         "--workers", metavar="N", type=positive, default=os.cpu_count() or 1,
         help="processes that answer requests (default: one per core, here %(default)s)",
     )  # fmt: skip
+    command.add_argument(
+        "--viewer", action="store_true", help="serve the OHIF viewer at /viewer; `pacs viewer` fetches it once"
+    )
     command.add_argument("--demo", action="store_true", help="put a small demo into the archive when it is empty")
     command.add_argument(
         "--insecure", action="store_true",
@@ -182,6 +185,22 @@ def _info(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     _archive(command)
     command.add_argument("--json", action="store_true", help="print one JSON object")
     command.set_defaults(run=_Lazy("upkeep", "info"))
+
+
+def _viewer(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = _command(
+        commands, "viewer", "fetch the OHIF viewer for `pacs serve --viewer`",
+        "Takes the version that this program knows from the npm registry, by npm and as npm is configured, compares\n"
+        "it with the digest that is part of this program, and unpacks it. What is there and whole is left alone.",
+    )  # fmt: skip
+    command.add_argument(
+        "--dir", metavar="DIR", type=Path, help="folder to keep it in (default: PACS_VIEWER, else the user's cache)"
+    )
+    command.add_argument(
+        "--from", metavar="FILE", type=Path, dest="archive", help="the package's archive (.tgz), where there is no npm"
+    )
+    command.add_argument("--again", action="store_true", help="fetch even if it is there")
+    command.set_defaults(run=_Lazy("viewing", "viewer_"))
 
 
 class _Lazy:

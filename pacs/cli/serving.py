@@ -7,9 +7,11 @@ import ipaddress
 import sys
 from collections import deque
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pacs import viewer
 from pacs.cli import OK, USAGE
 from pacs.settings import Settings
 
@@ -31,6 +33,10 @@ def serve(arguments: argparse.Namespace) -> int:
         )
         return USAGE
     settings = Settings.from_environment()
+    if arguments.viewer:
+        settings = replace(settings, viewer=settings.viewer or str(viewer.default_folder()))
+    if settings.viewer:
+        viewer.load(Path(settings.viewer))
     if arguments.demo:
         _load_demo(arguments.archive)
     from pacs.dicomweb import server

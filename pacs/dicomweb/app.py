@@ -21,6 +21,7 @@ from pacs.dicomweb.answer import Answer, Sent, abort, send
 from pacs.dicomweb.cors import CorsPolicy
 from pacs.dicomweb.service import Service
 from pacs.dicomweb.target import BASE, ResourceId, parse
+from pacs.dicomweb.viewer import ViewerPages
 from pacs.errors import MethodError, StalledError
 from pacs.settings import Settings
 
@@ -66,6 +67,7 @@ class Dicomweb:
 
     def __init__(self, archive: Archive, settings: Settings) -> None:
         self.service = Service(archive, settings)
+        self._viewer = ViewerPages(settings.viewer, self.service.offload)
         self._cors = CorsPolicy(settings.cors_origins)
         self._write_buffer = settings.write_buffer
         self.active: set[web.RequestHandler] = set()
@@ -108,7 +110,7 @@ class Dicomweb:
                 answer = await self._answer(request, target)
             else:
                 template = "page"
-                answer = pages.page(request.method, path)
+                answer = self._viewer.answer(request, path) or pages.page(request.method, path)
             sent = await send(request, answer, common, self._write_buffer)
         except ConnectionError:
             sent = Sent(_CLIENT_GONE, 0, False)  # nobody is there to be told

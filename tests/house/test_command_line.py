@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMANDS = ("serve", "store", "import", "export", "check", "reindex", "info")
+COMMANDS = ("serve", "store", "import", "export", "check", "reindex", "info", "viewer")
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 _HEAVY = {
