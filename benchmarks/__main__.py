@@ -15,7 +15,7 @@ from benchmarks.scale import FULL, TINY, Scale
 from benchmarks.servers import Pacs, Server, StartError
 from benchmarks.workload import Instance
 
-NAMES = ("client", "micro", "store", "metadata", "frames", "search")
+NAMES = ("client", "micro", "store", "metadata", "frames", "search", "readers")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -37,7 +37,11 @@ def main(argv: list[str] | None = None) -> int:
 
     names = tuple(arguments.names) or NAMES
     _alone(names, scale, take)
-    data = _data(arguments.data, scale) if {"store", "metadata", "frames"} & set(names) else {}
+    data = _data(arguments.data, scale) if {"store", "metadata", "frames", "readers"} & set(names) else {}
+    if "readers" in names:
+        from benchmarks.bench_readers import readers
+
+        take(readers(list(data.values())[-1], scale))
     for make in _servers(arguments):
         try:
             versions.update(_measure(make, names, data, scale, take))

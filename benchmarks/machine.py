@@ -70,6 +70,17 @@ def peak_memory(pid: int) -> int:
     return total
 
 
+def memory(pid: int) -> int:
+    """Bytes that a process and its children hold now, each shared page divided among those that share it."""
+    total = 0
+    for process in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]:
+        try:
+            total += process.memory_full_info().pss
+        except psutil.NoSuchProcess:
+            continue
+    return total
+
+
 def cpu_seconds(pid: int) -> float:
     """User and system time that a process and its children have used."""
     total = 0.0

@@ -50,7 +50,7 @@ class Settings:
     viewer: str = _setting(
         "", "Folder that `pacs viewer` fetched the viewer to, then served at /viewer; `pacs serve --viewer` sets it."
     )
-    write_buffer: int = _setting(256 << 10, "Bytes kept for a slow reader before its response waits.")
+    write_buffer: int = _setting(128 << 10, "Bytes kept for a slow reader before its response waits.")
     query_limit: int = _setting(5_000, "Most matches that one search answers; larger answers are paged.")
     shutdown_grace: float = _setting(10.0, "How long running requests may go on after SIGTERM.")
     codec_threads: int = _setting(0, "Threads for encoding and decoding, in each worker; 0: one per core.")

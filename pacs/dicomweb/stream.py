@@ -17,7 +17,7 @@ from aiohttp.web import BaseRequest
 
 from pacs import uids
 from pacs.dicomweb import multipart, plans, progressive, rungs
-from pacs.dicomweb.answer import SLICE, Answer, Headers, Stream
+from pacs.dicomweb.answer import Answer, Headers, Stream
 from pacs.dicomweb.plans import SeriesPlan
 from pacs.dicomweb.rungs import Rung
 from pacs.dicomweb.service import Service
@@ -26,7 +26,7 @@ from pacs.errors import ChangedError, NotAcceptableError, RequestError
 from pacs.reading import Frame
 
 _DEFAULT: Final = "pixels:128,lossless"
-_GATHER: Final = 64 << 10
+_GATHER: Final = 32 << 10
 """Bytes of small parts that are written together."""
 
 
@@ -136,8 +136,8 @@ async def _blocks(
             await service.right_of_way.give_way()
         data = await service.read_frame(frame)
         gathered.append(_head(boundary, frame, part, index == 0))
-        for start in range(part.start, part.end, SLICE):
-            gathered.append(memoryview(data)[start : min(start + SLICE, part.end)])
+        for start in range(part.start, part.end, _GATHER):
+            gathered.append(memoryview(data)[start : min(start + _GATHER, part.end)])
             size += len(gathered[-1])
             if size >= _GATHER:
                 yield b"".join(gathered)
