@@ -10,6 +10,8 @@ import numpy as np
 import openjpeg
 import pytest
 
+from benchmarks import bench_rungs
+from benchmarks.scale import TINY
 from pacs import codestream, transcode, uids
 from pacs.errors import PixelError
 from pacs.geometry import FrameGeometry
@@ -146,3 +148,10 @@ def test_layers_are_refused_for_what_they_cannot_hold() -> None:
         transcode.layered(samples[:4], described(samples, 12))
     with pytest.raises(PixelError, match="do not fit"):
         transcode.irreversible(samples.astype(np.int16), described(samples, 12))
+
+
+def test_the_benchmark_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench_rungs.main(["--tiny"]) == 0
+    assert ".90, layers 1 to 6" in capsys.readouterr().out
+    figures = list(bench_rungs.measured(None, TINY))
+    assert {figure.unit for figure in figures} == {"bytes", "ms"} and all(figure.value > 0 for figure in figures)
