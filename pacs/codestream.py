@@ -216,8 +216,8 @@ def reduce(codestream: Buffer, levels_dropped: int) -> bytes:
     kept = parsed.decompositions + 1 - levels_dropped
     if levels_dropped < 0 or kept < 1:
         raise CodestreamError(f"{levels_dropped} of {parsed.decompositions} levels cannot be dropped")
-    if not parsed.level_ends or parsed.tiles != 1:
-        raise CodestreamError("not one tile-part per resolution level of one tile")
+    if not parsed.level_ends or parsed.tiles != 1 or headers.tile_coding:
+        raise CodestreamError("not one tile-part per resolution level of one tile, coded as the main header says")
     data = memoryview(codestream)[parsed.start :]
     if parsed.level_ends[kept - 1] > len(data) or len(parsed.tile_parts) < kept:
         raise CodestreamError("the data ends before the last level kept", len(data))

@@ -6,5 +6,5 @@ cdef class Headers:
         uint32_t profile, columns, rows, x0, y0, tile_columns, tile_rows, tile_x0, tile_y0
         uint64_t tiles
         uint32_t decompositions, progression, layers, mct, transform, style, block_columns, block_rows
-        bint ht, has_poc, has_packed_headers, has_packet_lengths, saw_eoc, uniform
+        bint ht, has_poc, has_packed_headers, has_packet_lengths, saw_eoc, uniform, tile_coding
         list components, segments, tile_parts, tlm

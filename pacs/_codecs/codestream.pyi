@@ -27,6 +27,7 @@ class Headers:
     has_packet_lengths: bool
     saw_eoc: bool
     uniform: bool
+    tile_coding: bool
     components: list[tuple[int, bool, int, int]]
     segments: list[tuple[int, int, int]]
     tile_parts: list[tuple[int, int, int, int, int, int]]

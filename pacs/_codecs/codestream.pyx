@@ -18,7 +18,11 @@ cdef enum:
     JP2C = 0x6A703263
 
 cdef class Headers:
-    """What the markers say, as plain values; `segments` are (marker, offset of the marker, length) in order."""
+    """What the markers say, as plain values; `segments` are (marker, offset of the marker, length) in order.
+
+    `uniform`: all components of all tiles have the same number of decomposition levels, and all tiles one progression.
+    `tile_coding`: a tile has coding parameters of its own.
+    """
 
     def __cinit__(self):
         self.components = []
@@ -131,6 +135,19 @@ cdef int read_component_levels(Headers h, Reader *s, size_t at) except -1:
     return 0
 
 
+cdef int read_tile_levels(Headers h, Reader *s, size_t at) except -1:
+    """COD of a tile: whether it decomposes and progresses as the main header says. T.800 A.6.1"""
+    u8(s)
+    if u8(s) != h.progression:
+        h.uniform = False
+    skip(s, 3)
+    if u8(s) != h.decompositions:
+        h.uniform = False
+    if s.failed:
+        fail("COD is cut", at)
+    return 0
+
+
 cdef int read_tlm(Headers h, Reader *s, size_t at) except -1:
     """T.800 A.7.1"""
     cdef uint32_t index, sizes, tile
@@ -160,6 +177,8 @@ cdef int read_segment(Headers h, Reader *r, size_t at, uint32_t marker, bint mai
         fail(f"the segment of marker {marker:04X} is cut", at)
     if main:
         h.segments.append((marker, at, length + 2))
+    if not main and (marker == COD or marker == COC or marker == QCD or marker == QCC):
+        h.tile_coding = True
     if marker == COC:
         read_component_levels(h, &s, at)
     elif marker == POC:
@@ -168,8 +187,8 @@ cdef int read_segment(Headers h, Reader *r, size_t at, uint32_t marker, bint mai
         h.has_packed_headers = True
     elif marker == PLT or marker == PLM:
         h.has_packet_lengths = True
-    elif not main and (marker == COD or marker == QCD or marker == QCC):
-        h.uniform = False
+    elif marker == COD and not main:
+        read_tile_levels(h, &s, at)
     elif marker == TLM and main:
         read_tlm(h, &s, at)
     elif marker == CAP and main:

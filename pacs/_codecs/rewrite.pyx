@@ -331,7 +331,8 @@ def within(Packets packets not None, uint32_t dropped, uint32_t layers, uint64_t
                 for precinct in range(level.wide * level.high):
                     index = level.first_packet + <size_t>precinct * packets.tiles[tile].layers + layer - 1
                     cost = (packets.packets[index].header_length & ~PACKED) + <uint64_t>packets.packets[index].body_length
-                    cost += length_bytes(cost) - 2
+                    # Over the empty packet and its length of one byte. Never below 0: a packet has a byte.
+                    cost = cost + length_bytes(cost) - 2
                     if used + cost > room:
                         full = True
                         break
