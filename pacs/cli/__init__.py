@@ -58,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"pacs {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for add in (_serve, _store, _import, _export, _check, _reindex, _info, _viewer):
+    for add in (_serve, _store, _fetch, _import, _export, _check, _reindex, _info, _viewer):
         add(commands)
     return top
 
@@ -131,10 +131,47 @@ def _store(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     command.add_argument(
         "--per-request", metavar="N", type=positive, default=10, help="instances in a request (default: %(default)s)"
     )
+    _header(command)
+    command.set_defaults(run=_Lazy("sending", "store"))
+
+
+def _header(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--header", metavar="'NAME: VALUE'", action="append", default=[], help="HTTP header to send; may be repeated"
     )
-    command.set_defaults(run=_Lazy("sending", "store"))
+
+
+def _fetch(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = _command(
+        commands, "fetch", "download a study, a series, an instance or a frame",
+        "URL is that of a DICOMweb server, http://HOST/dicomweb/studies/1.2.3/series/…; any server will do. What is\n"
+        "below DIR already is not fetched again, and what broke off goes on: run the same command once more.\n"
+        "Files whose name ends in .partial are not finished.",
+    )  # fmt: skip
+    command.add_argument("url", metavar="URL", help="of a study, a series, an instance, or with npy and zarr a frame")
+    command.add_argument("--out", metavar="DIR", type=Path, default=Path(), help="folder to write into (default: here)")
+    command.add_argument(
+        "--as", dest="form", choices=("dicom", "npy", "zarr"), default="dicom",
+        help="dicom: the files that the server received; npy, zarr: decoded frames, one array for a series "
+        "(default: %(default)s)",
+    )  # fmt: skip
+    command.add_argument(
+        "--until", choices=("preview", "readable", "lossless"), default="lossless",
+        help="how sharp, for npy and zarr: a resolution level of 128 pixels or more, full size of 45 dB, or every "
+        "sample (default: %(default)s)",
+    )  # fmt: skip
+    command.add_argument(
+        "--transfer-syntax", metavar="UID", default="*", help="of DICOM files, instead of that of the exact file"
+    )
+    command.add_argument(
+        "--jobs", metavar="N", type=positive, default=6, help="requests at once (default: %(default)s)"
+    )
+    command.add_argument(
+        "--patience", metavar="SECONDS", type=positive, default=180,
+        help="how long to go on trying while nothing arrives (default: %(default)s)",
+    )  # fmt: skip
+    _header(command)
+    command.set_defaults(run=_Lazy("fetching", "fetch"))
 
 
 def _import(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

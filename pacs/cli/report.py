@@ -16,12 +16,16 @@ class Progress:
     """A bar on standard error while it is a terminal, nothing otherwise; gone when the work is done."""
 
     def __init__(self, what: str, total: int | None, unit: str = "file") -> None:
+        """`unit` "B" counts bytes, shown as kB, MB, GB."""
         self._bar: tqdm[Any] | None = None
         if sys.stderr.isatty():
+            counted = "{desc} {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt}{unit}, {rate_fmt}, "
+            counted += "{remaining} left{postfix}"
+            open_ended = "{desc}: {n_fmt}{unit}, {rate_fmt}{postfix}"
             self._bar = tqdm(
-                desc=what, total=total, unit=f" {unit}s", file=sys.stderr, leave=False, dynamic_ncols=True,
-                mininterval=0.2, bar_format="{desc} {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt}{unit}, {rate_fmt}, "
-                "{remaining} left{postfix}" if total is not None else "{desc}: {n_fmt}{unit}, {rate_fmt}{postfix}",
+                desc=what, total=total, unit=unit if unit == "B" else f" {unit}s", unit_scale=unit == "B",
+                file=sys.stderr, leave=False, dynamic_ncols=True, mininterval=0.2,
+                bar_format=counted if total is not None else open_ended,
             )  # fmt: skip
 
     def advance(self, steps: int = 1, note: str = "") -> None:
@@ -35,10 +39,12 @@ class Progress:
         if self._bar is not None:
             self._bar.set_description_str(what, refresh=False)
 
-    def show(self, done: int, total: int | None) -> None:
+    def show(self, done: int, total: int | None, note: str = "") -> None:
         """An absolute position, for work that counts by itself."""
         if self._bar is not None:
             self._bar.total = total
+            if note:
+                self._bar.set_postfix_str(note, refresh=False)
             self._bar.update(done - self._bar.n)
 
     def print(self, line: str, file: TextIO | None = None) -> None:

@@ -32,18 +32,26 @@ _MAPPED_FROM = 64 << 20
 def store(arguments: argparse.Namespace) -> int:
     from pacs.client import upload
 
-    headers = {}
-    for header in arguments.header:
-        name, colon, value = header.partition(":")
-        if not colon or not _HEADER_NAME.fullmatch(name.strip()) or not value.strip().isprintable():
-            print(f"pacs store: --header {header!r} is not of the form 'NAME: VALUE'", file=sys.stderr)
-            return USAGE
-        headers[name.strip()] = value.strip()
+    headers = headers_of(arguments)
+    if headers is None:
+        return USAGE
     target = upload.Target(arguments.url, arguments.jobs, arguments.per_request, headers)
     began = time.monotonic()
     with _progress("uploading", arguments.paths) as progress:
         tally = upload.store(files.walk(arguments.paths), target, _Advance(progress))
     return _end("store", tally, time.monotonic() - began)
+
+
+def headers_of(arguments: argparse.Namespace) -> dict[str, str] | None:
+    """The headers that `--header` names; None, said on standard error, when one of them is none."""
+    headers = {}
+    for header in arguments.header:
+        name, colon, value = header.partition(":")
+        if not colon or not _HEADER_NAME.fullmatch(name.strip()) or not value.strip().isprintable():
+            print(f"pacs {arguments.command}: --header {header!r} is not of the form 'NAME: VALUE'", file=sys.stderr)
+            return None
+        headers[name.strip()] = value.strip()
+    return headers
 
 
 def import_(arguments: argparse.Namespace) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
@@ -46,6 +46,8 @@ class Transport:
         self._retired: set[_Pool] = set()
         self.reached = False
         """Whether the server ever answered."""
+        self.on_received: Callable[[int], None] | None = None
+        """Hears how many bytes of a body have arrived, each time some do."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -189,12 +191,15 @@ class Exchange:
         """The next bytes, b"" at the end. Raises FailedError."""
         try:
             async with asyncio.timeout(self._transport.patience.stall):
-                return await self.response.content.readany()
+                data = await self.response.content.readany()
         except TimeoutError:
             error = UnreachableError(str(self.response.url), "nothing more was received")
             raise FailedError(error) from None
         except LOST as error:
             raise self._transport.failure(str(self.response.url), error) from None
+        if self._transport.on_received is not None:
+            self._transport.on_received(len(data))
+        return data
 
     async def close(self, *, distrusted: bool = False) -> None:
         pool, self._pool = self._pool, None

@@ -18,7 +18,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     # 2
     (
         "pacs.part10", "pacs.charset", "pacs.codestream", "pacs.progression", "pacs.fragments", "pacs.pixels",
-        "pacs.byteorder", "pacs.jpeg", "pacs.transcode", "pacs.rendering", "pacs.settings", "pacs.demo", "pacs.viewer",
+        "pacs.byteorder", "pacs.jpeg", "pacs.json_members", "pacs.transcode", "pacs.rendering", "pacs.settings", "pacs.demo", "pacs.viewer",
     ),
     # 3
     ("pacs.storage",),
@@ -33,7 +33,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 
 ONLY_IN: dict[str, tuple[str, ...]] = {
     "lmdb": ("pacs.storage",),
-    "zarr": ("pacs.storage",),
+    "zarr": ("pacs.storage", "pacs.client.volumes"),
     "numcodecs": ("pacs.storage",),
     "imagecodecs": ("pacs.transcode", "pacs.storage.zarr_codec", "benchmarks"),
     "openjpeg": ("pacs.transcode",),

@@ -1,0 +1,327 @@
+"""The frames of a series into arrays on disk, and what is needed to go on with them in another run.
+
+Beside `frames.npy` lies `frames.npy.json`, which says which frame is which; `frames-2.npy` holds frames of another
+shape. While some are still missing all names end in `.partial`, and the JSON is a log with a line for each frame that
+is on disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import numpy as np
+
+from pacs.client import frames, held
+from pacs.client import index as indexing
+from pacs.client import series as series_of
+from pacs.client.ahead import in_order
+from pacs.client.held import HeldFrame, Image
+from pacs.client.index import IndexedFrame, SeriesIndex
+from pacs.client.rungs import LOSSLESS, Rung
+from pacs.client.saving import PARTIAL
+from pacs.client.transport import Transport
+from pacs.client.volumes import NpyVolume, Volume, ZarrVolume
+from pacs.errors import (
+    AnswerError,
+    PacsError,
+    RemoteChangedError,
+    UnreachableError,
+)
+from pacs.geometry import FrameGeometry
+
+RUNGS: Final[Mapping[str, Rung]] = {
+    "preview": Rung("pixels", 128),
+    "readable": Rung("quality", 45),
+    "lossless": LOSSLESS,
+}
+_FORMS: Final[Mapping[str, type[NpyVolume] | type[ZarrVolume]]] = {"npy": NpyVolume, "zarr": ZarrVolume}
+_SYNC_SECONDS = 2.0
+
+
+class Counts(Protocol):
+    """What is told about progress."""
+
+    fetched: int
+    already: int
+    expected: int
+    notes: list[str]
+
+    def fail(self, what: str, error: PacsError) -> None: ...
+
+
+class SeriesArrays:
+    """Frames of one series on their way into arrays: one for all those of one shape and type."""
+
+    def __init__(
+        self, transport: Transport, index: SeriesIndex, chosen: Sequence[IndexedFrame], folder: Path, stem: str, *,
+        form: str, until: str, jobs: int,
+    ) -> None:  # fmt: skip
+        self._transport = transport
+        self._index = index
+        self._frames = chosen
+        self._folder = folder
+        self._kind = _FORMS[form]
+        self._jobs = jobs
+        self._base = transport.url(*series_of.segments(index.study, index.series)) + "/"
+        self._rung = RUNGS[until] if index.progressive else LOSSLESS
+        self._until = until
+        self._stem = stem + ("" if until == "lossless" else f".{until}")
+        self._descriptions: Mapping[str, tuple[FrameGeometry, bool]] = {}
+        self._places: list[tuple[int, int]] = []
+        """(array, number in it) of each frame."""
+        self._shapes: list[tuple[tuple[int, ...], np.dtype[Any]]] = []
+        """Of one frame of each array."""
+        self._counts: list[int] = []
+        """Frames of each array."""
+        self._rungs: dict[int, str] = {}
+        """What the frames on disk are, by position in `_frames`."""
+
+    async def fetch(self, progress: Counts) -> None:
+        """Bring all frames to disk. What fails is told to `progress`; what it has already is not asked for again."""
+        if self._rung is LOSSLESS and self._until != "lossless":
+            progress.notes.append("the server knows no rungs: every frame was fetched whole")
+        if any(frame.geometry is None for frame in self._frames):
+            path = series_of.segments(self._index.study, self._index.series)
+            self._descriptions = indexing.described(await series_of.metadata(self._transport, *path))
+        known = [position for position in range(len(self._frames)) if self._place(position, progress)]
+        if not known:
+            return
+        plan = self._digest()
+        final = self._folder / f"{self._stem}{self._kind.suffix}.json"
+        paths = self._paths()
+        if _plan_of(final) == plan and all(path.exists() for path in paths):
+            progress.already += len(known)
+            return
+        self._folder.mkdir(parents=True, exist_ok=True)
+        log = final.with_name(final.name + PARTIAL)
+        resume = _plan_of(log) == plan and all(self._kind.there(path) for path in paths)
+        self._rungs = _logged(log) if resume else {}
+        progress.already += len(self._rungs)
+        volumes = self._open(paths, resume=resume)
+        try:
+            with _Log(log, plan, volumes, resume=resume) as written:
+                await self._receive(progress, volumes, written)
+                written.sync()
+            if len(self._rungs) == len(self._frames):
+                self._finish(final, log, plan, volumes)
+        finally:
+            for volume in volumes:
+                volume.close()
+
+    def _place(self, position: int, progress: Counts) -> bool:
+        """Give a frame its place in an array; False when nothing says what it looks like."""
+        frame = self._frames[position]
+        found = self._describe(frame)
+        if found is None:
+            self._places.append((-1, -1))
+            progress.fail(_name(frame), AnswerError(self._base, "no metadata describes it"))
+            return False
+        geometry, floating = found
+        sizes = frame.sizes or ((frame.rows, frame.columns),)
+        level = len(sizes) - 1 if self._rung.lossy else self._rung.level(sizes)
+        bits = max(8, geometry.bits_allocated)
+        kind = "float" if floating else "int" if geometry.signed else "uint"
+        try:
+            dtype: np.dtype[Any] = np.dtype(f"{kind}{bits}")
+        except TypeError:
+            self._places.append((-1, -1))
+            progress.fail(_name(frame), AnswerError(self._base, f"samples of {bits} bits"))
+            return False
+        several = (geometry.samples_per_pixel,) if geometry.samples_per_pixel > 1 else ()
+        shape = ((*sizes[level], *several), dtype)
+        if shape not in self._shapes:
+            self._shapes.append(shape)
+            self._counts.append(0)
+        array = self._shapes.index(shape)
+        self._places.append((array, self._counts[array]))
+        self._counts[array] += 1
+        return True
+
+    def _describe(self, frame: IndexedFrame) -> tuple[FrameGeometry, bool] | None:
+        if frame.geometry is not None:
+            return frame.geometry, frame.floating
+        return self._descriptions.get(frame.instance)
+
+    def _digest(self) -> str:
+        """Names the frames, their bytes and their places: another run goes on only with the same."""
+        digest = hashlib.blake2b(f"{self._kind.suffix} {self._rung.name}".encode(), digest_size=16)
+        for frame, place in zip(self._frames, self._places, strict=True):
+            digest.update(json.dumps([*frame.key, *place]).encode())
+        return digest.hexdigest()
+
+    def _paths(self) -> list[Path]:
+        numbered = ("" if number == 0 else f"-{number + 1}" for number in range(len(self._shapes)))
+        return [self._folder / f"{self._stem}{text}{self._kind.suffix}" for text in numbered]
+
+    def _open(self, paths: list[Path], *, resume: bool) -> list[Volume]:
+        volumes: list[Volume] = []
+        for path, count, (shape, dtype) in zip(paths, self._counts, self._shapes, strict=True):
+            volumes.append(self._kind(path, (count, *shape), dtype, resume=resume))
+        return volumes
+
+    async def _receive(self, progress: Counts, volumes: list[Volume], log: _Log) -> None:
+        missing = [
+            position for position, place in enumerate(self._places) if place[0] >= 0 and position not in self._rungs
+        ]
+        progress.expected += sum(self._bytes(self._frames[position]) for position in missing)
+        calls: list[Callable[[], Any]] = [partial(self._one, position) for position in missing]
+        async for position, found in in_order(calls, self._jobs):
+            frame = self._frames[position]
+            if isinstance(found, PacsError):
+                progress.fail(_name(frame), found)
+                continue
+            array, number = self._places[position]
+            if (found.array.shape, found.array.dtype) != self._shapes[array]:
+                progress.fail(_name(frame), AnswerError(self._base, f"it is {found.array.dtype}{found.array.shape}"))
+                continue
+            await asyncio.to_thread(volumes[array].write, number, found.array)
+            self._rungs[position] = found.rung
+            progress.fetched += 1
+            await asyncio.to_thread(log.add, position, found.rung)
+
+    def _bytes(self, frame: IndexedFrame) -> int:
+        if frame.length is None:
+            return 0
+        return frame.length if self._rung.lossy else frame.ends[self._rung.level(frame.sizes)]
+
+    async def _one(self, position: int) -> tuple[int, Image | PacsError]:
+        """A frame, or why it cannot be had. Raises UnreachableError. A damaged one is asked for twice."""
+        for attempt in range(2):
+            try:
+                return position, await self._image(self._frames[position])
+            except UnreachableError:
+                raise
+            except (AnswerError, RemoteChangedError) as error:
+                if attempt:
+                    return position, error
+            except PacsError as error:
+                return position, error
+        raise AssertionError("unreachable")
+
+    async def _image(self, frame: IndexedFrame) -> Image:
+        described = self._describe(frame)
+        assert described is not None
+        geometry, floating = described
+        if frame.length is None:
+            found = await frames.stored(self._transport, self._transport.below(self._base, frame.path), frame.frame)
+            rung = LOSSLESS
+        elif self._rung.lossy:
+            found = await frames.lossy(self._transport, self._base, frame, self._rung)
+            rung = self._rung
+            if found.transfer_syntax == frame.transfer_syntax and len(found.data) == frame.length:
+                return await asyncio.to_thread(
+                    held.decode, frame, len(frame.ends) - 1, found.data, geometry, floating=floating
+                )
+        else:
+            holding = HeldFrame(frame)
+            level = self._rung.level(frame.sizes)
+            await frames.prefix(self._transport, self._base, holding, frame.ends[level])
+            data = bytes(memoryview(holding.data)[: frame.ends[level]])
+            return await asyncio.to_thread(held.decode, frame, level, data, geometry, floating=floating)
+        array = await asyncio.to_thread(
+            held.samples, found.data, found.transfer_syntax, geometry, floating=floating
+        )
+        return Image(rung.name, array, rung is LOSSLESS)
+
+    def _finish(self, final: Path, log: Path, plan: str, volumes: list[Volume]) -> None:
+        """Give everything its name, the description last: while it is not there nothing is finished."""
+        final.unlink(missing_ok=True)
+        entries = [
+            {
+                "instance": frame.instance, "frame": frame.frame, "array": volumes[array].path.name, "index": number,
+                "rung": self._rungs[position],
+            }
+            for position, (frame, (array, number)) in enumerate(zip(self._frames, self._places, strict=True))
+        ]  # fmt: skip
+        for volume in volumes:
+            own = [entry for entry in entries if entry["array"] == volume.path.name]
+            volume.finish(
+                {
+                    "study": self._index.study,
+                    "series": self._index.series,
+                    "sop-instance-uids": [entry["instance"] for entry in own],
+                    "frame-numbers": [entry["frame"] for entry in own],
+                    "rungs": sorted({str(entry["rung"]) for entry in own}),
+                }
+            )
+        about = {
+            "study": self._index.study, "series": self._index.series, "plan": plan, "complete": True,
+            "frames": entries,
+        }  # fmt: skip
+        whole = final.with_name(final.name + ".new")
+        whole.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+        whole.replace(final)
+        log.unlink(missing_ok=True)
+
+
+def _name(frame: IndexedFrame) -> str:
+    return f"{frame.instance}, frame {frame.frame}"
+
+
+class _Log:
+    """The frames that are on disk: a line for each, written once what it speaks of has been synced."""
+
+    def __init__(self, path: Path, plan: str, volumes: Sequence[Volume], *, resume: bool) -> None:
+        self._volumes = volumes
+        self._file = path.open("a" if resume else "w", encoding="utf-8")
+        # A line that was cut off must not swallow the next one.
+        self._lines: list[str] = [""] if resume else [json.dumps({"plan": plan})]
+        self._synced = time.monotonic()
+        if not resume:
+            self.sync()
+
+    def __enter__(self) -> _Log:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.sync()
+        self._file.close()
+
+    def add(self, position: int, rung: str) -> None:
+        self._lines.append(json.dumps([position, rung]))
+        if time.monotonic() - self._synced > _SYNC_SECONDS:
+            self.sync()
+
+    def sync(self) -> None:
+        if self._lines:
+            for volume in self._volumes:
+                volume.sync()
+            self._file.write("".join(line + "\n" for line in self._lines))
+            self._lines = []
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        self._synced = time.monotonic()
+
+
+def _plan_of(path: Path) -> str:
+    """The plan that a description or a log belongs to, "" when it cannot be read."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            first = file.readline()
+            found = json.loads(first if first.rstrip().endswith("}") else first + file.read())
+    except (OSError, ValueError):
+        return ""
+    return str(found.get("plan", "")) if isinstance(found, dict) else ""
+
+
+def _logged(path: Path) -> dict[int, str]:
+    """What a log says is on disk; a last line that was cut off does not count."""
+    found: dict[int, str] = {}
+    with path.open(encoding="utf-8") as file:
+        next(file, "")
+        for line in file:
+            try:
+                position, rung = json.loads(line)
+            except (ValueError, TypeError):
+                continue
+            if line.endswith("\n"):
+                found[int(position)] = str(rung)
+    return found
