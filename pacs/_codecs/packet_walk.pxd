@@ -69,14 +69,15 @@ cdef struct Walk:
     size_t packet_count
     uint32_t layers
     Limits *limits
-    bint eph
+    bint sop                # may stand before a packet
+    bint eph                # stands behind every packet header
     bint disagrees
     size_t where
 
 
 cdef inline bint at_eoc(Walk *w, Part *p) noexcept nogil:
-    """Psot 0: the data lasts until EOC, behind which padding may follow. No packet begins with its bytes."""
-    return p.open_ended and p.end - p.at >= 2 and w.data[p.at] == 0xFF and w.data[p.at + 1] == 0xD9
+    """Psot 0: the data lasts until EOC, which may be cut or followed by padding. No packet begins with its bytes."""
+    return p.open_ended and p.end > p.at and w.data[p.at] == 0xFF and (p.end - p.at == 1 or w.data[p.at + 1] == 0xD9)
 
 
 cdef inline bint exhausted(Walk *w, Part *p) noexcept nogil:
@@ -138,7 +139,7 @@ cdef inline Status read_packet(Walk *w, Visit *visit, Part *p, Precinct **states
     cdef Level *level = w.levels + visit.level
     cdef size_t number = (level.first_packet - w.first_packet) // w.layers + visit.precinct
     cdef Packet *packet = w.packets + level.first_packet + <size_t>visit.precinct * w.layers + visit.layer
-    cdef size_t sop = sop_bytes(w.data, p.at, p.end), began, end
+    cdef size_t sop = sop_bytes(w.data, p.at, p.end) if w.sop else 0, began, end
     cdef Bits s
     cdef uint64_t body = 0
     p.at += sop
@@ -159,10 +160,10 @@ cdef inline Status read_packet(Walk *w, Visit *visit, Part *p, Precinct **states
     if w.limits.work > w.limits.most_work:
         return TOO_MUCH_WORK
     packet.header, packet.header_length = began, <uint32_t>(s.at - began)
-    if end - s.at >= 2 and s.data[s.at] == 0xFF and s.data[s.at + 1] == 0x92:
+    if w.eph:
+        if end - s.at < 2 or s.data[s.at] != 0xFF or s.data[s.at + 1] != 0x92:
+            return NO_EPH
         s.at += 2
-    elif w.eph:
-        return NO_EPH
     if p.packed:
         p.header = s.at
         packet.header_length |= PACKED

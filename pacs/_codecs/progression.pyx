@@ -274,7 +274,7 @@ cdef class Walker:
             packets.make_tile(number, coding, bytes_there, first)
             packets.arrange_tile(tile, coding, first)
             w.data, w.headers, w.lengths = self.data, packets.packed, self.lengths
-            w.eph, w.disagrees, w.where = coding.scod & 4, False, first
+            w.sop, w.eph, w.disagrees, w.where = coding.scod & 2, coding.scod & 4, False, first
             w.levels, w.packets, w.order = packets.levels + tile.first_level, packets.packets, packets.order + tile.first_packet
             w.first_packet, w.packet_count, w.layers = tile.first_packet, tile.packets, tile.layers
             w.limits = &packets.limits
