@@ -290,6 +290,10 @@ class Link:
         for pipe in tuple(self._pipes):
             pipe.cut(how)
 
+    def reshape(self, shape: Shape) -> None:
+        """Be another link from here on; what is under way arrives as it would have."""
+        self.shape = self._up.shape = self._down.shape = shape
+
     async def start(self, listen: Address) -> None:
         for line in (self._up, self._down):
             self._spawn(line.run())
@@ -376,6 +380,9 @@ class ThreadedLink:
 
     def cut_after(self, count: int, how: Cut = "close") -> None:
         self._loop.call_soon_threadsafe(self._link.cut_after, count, how)
+
+    def reshape(self, shape: Shape) -> None:
+        self._loop.call_soon_threadsafe(self._link.reshape, shape)
 
     def change_address(self, how: Cut = "silence") -> None:
         self._loop.call_soon_threadsafe(self._link.change_address, how)

@@ -1,4 +1,4 @@
-"""The viewer over HTTP: its files unchanged, headers, compression, and nothing beside them. A small stand-in for OHIF."""
+"""The viewer over HTTP: its files unchanged, headers, compression, nothing beside them. A small stand-in for OHIF."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@
   const ADJACENT_REPLICATE = 3, FAR_REPLICATE = 1, LOSSY = 7;
 
   // Rungs of a frame: less of it, as a codestream that stands alone. `decodeLevel: 0`: decode all that came.
-  const READABLE = { urlArguments: "quality=50", decodeLevel: 0, imageQualityStatus: LOSSY };
+  const READABLE = { urlArguments: "quality=45&accept=" + encodeURIComponent(`multipart/related; type="image/jphc"; transfer-syntax=1.2.840.10008.1.2.4.203`), decodeLevel: 0, imageQualityStatus: LOSSY };
   const LOSSLESS = { streaming: false };
 
   // A slice of a CT or MR is shorter than what Cornerstone3D waits for before it first decodes: it comes twice, once
@@ -63,13 +63,23 @@
     retrieveOptions: { default: READABLE },
   };
 
+  // Hanging protocols for reconstructions name this strategy (`nth`), which in OHIF fetches every slice whole.
+  function loadInStages({ data: { viewportId, volumeInputArray } }) {
+    for (const { volumeId } of volumeInputArray) {
+      const volume = window.cornerstone.cache.getVolume(volumeId);
+      if (volume?.load && !volume.loadStatus?.loading && !volume.loadStatus?.loaded) volume.load();
+    }
+    return new Map([[viewportId, volumeInputArray]]);
+  }
+
   const progressive = {
     id: "pacs.progressive",
     // After OHIF's own extension has set what it prefers.
-    onModeEnter() {
+    onModeEnter({ servicesManager }) {
       const { imageRetrieveMetadataProvider } = window.cornerstone.utilities;
       imageRetrieveMetadataProvider.add("stack", STACK);
       imageRetrieveMetadataProvider.add("volume", VOLUME);
+      servicesManager.services.hangingProtocolService.registerImageLoadStrategy("nth", loadInStages);
     },
   };
 
@@ -79,9 +89,9 @@
     showStudyList: true,
     extensions: [progressive],
     modes: [],
-    customizationService: {},
+    customizationService: { global: { "ohif.tours": { $set: [] } } },
     maxNumberOfWebWorkers: Math.max(1, Math.min(4, (navigator.hardwareConcurrency || 2) - 1)),
-    maxNumRequests: { interaction: 100, thumbnail: 5, prefetch: 10 },
+    maxNumRequests: { interaction: 100, thumbnail: 5, prefetch: 4 },
     showWarningMessageForCrossOrigin: false,
     showCPUFallbackMessage: false,
     showLoadingIndicator: true,
