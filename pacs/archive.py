@@ -246,6 +246,10 @@ class Archive:
         """Samples of a frame, (rows, columns[, samples]), at full size or `levels_dropped` levels smaller."""
         return reading.samples(self.root, self.frame(entry, number), levels_dropped)
 
+    def small_frame(self, frame: Frame, most_dropped: int) -> npt.NDArray[np.generic]:
+        """Samples of a frame with up to `most_dropped` resolution levels left out, as far as it has any."""
+        return reading.small_samples(self.root, frame, most_dropped)
+
     def native_frame(self, entry: InstanceEntry, number: int) -> bytes:
         """The frame as `application/octet-stream`: native, little endian. PS3.18 8.7.3.3.2"""
         return reading.native_frame(self.root, self.frame(entry, number), self._source(entry))

@@ -207,6 +207,44 @@ def samples(root: Path, frame: Frame, levels_dropped: int = 0) -> npt.NDArray[np
     return transcode.decode_frame(stored, geometry, frame.transfer_syntax, levels_dropped=levels_dropped)
 
 
+def small_samples(root: Path, frame: Frame, most_dropped: int) -> npt.NDArray[np.generic]:
+    """The samples with as many resolution levels left out as the stored frame has, `most_dropped` at most.
+
+    A frame of another kind than JPEG 2000 comes whole. Raises PixelError, UnsupportedTransferSyntaxError.
+    """
+    geometry = frame.entry.descriptor.geometry
+    if is_native(frame) or not most_dropped or geometry is None:
+        return samples(root, frame)
+    stored = frames.read_chunk(root, frame.chunks[0])
+    dropped = min(most_dropped, transcode.droppable_levels(stored, frame.transfer_syntax))
+    return transcode.decode_frame(stored, geometry, frame.transfer_syntax, levels_dropped=dropped)
+
+
+def native_frame(root: Path, frame: Frame, source: Committed) -> bytes:
+    """The frame as native little endian bytes, in the layout its Data Set describes. PS3.18 8.7.3.3.2"""
+    descriptor, geometry = frame.entry.descriptor, frame.entry.descriptor.geometry
+    if geometry is None:
+        raise PixelError(f"instance {descriptor.instance} does not describe its pixel data")
+    if is_native(frame):
+        return _native_little_endian(root, frame)
+    if descriptor.array_key is not None and descriptor.array_key.encoding is Encoding.HTJ2K:
+        return export.native_frame(source, frame.number - 1)
+    # Decoders double the chroma of YBR_FULL_422: what they give is YBR_FULL.
+    if geometry.photometric_interpretation == "YBR_FULL_422":
+        geometry = msgspec.structs.replace(geometry, photometric_interpretation="YBR_FULL")
+    return pixels.encode_native(samples(root, frame), geometry)
+
+
+def encoded_frame(
+    root: Path, frame: Frame, rendition: transcode.Rendition, quality: float | None = None
+) -> bytes:
+    """The frame decoded and encoded again as `rendition`, of kind "encoded", says."""
+    geometry = frame.entry.descriptor.geometry
+    if geometry is None:
+        raise PixelError(f"instance {frame.entry.descriptor.instance} does not describe its pixel data")
+    return transcode.encode(samples(root, frame), geometry, rendition, quality=quality)
+
+
 def native_frame(root: Path, frame: Frame, source: Committed) -> bytes:
     """The frame as native little endian bytes, in the layout its Data Set describes. PS3.18 8.7.3.3.2"""
     descriptor, geometry = frame.entry.descriptor, frame.entry.descriptor.geometry

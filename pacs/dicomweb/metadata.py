@@ -6,10 +6,14 @@ import hashlib
 import itertools
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from functools import lru_cache
+from typing import Final
 
+import msgspec
 import zstandard
 from aiohttp.web import BaseRequest
 
+from pacs import json_members, renditions, tags
 from pacs.dicomweb import negotiation, urls
 from pacs.dicomweb.answer import Answer, Stream
 from pacs.dicomweb.service import Service
@@ -18,6 +22,8 @@ from pacs.storage.model import InstanceEntry
 
 _FIRST_BLOCK, _LARGEST_BLOCK = 16, 128
 """Instances read in one crossing to a thread: few at first, for an early first byte."""
+
+_AVAILABLE: Final = b"%08X" % tags.AVAILABLE_TRANSFER_SYNTAX_UID
 
 _URI = b'"BulkDataURI":"bulkdata/'
 """A quotation mark inside a value is escaped in JSON, so this stands nowhere but where the scanner wrote it."""
@@ -119,8 +125,18 @@ def joined(service: Service, entries: Sequence[InstanceEntry], base: str) -> byt
             descriptor = entry.descriptor
             root = f"{base}/studies/{descriptor.study}/series/{descriptor.series}/instances/{descriptor.instance}"
             text = text.replace(_URI, f'"BulkDataURI":"{root}/bulkdata/'.encode())
-        objects.append(text)
+        objects.append(json_members.put(text, _AVAILABLE, available(entry)))
     return b",".join(objects)
+
+
+def available(entry: InstanceEntry) -> bytes:
+    """The Transfer Syntaxes that the instance can be retrieved in, as a JSON element. (0008,3002)"""
+    return _listed(renditions.of_instance(entry))
+
+
+@lru_cache(maxsize=1024)
+def _listed(transfer_syntaxes: tuple[str, ...]) -> bytes:
+    return msgspec.json.encode({"vr": "UI", "Value": transfer_syntaxes})
 
 
 def _coder(coding: str) -> tuple[Callable[[bytes], bytes], Callable[[], bytes]]:

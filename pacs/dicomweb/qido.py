@@ -12,7 +12,7 @@ from aiohttp.web import BaseRequest
 
 from pacs import tags
 from pacs.archive import Archive
-from pacs.dicomweb import negotiation, query, urls
+from pacs.dicomweb import metadata, negotiation, query, urls
 from pacs.dicomweb.answer import Answer
 from pacs.dicomweb.query import Query
 from pacs.dicomweb.service import Service
@@ -116,9 +116,10 @@ class _Response:
         self._coding = coding
         level = wanted.level
         extra = (query.STUDY_EXTRA, query.STUDY_EXTRA | query.SERIES_EXTRA, frozenset[int]())[level]
-        beyond = asked.include - query.INDEXED
+        beyond = asked.include - query.INDEXED - {tags.AVAILABLE_TRANSFER_SYNTAX_UID}
         self._extra = frozenset(extra if asked.include_all else beyond & extra if level < Level.INSTANCE else beyond)
         self._everything = asked.include_all and level is Level.INSTANCE
+        self._available = asked.include_all or tags.AVAILABLE_TRANSFER_SYNTAX_UID in asked.include
 
     @property
     def quick(self) -> bool:
@@ -165,6 +166,8 @@ class _Response:
             elements[tags.SERIES_INSTANCE_UID] = _uid(item.series.uid)
         if item.instance is not None:
             elements |= _instance_elements(item.instance)
+            if self._available:
+                elements[tags.AVAILABLE_TRANSFER_SYNTAX_UID] = metadata.available(item.instance)
             url += f"/instances/{item.instance.descriptor.instance}"
         if tags.SOP_CLASSES_IN_STUDY not in self._asked.include and not self._asked.include_all:
             elements.pop(tags.SOP_CLASSES_IN_STUDY, None)

@@ -11,7 +11,7 @@ from typing import Final
 
 from aiohttp.web import BaseRequest
 
-from pacs import rendering, transcode
+from pacs import rendering, renditions, transcode, uids
 from pacs.dicomweb import multipart
 from pacs.dicomweb.answer import Answer, Headers, Stream
 from pacs.dicomweb.service import Service
@@ -147,7 +147,10 @@ def _locate(service: Service, entry: InstanceEntry, number: int) -> Frame:
 
 
 async def _rendered(service: Service, entry: InstanceEntry, number: int, rendition: Rendition) -> bytes:
-    return await service.offload.decode(_paint, service, entry, number, rendition)
+    geometry, busy = entry.descriptor.geometry, renditions.seconds(entry, uids.EXPLICIT_VR_LITTLE_ENDIAN)
+    if geometry is not None and renditions.stored(entry).transfer_syntax in renditions.J2K:
+        busy /= 4 ** rendering.sufficient_level(geometry, rendition.viewport)
+    return await service.offload.compute(busy, partial(_paint, service, entry, number, rendition))
 
 
 def _paint(service: Service, entry: InstanceEntry, number: int, rendition: Rendition) -> bytes:
@@ -156,11 +159,7 @@ def _paint(service: Service, entry: InstanceEntry, number: int, rendition: Rendi
     geometry = entry.descriptor.geometry
     if geometry is None:
         raise PixelError("this instance does not describe its pixel data")
-    # Levels of codestreams of other origin may lie anywhere; ours end where the record says.
-    dropped = 0
-    if frame.level_ends:
-        dropped = min(rendering.sufficient_level(geometry, rendition.viewport), len(frame.level_ends) - 1)
-    samples = archive.decode_frame(entry, number, dropped)
+    samples = archive.small_frame(frame, rendering.sufficient_level(geometry, rendition.viewport))
     attributes = json.loads(archive.metadata_json(entry))
 
     def bulk(path: str) -> bytes:

@@ -18,7 +18,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     # 2
     (
         "pacs.part10", "pacs.charset", "pacs.codestream", "pacs.progression", "pacs.fragments", "pacs.pixels",
-        "pacs.byteorder", "pacs.jpeg", "pacs.json_members", "pacs.transcode", "pacs.rendering", "pacs.settings", "pacs.demo", "pacs.viewer",
+        "pacs.byteorder", "pacs.jpeg", "pacs.json_members", "pacs.transcode", "pacs.rendering", "pacs.settings",
+        "pacs.demo", "pacs.viewer",
     ),
     # 3
     ("pacs.storage",),

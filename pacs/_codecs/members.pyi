@@ -1,0 +1,5 @@
+from typing import TypeAlias
+
+_Buffer: TypeAlias = bytes | bytearray | memoryview
+
+def place(text: _Buffer, key: _Buffer) -> tuple[int, int]: ...
