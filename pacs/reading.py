@@ -245,31 +245,6 @@ def encoded_frame(
     return transcode.encode(samples(root, frame), geometry, rendition, quality=quality)
 
 
-def native_frame(root: Path, frame: Frame, source: Committed) -> bytes:
-    """The frame as native little endian bytes, in the layout its Data Set describes. PS3.18 8.7.3.3.2"""
-    descriptor, geometry = frame.entry.descriptor, frame.entry.descriptor.geometry
-    if geometry is None:
-        raise PixelError(f"instance {descriptor.instance} does not describe its pixel data")
-    if is_native(frame):
-        return _native_little_endian(root, frame)
-    if descriptor.array_key is not None and descriptor.array_key.encoding is Encoding.HTJ2K:
-        return export.native_frame(source, frame.number - 1)
-    # Decoders double the chroma of YBR_FULL_422: what they give is YBR_FULL.
-    if geometry.photometric_interpretation == "YBR_FULL_422":
-        geometry = msgspec.structs.replace(geometry, photometric_interpretation="YBR_FULL")
-    return pixels.encode_native(samples(root, frame), geometry)
-
-
-def encoded_frame(
-    root: Path, frame: Frame, rendition: transcode.Rendition, quality: float | None = None
-) -> bytes:
-    """The frame decoded and encoded again as `rendition`, of kind "encoded", says."""
-    geometry = frame.entry.descriptor.geometry
-    if geometry is None:
-        raise PixelError(f"instance {frame.entry.descriptor.instance} does not describe its pixel data")
-    return transcode.encode(samples(root, frame), geometry, rendition, quality=quality)
-
-
 def chunk_lengths(index: Index, entry: InstanceEntry) -> list[int]:
     """Bytes of each inner chunk as stored."""
     with index.read() as view:
