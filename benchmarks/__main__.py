@@ -15,7 +15,7 @@ from benchmarks.scale import FULL, TINY, Scale
 from benchmarks.servers import Pacs, Server, StartError
 from benchmarks.workload import Instance
 
-NAMES = ("client", "micro", "store", "metadata", "frames", "search", "readers")
+NAMES = ("client", "micro", "codestream", "store", "metadata", "frames", "search", "readers")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -107,6 +107,10 @@ def _alone(names: tuple[str, ...], scale: Scale, take: Callable[[Iterator[Figure
         from benchmarks.bench_micro import micro
 
         take(micro(scale))
+    if "codestream" in names:
+        from benchmarks.bench_codestream import codestreams
+
+        take(codestreams(scale))
 
 
 def _measure(

@@ -19,7 +19,7 @@ def test_all_benchmarks_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert benchmarks.main(["--tiny", "--workers", "2", "--out", str(out)]) == 0
     result = json.loads(out.read_text())
     assert {figure["benchmark"] for figure in result["figures"]} == {
-        "client", "micro", "store", "disk", "memory", "metadata", "frames", "search", "readers",
+        "client", "micro", "codestream", "store", "disk", "memory", "metadata", "frames", "search", "readers",
     }  # fmt: skip
     assert all(figure["value"] > 0 or figure["unit"] == "ms of CPU" for figure in result["figures"])
     assert result["machine"]["processor"] and result["machine"]["packages"]["imagecodecs"]
