@@ -245,6 +245,14 @@ def encoded_frame(
     return transcode.encode(samples(root, frame), geometry, rendition, quality=quality)
 
 
+def layered_frame(root: Path, frame: Frame) -> transcode.LayeredFrame:
+    """The frame as JPEG 2000 with quality layers. Raises PixelError, UnsupportedTransferSyntaxError."""
+    geometry = frame.entry.descriptor.geometry
+    if geometry is None:
+        raise PixelError(f"instance {frame.entry.descriptor.instance} does not describe its pixel data")
+    return transcode.layered(samples(root, frame), geometry)
+
+
 def chunk_lengths(index: Index, entry: InstanceEntry) -> list[int]:
     """Bytes of each inner chunk as stored."""
     with index.read() as view:

@@ -10,8 +10,9 @@ import hashlib
 import struct
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from concurrent.futures import Future
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib import metadata
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -175,7 +176,24 @@ class Renditions:
         `remember` False leaves the memory to others: a download passes each frame once. Raises PixelError,
         UnsupportedTransferSyntaxError, ChecksumError.
         """
-        key = key_of(frame, rendition, quality)
+        # Decoding a frame anew costs about what reading the larger result does.
+        kept = rendition.kind == "encoded"
+        make = partial(self._make, frame, rendition, quality)
+        return self._shared(frame, key_of(frame, rendition, quality), make, kept, remember)
+
+    def layered(self, frame: Frame) -> Made:
+        """The frame as JPEG 2000 Part 1 with quality layers, the last one lossless; `level_ends` are the layers'.
+
+        Raises as `frame`.
+        """
+
+        def make() -> Made:
+            layers = reading.layered_frame(self._root, frame)
+            return Made(layers.codestream, layers.layer_ends, crc32c(layers.codestream))
+
+        return self._shared(frame, layers_key(frame), make, kept=True, remember=True)
+
+    def _shared(self, frame: Frame, key: str, make: Callable[[], Made], kept: bool, remember: bool) -> Made:
         found = self._memory.get(key)
         if found is not None:
             return found
@@ -187,7 +205,7 @@ class Renditions:
         if running is not None:
             return running.result()
         try:
-            made = self._found_or_made(frame, rendition, quality, key)
+            made = self._found_or_made(frame.entry.descriptor.sha256, key, make, kept)
             if remember:
                 self._memory.put(key, made)
         except BaseException as error:
@@ -200,14 +218,11 @@ class Renditions:
             with self._lock:
                 del self._running[key]
 
-    def _found_or_made(self, frame: Frame, rendition: Rendition, quality: float | None, key: str) -> Made:
-        group = frame.entry.descriptor.sha256
-        # Decoding a frame anew costs about what reading the larger result does.
-        kept = rendition.kind == "encoded"
+    def _found_or_made(self, group: bytes, key: str, make: Callable[[], Made], kept: bool) -> Made:
         packed = self._disk.get(group, key) if kept else None
         if packed is not None:
             return _unpacked(packed)
-        made = self._make(frame, rendition, quality)
+        made = make()
         self.made += 1
         if kept:
             self._disk.put(group, key, _packed(made))
@@ -277,6 +292,11 @@ def key_of(frame: Frame, rendition: Rendition, quality: float | None) -> str:
         f"{frame.entry.descriptor.sha256.hex()} {frame.number} {frame.etag} {rendition.kind} "
         f"{rendition.transfer_syntax}{chosen} {made_by()}"
     )
+
+
+def layers_key(frame: Frame) -> str:
+    """The same of the frame with quality layers."""
+    return f"{frame.entry.descriptor.sha256.hex()} {frame.number} {frame.etag} layers {made_by()}"
 
 
 def _made(data: Buffer) -> Made:

@@ -1,88 +1,108 @@
-"""The frames resource with a rung in its query: `/frames/1?level=2`."""
+"""The frames resource with a rung in its query: `/frames/1?level=2`, a codestream that stands alone."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import AsyncIterator
-from typing import Final
+from functools import partial
 
 from aiohttp.web import BaseRequest
 
-from pacs import codestream, uids
+from pacs import codestream, progression, renditions, uids
 from pacs.dicomweb import multipart, negotiation, plans, rungs, wado
-from pacs.dicomweb.answer import Answer, Entity, Headers, Stream
+from pacs.dicomweb.answer import Answer, Entity, Stream
 from pacs.dicomweb.negotiation import Choice
 from pacs.dicomweb.rungs import Rung
 from pacs.dicomweb.service import Service
 from pacs.dicomweb.target import ResourceId
 from pacs.errors import NotAcceptableError
 from pacs.reading import Frame
-
-_KEEP: Final[Headers] = (("Cache-Control", "private, max-age=3600"),)
-
-
-_ALSO: Final = {uids.HTJ2K_LOSSLESS_RPCL: (uids.HTJ2K_LOSSLESS, uids.HTJ2K)}
-"""Less restricted Transfer Syntaxes that a codestream satisfies too. PS3.5 10.18, 10.19"""
+from pacs.storage.model import Buffer
+from pacs.transcode.table import RELABELS
 
 
 async def frames(service: Service, request: BaseRequest, target: ResourceId) -> Answer:
-    """Frames as PS3.18 10.4.1.1.4 has them, or one rung of each as a codestream that stands alone.
+    """Frames as PS3.18 10.4.1.1.4 has them, or one rung of each.
 
-    Raises RequestError for a malformed rung, NotAcceptableError for a frame without one.
+    Raises RequestError for a malformed rung, NotAcceptableError for a frame that has none such.
     """
     rung = rungs.of_query(request.query) if request.rel_url.query_string else None
     if rung is None:
         return await wado.frames(service, request, target)
     archive = service.archive
     entry = archive.instance(target.study or "", target.series or "", target.instance or "")
-    located = [archive.frame(entry, number) for number in target.frames]
-    frame = located[0]
-    level = _level(frame, rung)
-    label, several = _chosen(service.choices(request), frame.transfer_syntax, len(located))
-    part_type = f"{uids.transfer_syntax(label).media_type}; transfer-syntax={label}"
-    mark = f"l{level}{'m' if several else 's'}{label.rpartition('.')[2]}"
-    etag = f'"{"+".join(frame.etag for frame in located[:64])}-{mark}"'
+    located = await service.offload.read(lambda: [archive.frame(entry, number) for number in target.frames])
+    label, several = _chosen(service.choices(request), _syntaxes(located[0], rung), len(located))
+    media_type = uids.transfer_syntax(label).media_type
+    part_type = f"{media_type}; transfer-syntax={label}"
+    named = f"{[frame.etag for frame in located]} {entry.descriptor.sha256.hex()} {rung.name} {several} {label} "
+    etag = f'"{hashlib.blake2b((named + renditions.made_by()).encode(), digest_size=12).hexdigest()}"'
     if not several:
-        return Answer(200, part_type, Entity.of(await _reduced(service, frame, level)), _KEEP, etag, "Accept")
+        data = await _codestream(service, located[0], rung)
+        return Answer(200, part_type, Entity.of(data), wado.KEEP, etag, "Accept")
     boundary = multipart.boundary(etag)
-    content_type = f'multipart/related; type="{uids.transfer_syntax(label).media_type}"; boundary={boundary}'
+    content_type = wado.multipart_type(media_type, boundary)
     if len(located) == 1:
-        data = await _reduced(service, frame, level)
+        data = await _codestream(service, located[0], rung)
         head = multipart.part_head(boundary, part_type, first=True)
-        return Answer(200, content_type, Entity.of(head, data, multipart.closing(boundary)), _KEEP, etag, "Accept")
+        entity = Entity.of(head, data, multipart.closing(boundary))
+        return Answer(200, content_type, entity, wado.KEEP, etag, "Accept")
 
     async def blocks() -> AsyncIterator[bytes]:
         for position, frame in enumerate(located):
             head = multipart.part_head(boundary, part_type, first=position == 0)
-            yield head + await _reduced(service, frame, level)
+            yield head + await _codestream(service, frame, rung)
         yield multipart.closing(boundary)
 
-    return Answer(200, content_type, Stream(blocks()), _KEEP, "", "Accept")
+    return Answer(200, content_type, Stream(blocks()), wado.KEEP, etag, "Accept")
 
 
-def _level(frame: Frame, rung: Rung) -> int:
-    rows, columns, levels = plans.shape(frame)
-    if levels == 1:
-        raise NotAcceptableError(f"frame {frame.number} is stored without resolution levels")
-    return rung.level(rows, columns, levels)
+def _syntaxes(frame: Frame, rung: Rung) -> tuple[str, ...]:
+    """The Transfer Syntaxes that a rung may be labelled with. Raises NotAcceptableError for a frame without it."""
+    if rung.kind in (rungs.LAYER, rungs.BYTES):
+        found = renditions.of_frames(renditions.stored(frame.entry))
+        if any(one.transfer_syntax == uids.JPEG_2000_LOSSLESS for one in found):
+            # Not all layers are not lossless. PS3.5 A.4.4
+            return (uids.JPEG_2000,)
+        raise NotAcceptableError(f"frame {frame.number} cannot be had with quality layers")
+    rendition = plans.progressive(frame)
+    if rendition is None and not frame.level_ends:
+        raise NotAcceptableError(f"frame {frame.number} cannot be had with resolution levels")
+    syntax = frame.transfer_syntax if rendition is None else rendition.transfer_syntax
+    return (syntax, *RELABELS.get(syntax, ()))
 
 
-def _chosen(accept: tuple[Choice, ...], transfer_syntax: str, count: int) -> tuple[str, bool]:
+def _chosen(accept: tuple[Choice, ...], labels: tuple[str, ...], count: int) -> tuple[str, bool]:
     """(Transfer Syntax to label the parts with, whether in parts) for an Accept. Raises NotAcceptableError."""
-    labels = (transfer_syntax, *_ALSO.get(transfer_syntax, ()))
+    media_type = uids.transfer_syntax(labels[0]).media_type
     for choice in accept:
-        for label in labels:
-            if choice.takes(uids.transfer_syntax(label).media_type, label):
-                several = choice.multipart is not False
-                if several or count == 1:
+        several = choice.multipart is not False
+        if several or count == 1:
+            for label in labels:
+                if choice.takes(media_type, label):
                     return label, several
-    media_type = uids.transfer_syntax(transfer_syntax).media_type
     raise NotAcceptableError("this rung is not within Accept", negotiation.describe(media_type, labels))
 
 
-async def _reduced(service: Service, frame: Frame, level: int) -> bytes:
-    """The codestream of a frame without the levels above `level`; the frame itself when there are none."""
-    data = await service.read_frame(frame)
-    dropped = len(frame.level_ends) - 1 - level
-    if not dropped:
-        return bytes(data)
-    return codestream.reduce(memoryview(data)[: frame.level_ends[level]], dropped)
+async def _codestream(service: Service, frame: Frame, rung: Rung) -> bytes:
+    if rung.kind == rungs.LAYER:
+        made = await service.layered(frame)
+        call = partial(progression.cut, made.data, layers=rung.value)
+        return await service.offload.decode(call)
+    if rung.kind == rungs.BYTES:
+        made = await service.layered(frame)
+        return await service.offload.decode(partial(progression.cut, made.data, most_bytes=rung.value))
+    rendition = plans.progressive(frame)
+    if rendition is None:
+        data: Buffer = await service.read_frame(frame)
+        levels = frame.level_ends
+    else:
+        made = await service.made(frame, rendition)
+        data, levels = made.data, made.level_ends
+    if not levels:
+        raise NotAcceptableError(f"the packets of frame {frame.number} cannot be followed")
+    geometry = frame.entry.descriptor.geometry
+    rows, columns = (geometry.rows, geometry.columns) if geometry is not None else (0, 0)
+    level = rung.level(rows, columns, len(levels))
+    dropped = len(levels) - 1 - level
+    return codestream.reduce(memoryview(data)[: levels[level]], dropped) if dropped else bytes(data)

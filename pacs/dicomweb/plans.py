@@ -8,16 +8,47 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final
 
+from pacs import renditions, uids
 from pacs.archive import Archive
 from pacs.dicomweb.offload import Offload, Once
 from pacs.errors import RequestError
 from pacs.reading import Frame
+from pacs.renditions import Renditions
 from pacs.storage.model import SeriesEntry
+from pacs.transcode import Rendition
 
 MOST_FRAMES: Final = 50_000
 """Of a series that is read like this; the tiles of a whole slide are asked for by number."""
 _KEPT_FRAMES: Final = 60_000
 """Frames of all the plans that a worker keeps, half a kilobyte each."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedFrame:
+    """A frame in the form of which prefixes are images, or as it is stored where there is no such form."""
+
+    frame: Frame
+    rendition: Rendition | None
+    """How that form is made; None: it is the stored one."""
+    transfer_syntax: str
+    ends: tuple[int, ...]
+    """Where its resolution levels end, coarsest first, the last one with the end marker; () until it has been made."""
+
+    @property
+    def length(self) -> int | None:
+        """In bytes; None until it has been made."""
+        return self.ends[-1] if self.ends else None
+
+    @property
+    def url(self) -> str:
+        """Relative to its series."""
+        return f"instances/{self.frame.entry.descriptor.instance}/frames/{self.frame.number}"
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(rows, columns)"""
+        geometry = self.frame.entry.descriptor.geometry
+        return (geometry.rows, geometry.columns) if geometry is not None else (0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +61,7 @@ class SeriesPlan:
     """Changes whenever the series does."""
     received: float
     """When its newest instance arrived, seconds since 1970."""
-    frames: tuple[Frame, ...]
+    frames: tuple[PlannedFrame, ...]
 
     def receiving(self, quiet: float) -> bool:
         """Whether more is likely to come: the newest instance is not older than `quiet` seconds."""
@@ -40,8 +71,9 @@ class SeriesPlan:
 class Plans:
     """The plans used lately."""
 
-    def __init__(self, archive: Archive, offload: Offload) -> None:
+    def __init__(self, archive: Archive, made: Renditions, offload: Offload) -> None:
         self._archive = archive
+        self._made = made
         self._offload = offload
         self._plans: OrderedDict[tuple[str, int], SeriesPlan] = OrderedDict()
         self._frames = 0
@@ -52,7 +84,7 @@ class Plans:
         key = (entry.uid, entry.sequence)
         plan = self._plans.get(key)
         if plan is None:
-            plan = await self._once(key, lambda: self._offload.read(_plan, self._archive, entry))
+            plan = await self._once(key, lambda: self._offload.read(self._plan, entry))
             self._keep(key, plan)
         else:
             self._plans.move_to_end(key)
@@ -65,31 +97,44 @@ class Plans:
         while self._frames > _KEPT_FRAMES:
             self._frames -= len(self._plans.popitem(last=False)[1].frames) + 1
 
+    def _plan(self, entry: SeriesEntry) -> SeriesPlan:
+        frames: list[PlannedFrame] = []
+        received = 0
+        for frame in self._archive.series_frames(entry.study, entry.uid):
+            if len(frames) == MOST_FRAMES:
+                raise RequestError(f"the series has more than {MOST_FRAMES} frames: ask for them by number")
+            frames.append(self._planned(frame))
+            received = max(received, frame.entry.descriptor.received)
+        state = hashlib.blake2b(f"{entry.uid} {entry.sequence}".encode(), digest_size=12).hexdigest()
+        return SeriesPlan(entry.study, entry.uid, state, received / 1000, tuple(frames))
 
-def _plan(archive: Archive, entry: SeriesEntry) -> SeriesPlan:
-    frames: list[Frame] = []
-    received = 0
-    for frame in archive.series_frames(entry.study, entry.uid):
-        if len(frames) == MOST_FRAMES:
-            raise RequestError(f"the series has more than {MOST_FRAMES} frames: ask for them by number")
-        frames.append(frame)
-        received = max(received, frame.entry.descriptor.received)
-    state = hashlib.blake2b(f"{entry.uid} {entry.sequence}".encode(), digest_size=12).hexdigest()
-    return SeriesPlan(entry.study, entry.uid, state, received / 1000, tuple(frames))
-
-
-def frame_url(frame: Frame) -> str:
-    """Relative to its series."""
-    return f"instances/{frame.entry.descriptor.instance}/frames/{frame.number}"
-
-
-def ends(frame: Frame) -> tuple[int, ...]:
-    """Where its resolution levels end, coarsest first; a frame whose prefixes are no images has one. The last is its
-    length: the end marker belongs to the finest level."""
-    return (*frame.level_ends[:-1], frame.length)
+    def _planned(self, frame: Frame) -> PlannedFrame:
+        rendition = progressive(frame)
+        if rendition is None:
+            return PlannedFrame(frame, None, frame.transfer_syntax, ends(frame.level_ends, frame.length))
+        if rendition.kind == "encoded":
+            return PlannedFrame(frame, rendition, rendition.transfer_syntax, ())
+        # Packets are put in order in a fraction of a millisecond: rather now than to leave its levels unknown.
+        made = self._made.frame(frame, rendition, remember=False)
+        return PlannedFrame(frame, rendition, rendition.transfer_syntax, ends(made.level_ends, len(made.data)))
 
 
-def shape(frame: Frame) -> tuple[int, int, int]:
-    """(rows, columns, number of resolution levels)."""
-    geometry = frame.entry.descriptor.geometry
-    return (geometry.rows, geometry.columns, len(ends(frame))) if geometry is not None else (0, 0, 1)
+def ends(levels: tuple[int, ...], length: int) -> tuple[int, ...]:
+    """Where the resolution levels of a codestream end, that without them has one. The end marker is of the finest."""
+    return (*levels[:-1], length)
+
+
+def progressive(frame: Frame) -> Rendition | None:
+    """How a form of the frame is made of which prefixes are images; None: the stored form is served.
+
+    Frames in JPEG 2000 of another order are put in order; those without loss in other codecs become HTJ2K. What was
+    lossy already in a codec without levels is small as it is, and would only grow.
+    """
+    if frame.level_ends:
+        return None
+    found = renditions.of_frames(renditions.stored(frame.entry))
+    if frame.transfer_syntax in renditions.J2K:
+        return found[0]
+    if not uids.transfer_syntax(frame.transfer_syntax).lossless:
+        return None
+    return next((one for one in found if one.transfer_syntax == uids.HTJ2K_LOSSLESS_RPCL and one.lossless), None)

@@ -15,7 +15,7 @@ from aiohttp.web import BaseRequest
 from pacs import uids
 from pacs.dicomweb import negotiation, rungs
 from pacs.dicomweb.answer import Answer
-from pacs.dicomweb.plans import SeriesPlan, ends, frame_url, shape
+from pacs.dicomweb.plans import SeriesPlan
 from pacs.dicomweb.service import Service
 from pacs.dicomweb.target import ResourceId
 
@@ -47,19 +47,20 @@ async def index(service: Service, request: BaseRequest, target: ResourceId) -> A
 def _encoded(plan: SeriesPlan, receiving: bool, coding: str) -> bytes:
     shapes: dict[tuple[int, int, int], int] = {}
     frames = []
-    for frame in plan.frames:
-        position = shapes.setdefault(shape(frame), len(shapes))
+    for planned in plan.frames:
+        frame = planned.frame
+        position = shapes.setdefault((*planned.size, max(1, len(planned.ends))), len(shapes))
         frames.append(
             {
                 "instance": frame.entry.descriptor.instance,
                 "frame": frame.number,
-                "url": frame_url(frame),
+                "url": planned.url,
                 "etag": frame.etag,
-                "length": frame.length,
-                "transferSyntax": frame.transfer_syntax,
-                "mediaType": uids.transfer_syntax(frame.transfer_syntax).media_type,
+                "length": planned.length,
+                "transferSyntax": planned.transfer_syntax,
+                "mediaType": uids.transfer_syntax(planned.transfer_syntax).media_type,
                 "shape": position,
-                "ends": ends(frame),
+                "ends": planned.ends,
             }
         )
     text = msgspec.json.encode(

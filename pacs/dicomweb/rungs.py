@@ -1,4 +1,4 @@
-"""Rungs of a frame: a resolution level, a lossy full size, the whole without loss; each a URL of its own.
+"""Rungs of a frame: a resolution level, quality layers, a lossy full size, the whole without loss.
 
 PS3.18 has no word for them. They are asked for in the query of the frames resource (`/frames/1?level=2`), because the
 viewers that exist let their users append to the query of a frame's URL, and nothing else.
@@ -20,6 +20,9 @@ _NUMBER: Final = re.compile(r"[0-9]{1,10}")
 
 LEVEL: Final = "level"
 PIXELS: Final = "pixels"
+LAYER: Final = "layer"
+BYTES: Final = "bytes"
+QUALITY: Final = "quality"
 LOSSLESS: Final = "lossless"
 
 
@@ -29,7 +32,8 @@ class Rung:
 
     kind: str
     """`level`: a resolution level of T.800, 0 the coarsest. `pixels`: the smallest level whose longer side has so
-    many. `lossless`: all of it."""
+    many. `layer`: the first quality layers, 1 the coarsest. `bytes`: as many layers and packets as fit. `quality`:
+    lossy, so many dB. `lossless`: all of it."""
     value: int = 0
 
     @property
@@ -47,16 +51,26 @@ class Rung:
             return next((r for r in range(levels) if -(-side >> (finest - r)) >= self.value), finest)
         return finest
 
+    def layer(self, layers: int) -> int:
+        """The last quality layer, from 0, of a frame that has `layers` of them."""
+        return min(self.value, layers) - 1 if self.kind == LAYER else layers - 1
+
 
 WHOLE: Final = Rung(LOSSLESS)
+
+_OF_A_FRAME: Final = (LEVEL, PIXELS, LAYER, BYTES)
+"""Kinds that make a codestream of their own here; `quality` is a matter of content negotiation (`wado`)."""
+_OF_A_LIST: Final = (LEVEL, PIXELS, LAYER, QUALITY)
+_LEAST: Final = {LAYER: 1, QUALITY: 1, BYTES: 1}
+_LARGEST: Final = {QUALITY: 100}
 
 
 def of_query(query: Mapping[str, str]) -> Rung | None:
     """The rung that a frame's query names; None: the frame as it is. Raises RequestError for a malformed one."""
-    named = [_read(kind, query[kind]) for kind in (LEVEL, PIXELS) if kind in query]
+    named = [kind for kind in (*_OF_A_FRAME, QUALITY) if kind in query]
     if len(named) > 1:
-        raise RequestError("level and pixels exclude each other")
-    return named[0] if named else None
+        raise RequestError(f"{' and '.join(named)} exclude each other")
+    return _read(named[0], query[named[0]]) if named and named[0] != QUALITY else None
 
 
 def of_list(text: str) -> tuple[Rung, ...]:
@@ -69,17 +83,21 @@ def of_list(text: str) -> tuple[Rung, ...]:
         kind, _, value = item.partition(":")
         if kind == LOSSLESS and not value:
             rungs.append(WHOLE)
-        elif kind in (LEVEL, PIXELS):
+        elif kind in _OF_A_LIST:
             rungs.append(_read(kind, value))
         else:
-            raise RequestError(f"{item[:40]!r} is no rung: level:r, pixels:p and lossless are")
+            known = ", ".join(f"{kind}:n" for kind in _OF_A_LIST)
+            raise RequestError(f"{item[:40]!r} is no rung: {known} and lossless are")
     return tuple(rungs)
 
 
 def _read(kind: str, text: str) -> Rung:
     if not _NUMBER.fullmatch(text):
         raise RequestError(f"{kind} {text[:20]!r} is not a whole number")
-    return Rung(kind, int(text))
+    value = int(text)
+    if not _LEAST.get(kind, 0) <= value <= _LARGEST.get(kind, value):
+        raise RequestError(f"{kind} {value} is out of range")
+    return Rung(kind, value)
 
 
 def sizes(rows: int, columns: int, levels: int) -> list[tuple[int, int]]:

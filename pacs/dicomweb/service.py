@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 from aiohttp.web import BaseRequest
 
+from pacs import renditions, uids
 from pacs.archive import Archive
 from pacs.dicomweb.negotiation import Choice, choices
 from pacs.dicomweb.offload import ByteCache, ByteSemaphore, Offload, Once
@@ -15,6 +17,7 @@ from pacs.dicomweb.spool import Budget, Collected
 from pacs.reading import Frame
 from pacs.renditions import Made
 from pacs.settings import Settings
+from pacs.transcode import Rendition
 
 _READ_IN_LOOP: Final = 1 << 20
 """Bytes: to copy more from the page cache would hold up the event loop."""
@@ -33,7 +36,7 @@ class Service:
         self.renditions = archive.renditions(settings.frame_cache, settings.rendition_cache)
         self.once: Once[bytes] = Once()
         self.once_made: Once[Made] = Once()
-        self.plans = Plans(archive, self.offload)
+        self.plans = Plans(archive, self.renditions, self.offload)
         self._reading = Budget(max(settings.spool_threshold, settings.ingest_memory // 4))
 
     def collect(self) -> Collected:
@@ -45,6 +48,23 @@ class Service:
         """The frame as stored: at once where the page cache has it, else from a thread. Raises ChecksumError."""
         data = self.archive.read_frame_cached(frame) if frame.length <= _READ_IN_LOOP else None
         return data if data is not None else await self.offload.read(self.archive.read_frame, frame)
+
+    async def made(self, frame: Frame, rendition: Rendition, quality: float | None = None) -> Made:
+        """The frame in another form, made once for all who ask and kept for a while: readers of one examination look
+        at the same frames. Raises as `Renditions.frame`, and BusyError."""
+        found = self.renditions.recent(frame, rendition, quality)
+        if found is not None:
+            return found
+        seconds = renditions.seconds(frame.entry, rendition.transfer_syntax)
+        call = partial(self.renditions.frame, frame, rendition, quality)
+        key = renditions.key_of(frame, rendition, quality)
+        return await self.once_made(key, lambda: self.offload.compute(seconds, call))
+
+    async def layered(self, frame: Frame) -> Made:
+        """The same with quality layers: see `Renditions.layered`."""
+        seconds = renditions.seconds(frame.entry, uids.JPEG_2000_LOSSLESS)
+        call = partial(self.renditions.layered, frame)
+        return await self.once_made(renditions.layers_key(frame), lambda: self.offload.compute(seconds, call))
 
     def choices(self, request: BaseRequest) -> tuple[Choice, ...]:
         """What the client takes, best first: by the query parameter `accept` where there is one. PS3.18 8.3.3.1"""

@@ -45,13 +45,14 @@ class Plan:
 def plan(accept: tuple[Choice, ...], stored: Stored, quality: float | None = None) -> Plan:
     """The first representation that `accept` takes of a frame, of those that can be made. PS3.18 8.7.3.3
 
-    A lossy one is made only where its Transfer Syntax is named; `quality` then says how lossy. Raises
-    NotAcceptableError naming what can be sent.
+    A lossy one is made only where its Transfer Syntax is named, or where a `quality` is, which says how lossy; HTJ2K
+    then, if no Transfer Syntax is named. Raises NotAcceptableError naming what can be sent.
     """
     offers = renditions.of_frames(stored)
     for choice in accept:
         if quality is not None:
-            for syntax in choice.transfer_syntaxes:
+            # To ask for a quality is to ask for less than all; what viewers name beside it is `*`.
+            for syntax in tuple(name for name in choice.transfer_syntaxes if name != "*") or (uids.HTJ2K,):
                 lossy = renditions.irreversible(stored, syntax)
                 if lossy is not None and choice.takes(_media_type(lossy), syntax):
                     return _planned(choice, lossy, stored, quality)
@@ -104,7 +105,7 @@ async def one_frame(
     if service.renditions.direct(frame, chosen.rendition):
         piece: Piece = Segment(frame.length, partial(_stored, service, frame), frame.level_ends)
     else:
-        made = await _made(service, frame, chosen)
+        made = await service.made(frame, chosen.rendition, chosen.quality)
         piece = Segment(len(made.data), partial(_ready, made), made.level_ends)
         if chosen.rendition.kind != "native":
             # Ranges of one entity are put together by the client: other bytes must have another tag.
@@ -121,18 +122,6 @@ async def one_frame(
 def multipart_type(media_type: str, boundary: str) -> str:
     """Content-Type of a multipart body with parts of `media_type`."""
     return f'multipart/related; type="{media_type}"; boundary={boundary}'
-
-
-async def _made(service: Service, frame: Frame, chosen: Plan) -> Made:
-    """The frame as planned, kept for a while: readers of one examination look at the same frames."""
-    rendition, quality = chosen.rendition, chosen.quality
-    made = service.renditions.recent(frame, rendition, quality)
-    if made is not None:
-        return made
-    seconds = renditions.seconds(frame.entry, rendition.transfer_syntax)
-    call = partial(service.renditions.frame, frame, rendition, quality)
-    key = renditions.key_of(frame, rendition, quality)
-    return await service.once_made(key, lambda: service.offload.compute(seconds, call))
 
 
 async def _ready(made: Made) -> bytes | memoryview:
@@ -181,7 +170,7 @@ async def frame_list(
 
     async def parts() -> AsyncIterator[bytes]:
         for position, frame in enumerate(located):
-            made = await _made(service, frame, chosen)
+            made = await service.made(frame, chosen.rendition, chosen.quality)
             yield b"".join((multipart.part_head(boundary, chosen.part_type, first=position == 0), made.data))
         yield multipart.closing(boundary)
 

@@ -121,7 +121,8 @@ def test_levels_of_several_frames_come_in_parts(client: Client, series: str) -> 
     ("query", "status"),
     [
         ("level=-1", 400), ("level=x", 400), ("level=", 400), ("pixels=1e9", 400), ("level=99999999999", 400),
-        ("level=1&pixels=2", 400), ("level=1&accept=image/png", 406),
+        ("level=1&pixels=2", 400), ("level=1&quality=50", 400), ("layer=0", 400), ("bytes=0", 400),
+        ("level=1&accept=image/png", 406),
     ],
 )  # fmt: skip
 def test_a_malformed_rung_is_refused(client: Client, series: str, query: str, status: int) -> None:
@@ -177,7 +178,8 @@ def test_a_stream_goes_on_where_it_was_cut(client: Client, series: str) -> None:
 
 @pytest.mark.parametrize(
     "query",
-    ["rungs=", "rungs=best", "rungs=level:x", "rungs=" + "lossless," * 20, "first=0", "first=10", "first=x",
+    ["rungs=", "rungs=best", "rungs=quality:101", "rungs=layer:0", "rungs=bytes:9",
+     "rungs=level:x", "rungs=" + "lossless," * 20, "first=0", "first=10", "first=x",
      "after=-1", "after=999"],
 )  # fmt: skip
 def test_a_malformed_stream_is_refused(client: Client, series: str, query: str) -> None:
@@ -202,7 +204,7 @@ def test_a_series_that_grows_has_another_state(
     client.close()
 
 
-@pytest.mark.parametrize(("name", "frames"), [("JPEG2000.dcm", 1), ("reportsi.dcm", 0), ("SC_rgb_rle_2frame.dcm", 2)])
+@pytest.mark.parametrize(("name", "frames"), [("SC_rgb_jpeg_dcmtk.dcm", 1), ("reportsi.dcm", 0)])
 def test_frames_without_levels_come_whole(client: Client, name: str, frames: int) -> None:
     """And objects without frames have none; neither is an error."""
     stored = Stored(Path(str(get_testdata_file(name))).read_bytes())
@@ -212,10 +214,98 @@ def test_frames_without_levels_come_whole(client: Client, name: str, frames: int
     reply = get(client, f"{stored.series}/stream?rungs=level:0,lossless")
     assert reply.status == 200
     if frames:
-        held = received(reply)
-        assert [len(held[position + 1]) for position in range(frames)] == [
-            frame["length"] for frame in index["frames"]
-        ]
+        assert [header["Rung"] for header, _ in reply.parts] == ["lossless"]
+        assert received(reply)[1] == get(client, f"{stored.path}/frames/1", {"Accept": "image/jpeg"}).body
+        assert get(client, f"{stored.path}/frames/1?level=1").status == 406
+
+
+@pytest.mark.parametrize(
+    ("name", "syntax"), [("JPEG2000.dcm", "91"), ("MR_small_jp2klossless.dcm", "90"), ("SC_rgb_rle_2frame.dcm", "202")]
+)
+def test_frames_of_other_codecs_have_levels_too(client: Client, name: str, syntax: str) -> None:
+    """JPEG 2000 put in another order, others encoded anew: every sample as pydicom decodes the file."""
+    stored = Stored(Path(str(get_testdata_file(name))).read_bytes())
+    client.store(stored.file)
+    index = get(client, f"{stored.series}/progressive").json["frames"]
+    mine = [at for at, frame in enumerate(index, 1) if frame["instance"] == stored.data.SOPInstanceUID]
+    reply = get(client, f"{stored.series}/stream?rungs=level:1,level:3,lossless")
+    held = received(reply)
+    colour = stored.data.SamplesPerPixel == 3
+    frames = np.reshape(stored.data.pixel_array, (len(mine), *stored.data.pixel_array.shape[-3 if colour else -2 :]))
+    for position, frame in zip(mine, frames, strict=True):
+        decode = imagecodecs.htj2k_decode if syntax == "202" else imagecodecs.jpeg2k_decode
+        decoded = decode(held[position], planar=False) if colour else decode(held[position])
+        assert np.array_equal(decoded.astype(frame.dtype), frame)
+        at = (str(position), "level=1")
+        (small,) = (len(data) for header, data in reply.parts if (header["Frame"], header["Rung"]) == at)
+        assert small < len(held[position])
+    url = index[mine[0] - 1]["url"]
+    alone = get(client, f"{stored.series}/{url}?level=2", {"Accept": "multipart/related; transfer-syntax=*"})
+    assert alone.parts[0][0]["Content-Type"].endswith(f".4.{syntax}")
+
+
+def decibels(decoded: np.ndarray[Any, Any], original: np.ndarray[Any, Any]) -> float:
+    error = np.mean((decoded.astype(float) - original) ** 2)
+    return float(20 * np.log10(np.ptp(original.astype(float))) - 10 * np.log10(error)) if error else np.inf
+
+
+def test_a_quality_is_lossy_at_full_size(client: Client, series: str, files: list[bytes]) -> None:
+    frame = get(client, f"{series}/progressive").json["frames"][4]
+    original = samples(files[4])
+    sizes = []
+    for quality in (35, 50):
+        # As OHIF asks, which lets its users add to the query only.
+        accept = "multipart/related; type=application/octet-stream; transfer-syntax=*"
+        reply = get(client, f"{series}/{frame['url']}?quality={quality}", {"Accept": accept})
+        ((header, data),) = reply.parts
+        assert header["Content-Type"] == "image/jphc; transfer-syntax=1.2.840.10008.1.2.4.203"
+        assert quality <= decibels(imagecodecs.htj2k_decode(data), original) < quality + 8
+        sizes.append(len(data))
+    assert sizes[0] < sizes[1] < frame["length"]
+    lossless = "image/jphc; transfer-syntax=1.2.840.10008.1.2.4.202"
+    assert len(get(client, f"{series}/{frame['url']}?quality=35", {"Accept": lossless}).body) == frame["length"]
+
+
+def test_layers_sharpen_one_codestream(client: Client, series: str, files: list[bytes]) -> None:
+    url = get(client, f"{series}/progressive").json["frames"][4]["url"]
+    original = samples(files[4])
+    before = 0.0
+    for layer in range(1, 7):
+        reply = get(client, f"{series}/{url}?layer={layer}", {"Accept": "image/jp2"})
+        assert reply.headers["content-type"] == "image/jp2; transfer-syntax=1.2.840.10008.1.2.4.91"
+        reached = decibels(imagecodecs.jpeg2k_decode(reply.body), original)
+        assert reached > before
+        before = reached
+    assert before == np.inf
+    for most in (900, 3000):
+        reply = get(client, f"{series}/{url}?bytes={most}", {"Accept": "image/jp2"})
+        assert len(reply.body) <= most
+        assert decibels(imagecodecs.jpeg2k_decode(reply.body), original) > 20
+    assert get(client, f"{series}/{url}?bytes=20", {"Accept": "image/jp2"}).status == 406
+    lossless = "image/jp2; transfer-syntax=1.2.840.10008.1.2.4.90"
+    assert get(client, f"{series}/{url}?layer=1", {"Accept": lossless}).status == 406
+
+
+def test_a_stream_of_layers_and_of_qualities(client: Client, series: str, files: list[bytes]) -> None:
+    reply = get(client, f"{series}/stream?rungs=level:3,quality:40,layer:2,layer:4,lossless")
+    assert "content-length" not in reply.headers
+    rungs = [header["Rung"] for header, _ in reply.parts]
+    assert rungs == [rung for rung in ("level=3", "quality=40", "layer=2", "layer=4", "lossless") for _ in files]
+    layers: dict[int, bytes] = {}
+    for header, data in reply.parts:
+        position = int(header["Frame"])
+        original = samples(files[position - 1])
+        if header["Rung"] == "quality=40":
+            assert decibels(imagecodecs.htj2k_decode(data), original) >= 40
+        elif header["Content-Type"].startswith("image/jp2"):
+            start = int(header["Content-Range"].removeprefix("bytes ").partition("-")[0])
+            assert start == len(layers.get(position, b""))
+            layers[position] = layers.get(position, b"") + data
+            decoded = imagecodecs.jpeg2k_decode(layers[position] + b"\xff\xd9")
+            assert (decibels(decoded, original) == np.inf) == (header["Rung"] == "lossless")
+    for after in (1, len(files) + 2, 4 * len(files) + 3):
+        rest = get(client, f"{series}/stream?rungs=level:3,quality:40,layer:2,layer:4,lossless&after={after}")
+        assert [data for _, data in rest.parts] == [data for _, data in reply.parts[after:]]
 
 
 def test_nothing_of_an_unknown_series(client: Client) -> None:
