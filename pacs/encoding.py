@@ -13,12 +13,12 @@ import numpy as np
 
 from pacs import pixels, tags, transcode, uids
 from pacs.errors import PixelError
-from pacs.fragments import Fragment
+from pacs.fragments import Frames
 from pacs.geometry import FrameGeometry
-from pacs.part10 import Part10
+from pacs.part10 import Fragment, Part10
 from pacs.storage import packing
 from pacs.storage.checksum import crc32c
-from pacs.storage.model import ArrayKey, Buffer, Chunk, Encoding, Span, UnusedBits
+from pacs.storage.model import ArrayKey, Buffer, Chunk, Encoding, UnusedBits
 
 LARGEST_ENCODED_FRAME = 64 << 20
 """Raw bytes. A larger frame is kept as received: encoding takes five times that in memory."""
@@ -57,7 +57,8 @@ class PixelStore:
     expected: int
     """Number of chunks that will come."""
     value_length: int = 0
-    spans: list[Span] = field(default_factory=list)
+    stretches: Sequence[Fragment] = ()
+    """(offset, length) of what the chunks stand for in the received file, in order: all frames, or each fragment."""
     unused_bits: UnusedBits = UnusedBits.ZERO
     residual: list[bytes] = field(default_factory=list)
     chunks: list[Chunk] = field(default_factory=list)
@@ -131,7 +132,7 @@ def encoded(file: Part10, geometry: FrameGeometry, stage: Stage) -> PixelStore:
         np.dtype(pixels.dtype(geometry)).name, "", frame_bytes,
     )  # fmt: skip
     value_length = geometry.frames * frame_bytes
-    store = PixelStore(key, stage, geometry.frames, value_length, [Span(start, value_length, -1)])
+    store = PixelStore(key, stage, geometry.frames, value_length, [(start, value_length)])
     kinds: set[UnusedBits] = set()
 
     def encode() -> Iterator[tuple[Buffer, tuple[int, ...]]]:
@@ -164,8 +165,7 @@ def as_received(file: Part10, stage: Stage) -> PixelStore:
         piece *= 2
     key = ArrayKey(Encoding.NATIVE, 0, 0, 0, "uint8", "", piece)
     count = -(-pixel.length // piece)
-    spans = [Span(pixel.offset, pixel.length, -1)] if pixel.length else []
-    store = PixelStore(key, stage, count, pixel.length, spans)
+    store = PixelStore(key, stage, count, pixel.length, [(pixel.offset, pixel.length)])
 
     def compress() -> Iterator[tuple[Buffer, tuple[int, ...]]]:
         for start in range(0, pixel.length, piece):
@@ -177,7 +177,7 @@ def as_received(file: Part10, stage: Stage) -> PixelStore:
 
 
 def encapsulated(
-    file: Part10, geometry: FrameGeometry | None, frames: Sequence[tuple[Fragment, ...]], stage: Stage
+    file: Part10, geometry: FrameGeometry | None, frames: Frames, stage: Stage
 ) -> PixelStore:
     """The fragments of each frame joined, in the Transfer Syntax they came in."""
     longest = max((sum(length for _, length in frame) for frame in frames), default=0)
@@ -190,8 +190,8 @@ def encapsulated(
         file.transfer_syntax,
         max(1, geometry.frame_bits // 8) if geometry and longest <= LARGEST_ENCODED_FRAME else LARGEST_ENCODED_FRAME,
     )
-    spans = [Span(offset, length, -1) for frame in frames for offset, length in frame if length]
-    store = PixelStore(key, stage, len(frames), sum(span.length for span in spans), spans)
+    value_length = sum(length for _, length in frames.fragments)
+    store = PixelStore(key, stage, len(frames), value_length, frames.fragments)
     store.fill((_join(file.data, frame), ()) for frame in frames)
     return store
 

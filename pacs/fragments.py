@@ -7,27 +7,51 @@ they do not, what most likely describes the bytes is believed, and a sentence sa
 from __future__ import annotations
 
 import itertools
+import operator
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, overload
 
 from pacs import uids
-from pacs.part10 import PixelSpan
+from pacs.part10 import Fragment, PixelSpan
 
-_ITEM_HEADER = 8
 _RLE_HEADER = struct.Struct("<16I")
 
-Fragment: TypeAlias = tuple[int, int]
-"""(offset, length) in the file."""
+
+class Frames(Sequence[tuple[Fragment, ...]]):
+    """The fragments of each frame, in order: every fragment is in exactly one frame."""
+
+    def __init__(self, fragments: Sequence[Fragment], starts: Sequence[int]) -> None:
+        self.fragments = fragments
+        self._starts = starts
+        """Index of each frame's first fragment, ascending from 0."""
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def __iter__(self) -> Iterator[tuple[Fragment, ...]]:
+        left = iter(self.fragments)
+        for start, end in itertools.pairwise(itertools.chain(self._starts, (len(self.fragments),))):
+            yield tuple(itertools.islice(left, end - start))
+
+    @overload
+    def __getitem__(self, index: int) -> tuple[Fragment, ...]: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[tuple[Fragment, ...]]: ...
+    def __getitem__(self, index: int | slice) -> tuple[Fragment, ...] | list[tuple[Fragment, ...]]:
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        number = range(len(self))[index]
+        end = self._starts[number + 1] if number + 1 < len(self) else len(self.fragments)
+        return tuple(self.fragments[self._starts[number] : end])
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The fragments of each frame, in order."""
+    """What is to be served as frames."""
 
-    frames: Sequence[tuple[Fragment, ...]]
-    """Every fragment is in exactly one of them."""
+    frames: Frames
     apart: bool
     """Whether these are the frames; otherwise nothing tells them apart and each fragment stands alone."""
     warnings: tuple[str, ...] = ()
@@ -41,9 +65,9 @@ def layout(data: memoryview, pixel: PixelSpan, stated: int, transfer_syntax: str
     fragments = pixel.fragments
     count = len(fragments)
     if not count:
-        return Layout((), False, ("the pixel data has no fragments",))
+        return Layout(Frames((), ()), False, ("the pixel data has no fragments",))
     if uids.transfer_syntax(transfer_syntax).video or (count == 1 and stated == 1):
-        return Layout((fragments,), True)
+        return Layout(Frames(fragments, (0,)), True)
     tables = _Tables(pixel, data)
     if count == stated:
         starts: Sequence[int] | None = range(count)
@@ -51,14 +75,13 @@ def layout(data: memoryview, pixel: PixelSpan, stated: int, transfer_syntax: str
         starts = _starts(tables, _Marks(data, fragments, transfer_syntax), stated, count)
     if starts is None:
         text = f"the {stated} frames that are announced cannot be told apart in {count} fragments"
-        return Layout([(fragment,) for fragment in fragments], False, (text,))
+        return Layout(Frames(fragments, range(count)), False, (text,))
     doubts = []
     if len(starts) != stated:
         doubts.append(f"Number of Frames says {stated}, the pixel data has {len(starts)}")
     if tables.contradict(starts):
         doubts.append("an offset table contradicts the fragments and is not believed")
-    frames = [fragments[start:end] for start, end in zip(starts, [*starts[1:], count], strict=True)]
-    return Layout(frames, True, tuple(doubts))
+    return Layout(Frames(fragments, starts), True, tuple(doubts))
 
 
 def _starts(tables: _Tables, marks: _Marks, stated: int, count: int) -> Sequence[int] | None:
@@ -102,18 +125,33 @@ class _Tables:
         tables = [table for table in (pixel.extended_offset_table, pixel.basic_offset_table) if table]
         if not tables:
             return
-        first = pixel.fragments[0][0] - _ITEM_HEADER
-        index_at = {offset - _ITEM_HEADER - first: index for index, (offset, _) in enumerate(pixel.fragments)}
         for table in tables:
-            starts = [index_at.get(offset, -1) for offset in table]
-            if starts[0] == 0 and all(earlier < later for earlier, later in itertools.pairwise(starts)):
+            starts = _found(pixel.fragments, table)
+            if starts is not None:
                 self.starts.append(starts)
             else:
                 self._bad = True
 
     def contradict(self, starts: Sequence[int]) -> bool:
         """Whether a table says something else than that the frames begin at `starts`."""
-        return self._bad or any(said != list(starts) for said in self.starts)
+        return self._bad or any(not _equal(said, starts) for said in self.starts)
+
+
+def _found(fragments: Sequence[Fragment], table: Sequence[int]) -> list[int] | None:
+    """Index of the fragment at each entry of an offset table, or None unless all are there and ascend from 0."""
+    first = fragments[0][0]
+    left = iter(enumerate(fragments))
+    starts: list[int] = []
+    for offset in table:
+        index = next((index for index, (at, _) in left if at - first >= offset), -1)
+        if index < 0 or fragments[index][0] - first != offset:
+            return None
+        starts.append(index)
+    return starts if starts[0] == 0 else None
+
+
+def _equal(one: Sequence[int], other: Sequence[int]) -> bool:
+    return len(one) == len(other) and all(map(operator.eq, one, other))
 
 
 class _Marks:

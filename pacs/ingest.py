@@ -6,19 +6,22 @@ encoded and proven is kept as received.
 
 from __future__ import annotations
 
+import bisect
 import hashlib
+import itertools
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import overload
 
 import msgspec
 
 from pacs import encoding, fragments, part10, proof, tags, uids
 from pacs.encoding import PixelStore, Stage
 from pacs.errors import CodestreamError, DicomError, PixelError, StudyMismatchError
-from pacs.fragments import Fragment
+from pacs.fragments import Frames
 from pacs.geometry import FrameGeometry
 from pacs.part10 import Part10
 from pacs.storage import packing
@@ -38,6 +41,9 @@ _PADDING = 16
 """Bits that may follow the last frame for no more reason than that lengths are even."""
 
 
+_NO_FRAMES = Frames((), ())
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """Who an instance says it is, before anything is encoded. UIDs are "" where they are missing, and unchecked."""
@@ -50,8 +56,8 @@ class Identity:
     sop_class: str
     geometry: FrameGeometry | None
     """With the number of frames that are there, where that is known better than Number of Frames does."""
-    frames: Sequence[tuple[Fragment, ...]]
-    """Of encapsulated pixel data: the fragments of each frame."""
+    frames: Frames
+    """Of encapsulated pixel data, else none."""
     warnings: tuple[str, ...]
 
 
@@ -80,11 +86,11 @@ def identify(data: Buffer) -> Identity:
     )  # fmt: skip
 
 
-def _frames(file: Part10) -> tuple[FrameGeometry | None, Sequence[tuple[Fragment, ...]], Sequence[str]]:
+def _frames(file: Part10) -> tuple[FrameGeometry | None, Frames, Sequence[str]]:
     """The description of the frames, their fragments if they have any, and what is wrong with either."""
     geometry, pixel = part10.geometry(file.json), file.pixel
     if pixel is None:
-        return geometry, (), ()
+        return geometry, _NO_FRAMES, ()
     if pixel.encapsulated:
         layout = fragments.layout(
             file.data, pixel, geometry.frames if geometry is not None else 1, file.transfer_syntax
@@ -96,8 +102,8 @@ def _frames(file: Part10) -> tuple[FrameGeometry | None, Sequence[tuple[Fragment
         missing = geometry.frames * geometry.frame_bits - 8 * pixel.length
         if missing > 0 or -missing >= max(geometry.frame_bits, _PADDING):
             there = 8 * pixel.length // geometry.frame_bits
-            return geometry, (), (f"Number of Frames says {geometry.frames}, the pixel data has {there}",)
-    return geometry, (), ()
+            return geometry, _NO_FRAMES, (f"Number of Frames says {geometry.frames}, the pixel data has {there}",)
+    return geometry, _NO_FRAMES, ()
 
 
 def check(identity: Identity, study: str | None = None) -> None:
@@ -151,9 +157,8 @@ def prepare(data: Buffer, identity: Identity, stage: Stage) -> NewInstance:
 def _assemble(data: Buffer, identity: Identity, store: PixelStore | None) -> NewInstance:
     file, geometry = identity.file, identity.geometry
     view = memoryview(data).cast("B")
-    spans, bulk = _bulk(file)
-    if store is not None:
-        spans = sorted([*spans, *store.spans], key=lambda span: span.offset)
+    named, bulk = _bulk(file)
+    spans: Sequence[Span] = Spans(named, store.stretches) if store is not None else named
     if not file.deflated and len(view) > _LARGEST_GAP:
         spans = _without_gaps(view, spans, bulk)
     skeleton = packing.pack(view if file.deflated else b"".join(_between(view, spans)))
@@ -201,20 +206,49 @@ def _bulk(file: Part10) -> tuple[list[Span], list[Part]]:
     return spans, parts
 
 
-def _without_gaps(view: memoryview, spans: Sequence[Span], bulk: list[Part]) -> list[Span]:
+class Spans(Sequence[Span]):
+    """Spans of bulk values, and those of pixel data among them without an object for each of many fragments."""
+
+    def __init__(self, bulk: list[Span], pixels: Sequence[tuple[int, int]]) -> None:
+        self._bulk = bulk
+        self._pixels = pixels
+        self._before = bisect.bisect_left(bulk, pixels[0][0], key=lambda span: span.offset) if pixels else 0
+
+    def __len__(self) -> int:
+        return len(self._bulk) + len(self._pixels)
+
+    def __iter__(self) -> Iterator[Span]:
+        yield from self._bulk[: self._before]
+        for offset, length in self._pixels:
+            yield Span(offset, length, -1)
+        yield from self._bulk[self._before :]
+
+    @overload
+    def __getitem__(self, index: int) -> Span: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Span]: ...
+    def __getitem__(self, index: int | slice) -> Span | list[Span]:
+        if isinstance(index, slice):
+            return list(self)[index]
+        number = range(len(self))[index] - self._before
+        if 0 <= number < len(self._pixels):
+            return Span(*self._pixels[number], -1)
+        return self._bulk[number + self._before - (len(self._pixels) if number >= 0 else 0)]
+
+
+def _without_gaps(view: memoryview, spans: Sequence[Span], bulk: list[Part]) -> Sequence[Span]:
     """The spans, and one without a path for each long stretch between them: what could not be read of a file.
 
     The skeleton is put together in memory; a bulk value of that length is written from where it lies.
     """
-    whole: list[Span] = []
+    gaps: list[Span] = []
     position = 0
-    for span in (*spans, Span(len(view), 0, -1)):
+    for span in itertools.chain(spans, (Span(len(view), 0, -1),)):
         if span.offset - position > _LARGEST_GAP:
-            whole.append(Span(position, span.offset - position, len(bulk)))
+            gaps.append(Span(position, span.offset - position, len(bulk)))
             bulk.append(packing.pack(view[position : span.offset]))
-        whole.append(span)
         position = span.offset + span.length
-    return whole[:-1]
+    return sorted((*spans, *gaps), key=lambda span: span.offset) if gaps else spans
 
 
 def _between(view: memoryview, spans: Sequence[Span]) -> Iterator[memoryview]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Collection
+from array import array
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias, overload
 
 import msgspec
 from pydicom._dicom_dict import DicomDictionary, RepeatersDictionary
@@ -34,6 +35,35 @@ class BulkSpan:
     length: int
 
 
+Fragment: TypeAlias = tuple[int, int]
+"""(offset, length) of a fragment's value."""
+
+
+class Fragments(Sequence[Fragment]):
+    """Many of them, without an object for each."""
+
+    def __init__(self, numbers: array[int]) -> None:
+        self._numbers = memoryview(numbers)
+
+    def __len__(self) -> int:
+        return len(self._numbers) // 2
+
+    def __iter__(self) -> Iterator[Fragment]:
+        return zip(self._numbers[::2], self._numbers[1::2], strict=True)
+
+    @overload
+    def __getitem__(self, index: int) -> Fragment: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Fragment, ...]: ...
+    def __getitem__(self, index: int | slice) -> Fragment | tuple[Fragment, ...]:
+        if isinstance(index, slice):
+            return tuple([self[number] for number in range(*index.indices(len(self)))])
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        at = 2 * (index % len(self))
+        return self._numbers[at], self._numbers[at + 1]
+
+
 @dataclass(frozen=True, slots=True)
 class PixelSpan:
     """The value of top-level Pixel Data, Float Pixel Data or Double Float Pixel Data."""
@@ -45,12 +75,12 @@ class PixelSpan:
     length: int
     """Up to the end of the value; encapsulated: up to and including the Sequence Delimitation Item (if there)."""
     encapsulated: bool
-    fragments: tuple[tuple[int, int], ...] = ()
-    """(offset, length) of each fragment's value, the Basic Offset Table's item not among them."""
-    basic_offset_table: tuple[int, ...] = ()
+    fragments: Sequence[Fragment] = ()
+    """Of each fragment's value, the Basic Offset Table's item not among them."""
+    basic_offset_table: Sequence[int] = ()
     """Tables of more entries than there are fragments cannot be true and count as absent."""
-    extended_offset_table: tuple[int, ...] = ()
-    extended_offset_table_lengths: tuple[int, ...] = ()
+    extended_offset_table: Sequence[int] = ()
+    extended_offset_table_lengths: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +135,7 @@ def scan(data: Buffer) -> Part10:
     if answer[4] is not None:
         answer = kernel.scan_data_set(view, start, implicit, big_endian, _dictionary(), charset.repertoire, *answer[4])
     json, bulk, pixel, warnings, _ = answer
-    span = None if pixel is None else PixelSpan(*pixel)
+    span = _pixel_span(*pixel) if pixel is not None else None
     found, doubt = _syntax(view, stated, implicit, big_endian, span, deflated)
     sentences = [f"{sentence} (byte {offset})" for sentence, offset in warnings.items()]
     return Part10(
@@ -119,6 +149,14 @@ def scan(data: Buffer) -> Part10:
         pixel=span,
         warnings=tuple([*doubt, *sentences, shortage] if shortage else doubt + sentences),
     )
+
+
+def _pixel_span(
+    tag: int, vr: str, offset: int, length: int, encapsulated: bool, fragments: array[int] | None = None,
+    *tables: Sequence[int],
+) -> PixelSpan:  # fmt: skip
+    found = Fragments(fragments) if fragments is not None else ()
+    return PixelSpan(tag, vr, offset, length, encapsulated, found, *tables)
 
 
 class Beginning(NamedTuple):

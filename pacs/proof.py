@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 from pacs import export, part10
 from pacs.encoding import Staged
@@ -26,8 +27,8 @@ class Uncommitted:
         self._staged: Staged | None = new.staged  # type: ignore[assignment]
         self.chunk_count = self._staged.count if self._staged is not None else len(new.chunks)
 
-    def spans(self) -> list[Span]:
-        return list(self._new.spans)
+    def spans(self) -> Sequence[Span]:
+        return self._new.spans
 
     def skeleton(self) -> Buffer:
         return packing.unpack(self._new.skeleton)

@@ -65,6 +65,5 @@ cdef class JsonModel:
     cdef list bulk(self)
     cdef int note_pixel(self, uint32_t tag, int vr, size_t offset, size_t length, bint encapsulated) except -1
     cdef int add_fragment(self, size_t offset, size_t length) except -1
-    cdef tuple offsets_32(self, size_t offset, size_t n)
-    cdef tuple offsets_64(self, int which)
+    cdef object offsets(self, size_t offset, size_t n, int width)
     cdef tuple pixel(self)

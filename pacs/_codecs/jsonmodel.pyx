@@ -3,6 +3,9 @@
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memchr, memcpy
 
+import array
+
+from cpython cimport array
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.mem cimport PyMem_Free, PyMem_Realloc
 
@@ -18,6 +21,8 @@ cdef enum:
     CHARSET_LATIN_1 = 0
     CHARSET_UTF_8 = 1
     CHARSET_OTHER = 2
+
+cdef array.array EMPTY = array.array("Q")
 
 
 cdef class JsonModel:
@@ -290,26 +295,37 @@ cdef class JsonModel:
         self.fragment_count += 1
         return 0
 
-    cdef tuple offsets_32(self, size_t offset, size_t n):
-        """A table of more entries than there are fragments says nothing, and would take ten times its size in memory."""
-        if n // 4 > self.fragment_count:
+    cdef object offsets(self, size_t offset, size_t n, int width):
+        """The entries of an offset table; one of more entries than there are fragments says nothing."""
+        cdef size_t i, count = n // width
+        cdef array.array found
+        if count > self.fragment_count:
             return ()
-        return tuple([load_u32(self.base + offset + 4 * i, False) for i in range(n // 4)])
-
-    cdef tuple offsets_64(self, int which):
-        cdef const uint8_t* p = self.base + self.extended_offset[which]
-        if self.extended_length[which] // 8 > self.fragment_count:
-            return ()
-        return tuple([load_u64(p + 8 * i, False) for i in range(self.extended_length[which] // 8)])
+        found = array.clone(EMPTY, count, False)
+        for i in range(count):
+            if width == 4:
+                found.data.as_ulonglongs[i] = load_u32(self.base + offset + 4 * i, False)
+            else:
+                found.data.as_ulonglongs[i] = load_u64(self.base + offset + 8 * i, False)
+        return found
 
     cdef tuple pixel(self):
+        """What `scan_data_set` says of it; fragments as offset, length, offset, length …"""
+        cdef size_t i
+        cdef array.array fragments
         if not self.has_pixel:
             return None
-        fragments, table = (), ()
-        if self.pixel_encapsulated:
-            fragments = tuple([(self.fragments[2 * i], self.fragments[2 * i + 1]) for i in range(self.fragment_count)])
-            table = self.offsets_32(self.table_offset, self.table_length)
-        return (
+        answer = (
             self.pixel_tag, VR_NAMES[2 * self.pixel_vr:2 * self.pixel_vr + 2].decode(), self.pixel_offset,
-            self.pixel_length, self.pixel_encapsulated, fragments, table, self.offsets_64(0), self.offsets_64(1),
+            self.pixel_length, self.pixel_encapsulated,
+        )
+        if not self.pixel_encapsulated:
+            return answer
+        fragments = array.clone(EMPTY, 2 * self.fragment_count, False)
+        for i in range(2 * self.fragment_count):
+            fragments.data.as_ulonglongs[i] = self.fragments[i]
+        return answer + (
+            fragments, self.offsets(self.table_offset, self.table_length, 4),
+            self.offsets(self.extended_offset[0], self.extended_length[0], 8),
+            self.offsets(self.extended_offset[1], self.extended_length[1], 8),
         )

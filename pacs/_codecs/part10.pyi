@@ -1,4 +1,5 @@
-from collections.abc import Callable
+from array import array
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from pacs._codecs.dictionary import Dictionary
@@ -17,17 +18,8 @@ def scan_data_set(
 ) -> tuple[
     bytes,
     list[tuple[str, str, int, int]],
-    tuple[
-        int,
-        str,
-        int,
-        int,
-        bool,
-        tuple[tuple[int, int], ...],
-        tuple[int, ...],
-        tuple[int, ...],
-        tuple[int, ...],
-    ]
+    tuple[int, str, int, int, bool]
+    | tuple[int, str, int, int, bool, array[int], Sequence[int], Sequence[int], Sequence[int]]
     | None,
     dict[str, int],
     tuple[bytes, int] | None,

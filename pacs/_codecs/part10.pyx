@@ -24,9 +24,9 @@ from pacs._codecs.vr cimport *
 cdef enum:
     OK, FAILED, END
     MAX_DEPTH = LEVELS - 2
-    # Each costs some 350 bytes until it is stored, and its header 8 in the file. Levels of whole-slide images have up
-    # to 200,000 tiles.
-    MOST_FRAGMENTS = 1 << 18
+    # Each costs some 100 bytes until it is stored, and its header 8 in the file. Levels of whole-slide images have up
+    # to 500,000 tiles.
+    MOST_FRAGMENTS = 1 << 20
     # As text or numbers in the JSON a longer value would be there twice, and numbers several times as long.
     LONG_VALUE = 1 << 20
     UNDEFINED = 0xFFFFFFFF
@@ -199,7 +199,7 @@ cdef class Scanner(JsonModel):
             if self.encapsulated(c, &end) == OK:
                 self.note_pixel(h.tag, vr, start, c.position - start, True)
             else:
-                self.warn("the pixel data has more than 262144 fragments: it is one value, without frames", start)
+                self.warn("the pixel data has more than 1048576 fragments: it is one value, without frames", start)
                 self.add_span(start, c.position - start, vr)
             return self.put_bulk_uri(h.tag, vr)
         if not self.walk(c, &end) and not self.find_delimiter(c, &end):

@@ -29,6 +29,7 @@ def laid_out(pixels: bytes, stated: int, syntax: str = JPEG) -> tuple[Layout, li
     frames = [b"".join(bytes(file.data[at : at + n]) for at, n in frame) for frame in found.frames]
     # Export writes the fragments in the order of the frames: nothing may be left out, doubled or moved.
     assert [fragment for frame in found.frames for fragment in frame] == list(file.pixel.fragments)
+    assert found.frames[:] == list(found.frames) == [found.frames[n - len(frames)] for n in range(len(frames))]
     return found, frames
 
 
@@ -115,7 +116,8 @@ def test_empty_fragments() -> None:
     assert frames == [jpeg(1), jpeg(2)]
     found, frames = laid_out(encapsulated([[b"", b""]]), 1)
     assert frames == [b""]
-    assert laid_out(pixel_element(item(b"")), 1)[0] == Layout((), False, ("the pixel data has no fragments",))
+    nothing = laid_out(pixel_element(item(b"")), 1)[0]
+    assert not nothing.frames and not nothing.apart and nothing.warnings == ("the pixel data has no fragments",)
 
 
 def test_a_video_is_one_stream() -> None:
