@@ -15,7 +15,18 @@ from aiohttp.web import BaseRequest
 
 from pacs.archive import Archive
 from pacs.dicomweb import (
-    bulkdata, instances, levels, metadata, pages, problems, progressive, qido, rendered, stow, stream, urls,
+    bulkdata,
+    instances,
+    levels,
+    metadata,
+    pages,
+    problems,
+    progressive,
+    qido,
+    rendered,
+    stow,
+    stream,
+    urls,
 )  # fmt: skip
 from pacs.dicomweb.answer import Answer, Sent, abort, send
 from pacs.dicomweb.cors import CorsPolicy
