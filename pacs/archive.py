@@ -15,15 +15,17 @@ import numpy as np
 import numpy.typing as npt
 
 from pacs import export, ingest, reading, uids
-from pacs.errors import ConflictError, NotFoundError, PacsError, StorageError
+from pacs.errors import ConflictError, IndexMismatchError, NotFoundError, PacsError, StorageError
 from pacs.ingest import Identity
+from pacs.measure import Measure, Observe, nobody, timed
 from pacs.reading import Committed, Frame
 from pacs.renditions import Renditions
-from pacs.storage import frames, records
+from pacs.storage import frames, records, room
 from pacs.storage.commit import Outcome
 from pacs.storage.commit import Status as CommitStatus
 from pacs.storage.engine import Engine
 from pacs.storage.model import Buffer, Counters, InstanceEntry, NewInstance, SeriesEntry, StudyEntry
+from pacs.storage.room import Room
 from pacs.storage.search import Page, Search, search, series_order
 
 _log = logging.getLogger(__name__)
@@ -59,6 +61,7 @@ class Archive:
     def __init__(self, root: Path, *, create: bool = False, threads: int = 0) -> None:
         self.root = root
         self._engine = Engine(root, create=create)
+        self._observe: Observe = nobody
         self._threads = ThreadPoolExecutor(threads or os.cpu_count() or 1, thread_name_prefix="codec")
 
     @classmethod
@@ -77,6 +80,36 @@ class Archive:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    # --- watching over it
+
+    def observe(self, observe: Observe) -> None:
+        """Tell `observe` of every measure that is taken from here on."""
+        self._observe = observe
+        self._engine.observe(observe)
+
+    def waiting(self) -> tuple[int, int]:
+        """Instances submitted that no thread has taken up, instances proven that no commit has taken up."""
+        return self._threads._work_queue.qsize(), self._engine.waiting
+
+    def room(self) -> Room:
+        """Free disk and use of the index. Raises OSError."""
+        return room.room(self.root, self._engine.index)
+
+    def check_index(self) -> None:
+        """Raises IndexMismatchError when the index was deleted or replaced, PacsError when it cannot be read."""
+        if not self._engine.index.in_place:
+            raise IndexMismatchError("the index was deleted or replaced under the running server")
+        self.counters()
+
+    def check_disk(self) -> None:
+        """Write and sync something that leaves no trace. Raises StorageError when nothing can be stored."""
+        if self._engine.refusal is not None:
+            raise self._engine.refusal
+        try:
+            room.probe(self.root)
+        except OSError as error:
+            raise StorageError(f"the disk refuses: {error.strerror}") from None
 
     # --- store
 
@@ -111,12 +144,14 @@ class Archive:
     def _prepare(self, data: Buffer, study: str | None, finish: Callable[[StoreResult], None]) -> None:
         identity: Identity | None = None
         try:
-            identity = ingest.identify(data)
-            ingest.check(identity, study)
-            if self._already_there(identity):
+            with timed(self._observe, Measure.IDENTIFY):
+                identity = ingest.identify(data)
+                ingest.check(identity, study)
+                duplicate = self._already_there(identity)
+            if duplicate:
                 finish(_duplicate(identity))
                 return
-            new = ingest.prepare(data, identity, self._engine.stage)
+            new = ingest.prepare(data, identity, self._engine.stage, self._observe)
         except PacsError as error:
             finish(_refusal(identity, error))
         except Exception as error:  # noqa: BLE001

@@ -23,6 +23,7 @@ from pacs.encoding import PixelStore, Stage
 from pacs.errors import CodestreamError, DicomError, PixelError, StudyMismatchError
 from pacs.fragments import Frames
 from pacs.geometry import FrameGeometry
+from pacs.measure import Measure, Observe, nobody, timed
 from pacs.part10 import Part10
 from pacs.storage import packing
 from pacs.storage.model import Buffer, Descriptor, NewInstance, Part, Span, UnusedBits
@@ -118,7 +119,7 @@ def check(identity: Identity, study: str | None = None) -> None:
         raise StudyMismatchError(f"the instance belongs to study {identity.study}, not to {study}")
 
 
-def prepare(data: Buffer, identity: Identity, stage: Stage) -> NewInstance:
+def prepare(data: Buffer, identity: Identity, stage: Stage, observe: Observe = nobody) -> NewInstance:
     """Encode, pack and prove one identified instance."""
     file, received = identity.file, memoryview(data).cast("B")
     geometry = identity.geometry
@@ -132,9 +133,12 @@ def prepare(data: Buffer, identity: Identity, stage: Stage) -> NewInstance:
     for plan in plans:
         store = None
         try:
-            store = plan()
-            new = _assemble(data, identity, store)
-            if proof.rebuilds(new, received, file):
+            with timed(observe, Measure.ENCODE):
+                store = plan()
+                new = _assemble(data, identity, store)
+            with timed(observe, Measure.PROVE):
+                proven = proof.rebuilds(new, received, file)
+            if proven:
                 return new
         except (PixelError, CodestreamError) as error:
             # Usually the image contradicts its own description: the next plan keeps it as received.

@@ -14,6 +14,7 @@ from enum import StrEnum
 import lmdb
 
 from pacs.errors import ConflictError, IndexMismatchError, PacsError, StorageError
+from pacs.measure import Measure, Observe, nobody, timed
 from pacs.storage import hierarchy, last_commit, layout, recovery
 from pacs.storage.disk import Disk, SyncError
 from pacs.storage.entries import Entries
@@ -65,6 +66,7 @@ class Committer:
         self._last = LastCommit(root, disk)
         self._staging = Staging(root, disk)
         self._refusal: StorageError | None = None
+        self.observe: Observe = nobody
         self._unsettled = False
         self._settled_at = time.monotonic()
         disk.hold(str(root))
@@ -166,6 +168,8 @@ class Committer:
                 self._write(placement, view, sequence)
                 # 4. The LMDB transaction: from here on the batch is visible, and was ever since step 3 safe. A
                 #    crash during it leaves step 3's state, or the whole batch.
+                written = time.perf_counter()
+            self.observe(Measure.INDEX, time.perf_counter() - written)
             self._disk.step("index-committed")
         except SyncError as error:
             # What a failed sync has written nobody knows, and the kernel does not try again: stop here.
@@ -223,7 +227,8 @@ class Committer:
         disk.step("records-written")
         # 3. One sync of all this. Frames need none of their own before the records: recovery believes a record only
         #    with its frames. A crash after it leaves the whole batch, to be entered from the records.
-        disk.syncfs(str(self.root))
+        with timed(self.observe, Measure.SYNC):
+            disk.syncfs(str(self.root))
         disk.step("synced")
         _, settled = self._last.read()
         # What step 5 of earlier batches had written, this sync has made durable.
@@ -237,6 +242,11 @@ class Committer:
         with self._lock:
             if self._unsettled and self.index.in_place:
                 self._settle()
+
+    @property
+    def refusal(self) -> StorageError | None:
+        """Why nothing is stored any more until a restart, if that is so."""
+        return self._refusal
 
     @property
     def unsettled(self) -> bool:

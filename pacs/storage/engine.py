@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
 from pacs.errors import NotFoundError, StorageError
+from pacs.measure import Measure, Observe
 from pacs.storage import layout, recovery
 from pacs.storage.commit import Committer, Outcome, Status
 from pacs.storage.disk import Disk
@@ -25,6 +27,8 @@ _IDLE = 0.1
 """Seconds without an upload after which derived files are brought up to date."""
 
 Committed = Callable[[Outcome], None]
+_Waiting = tuple[NewInstance, Committed, float]
+"""The last: since when, by `time.perf_counter`."""
 
 
 class CommitQueue:
@@ -36,13 +40,18 @@ class CommitQueue:
 
     def __init__(self, committer: Committer) -> None:
         self._committer = committer
-        self._waiting: queue.SimpleQueue[tuple[NewInstance, Committed] | None] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="commit", daemon=True)
         self._thread.start()
 
     def put(self, new: NewInstance, committed: Committed) -> None:
         """Commit `new` in one of the next batches; `committed` is called from the commit thread."""
-        self._waiting.put((new, committed))
+        self._waiting.put((new, committed, time.perf_counter()))
+
+    @property
+    def length(self) -> int:
+        """Instances that no batch has taken up yet."""
+        return self._waiting.qsize()
 
     def close(self) -> None:
         """Commit what is waiting, then stop."""
@@ -64,19 +73,21 @@ class CommitQueue:
             # Waiting must not keep the last uploads alive: their bytes, and the spool files behind them.
             del first, batch
 
-    def _commit(self, batch: list[tuple[NewInstance, Committed]]) -> bool:
+    def _commit(self, batch: list[_Waiting]) -> bool:
         """Commit `batch` and what is ready when its turn comes; whether more may come."""
         going_on = True
+        began = time.perf_counter()
 
         def ready() -> list[NewInstance]:
-            nonlocal going_on
+            nonlocal going_on, began
+            began = time.perf_counter()
             while going_on and len(batch) < LARGEST_BATCH and not self._waiting.empty():
                 item = self._waiting.get()
                 if item is None:
                     going_on = False
                 else:
                     batch.append(item)
-            return [new for new, _ in batch]
+            return [new for new, _, _ in batch]
 
         try:
             outcomes = self._committer.commit_ready(ready)
@@ -85,7 +96,11 @@ class CommitQueue:
             _log.exception("a commit failed")
             failure = StorageError(f"the commit failed: {type(error).__name__}")
             outcomes = [Outcome(Status.FAILED, error=failure)] * len(batch)
-        for (_, committed), outcome in zip(batch, outcomes, strict=True):
+        observe = self._committer.observe
+        observe(Measure.COMMIT, time.perf_counter() - began)
+        observe(Measure.BATCH, len(batch))
+        for (_, committed, since), outcome in zip(batch, outcomes, strict=True):
+            observe(Measure.COMMIT_WAIT, max(0.0, began - since))
             try:
                 committed(outcome)
             except Exception:  # noqa: BLE001
@@ -119,6 +134,20 @@ class Engine:
             self._committer = Committer(root, self.index, self.disk, writer)
             self._opened = opened.pop_all()
         self._commits = CommitQueue(self._committer)
+
+    def observe(self, observe: Observe) -> None:
+        """Tell `observe` what commits take."""
+        self._committer.observe = observe
+
+    @property
+    def waiting(self) -> int:
+        """Instances that wait to be committed."""
+        return self._commits.length
+
+    @property
+    def refusal(self) -> StorageError | None:
+        """See Committer.refusal."""
+        return self._committer.refusal
 
     def stage(self, key: ArrayKey, levels: int) -> StagedArray:
         """See Committer.stage."""

@@ -79,6 +79,11 @@ class Index:
         except lmdb.Error as error:
             raise StorageError(f"the index cannot be written: {error}") from error
 
+    def size(self) -> tuple[int, int, int]:
+        """(bytes of the map that have ever been used, bytes of the map, reader slots taken)."""
+        found = self._env.info()
+        return (found["last_pgno"] + 1) * self._env.stat()["psize"], found["map_size"], found["num_readers"]
+
     def reader_check(self) -> int:
         """Free the slots of readers that died; the number of them. Their snapshots keep pages from being reused."""
         return int(self._env.reader_check())
