@@ -111,12 +111,19 @@ def _decode_jpeg(codestream: Buffer, geometry: FrameGeometry) -> Samples:
 def _decode_jpeg_ls(codestream: Buffer, geometry: FrameGeometry) -> Samples:
     header = jpeg.parse(codestream)
     check_agrees(header.rows, header.columns, header.components, geometry)
+    tail = bytes(codestream[-3:])
+    if _EOI not in tail:
+        # CharLS counts zeros behind the end of cut data for 10 seconds and more; at a marker it stops at once.
+        codestream = bytes(codestream) + _EOI
     decoded = _codecs.jpegls_decode(codestream)
     moved = aligned(decoded, geometry, header.precision)
     if moved is not decoded:
         return conform(moved, geometry, geometry.bits_stored)
     # JPEG-LS knows no sign: the highest bit of its precision is that of the Data Set. PS3.5 8.2.3
     return conform(decoded, geometry, header.precision if geometry.signed else geometry.bits_stored)
+
+
+_EOI: Final = b"\xff\xd9"
 
 
 def _decode_jpeg_xl(codestream: Buffer, geometry: FrameGeometry) -> Samples:
@@ -128,6 +135,7 @@ def _decode_jpeg_xl(codestream: Buffer, geometry: FrameGeometry) -> Samples:
 
 def _decode_rle(codestream: Buffer, geometry: FrameGeometry) -> Samples:
     """Samples come out by plane; those of 1 bit packed as in a native frame. PS3.5 Annex G"""
+    _check_rle_header(codestream, geometry)
     if geometry.bits_allocated == 1:
         return pixels.decode_native(_codecs.dicomrle_decode(codestream, "u1"), geometry, big_endian=False)
     word = f"<u{max(1, geometry.bits_allocated // 8)}"
@@ -137,6 +145,22 @@ def _decode_rle(codestream: Buffer, geometry: FrameGeometry) -> Samples:
     if geometry.samples_per_pixel > 1:
         decoded = decoded.reshape(geometry.samples_per_pixel, geometry.rows, geometry.columns).transpose(1, 2, 0)
     return conform(aligned(decoded, geometry, geometry.bits_allocated), geometry, geometry.bits_stored)
+
+
+def _check_rle_header(codestream: Buffer, geometry: FrameGeometry) -> None:
+    """PixelError unless the segments lie one behind the other in the frame: imagecodecs believes any. PS3.5 G.5"""
+    if len(codestream) < _RLE_HEADER:
+        raise PixelError(f"RLE of {len(codestream)} bytes has no header")
+    count, *offsets = np.frombuffer(codestream, "<u4", 16).tolist()
+    expected = geometry.samples_per_pixel * max(1, geometry.bits_allocated // 8)
+    if count != expected or count > len(offsets):
+        raise PixelError(f"RLE of {count} segments where {expected} are described")
+    ends = [*offsets[1:count], len(codestream)]
+    if offsets[0] < _RLE_HEADER or any(start > end for start, end in zip(offsets, ends, strict=False)):
+        raise PixelError("RLE segments that are not in the frame")
+
+
+_RLE_HEADER: Final = 64
 
 
 def _decode_uncompressed(codestream: Buffer, geometry: FrameGeometry) -> Samples:

@@ -161,7 +161,27 @@ def _watch_swallowed_errors() -> None:
     sys.unraisablehook = hook
 
 
+_SOT, _QCD, _QCC = 0x90, 0x5C, 0x5D
+_MOST_BIT_PLANES: Final = 30
+"""Of a subband. OpenJPH calls a null pointer for more in an irreversible stream; 24-bit samples have 28 at most."""
+
+
+def _bit_planes(raw: Buffer) -> int:
+    """The most that any QCD or QCC of the main header gives a subband: guard bits + exponent - 1. T.800 A.6.4, E.1"""
+    data, at, most = memoryview(raw), 2, 0
+    while at + 4 <= len(data) and data[at + 1] != _SOT:
+        length = int.from_bytes(data[at + 2 : at + 4], "big")
+        if data[at + 1] in (_QCD, _QCC):
+            segment = data[at + 4 + (data[at + 1] == _QCC) : at + 2 + length]
+            step = 1 if segment[0] & 0x1F == 0 else 2
+            most = max(most, (segment[0] >> 5) + max(value >> 3 for value in segment[1::step]) - 1)
+        at += 2 + length
+    return most
+
+
 def _openjph(raw: Buffer, **options: Any) -> Samples:
+    if _bit_planes(raw) > _MOST_BIT_PLANES:
+        raise PixelError("the HTJ2K frame has subbands of more bit-planes than can be")
     _watch_swallowed_errors()
     _swallowed.count = 0
     decoded: Samples = _codecs.htj2k_decode(raw, **options)
