@@ -300,7 +300,7 @@ def walk(const uint8_t[::1] data not None) -> Packets:
     cdef uint32_t tile
     cdef bytes chunk
     packets.headers, packets.packed, packets.tile_segments = h, bytearray(), {}
-    packets.limits.most_work, packets.limits.most_blocks = (1 << 22) + 256 * length, (1 << 18) + 8 * length
+    packets.limits.most_work, packets.limits.most_blocks = (1 << 20) + 64 * length, (1 << 18) + 8 * length
     walker.packets, walker.h, walker.data, walker.lengths = packets, h, &data[0], bytearray()
     for marker, at, _ in h.segments:
         if marker == DFS or marker == ADS:
