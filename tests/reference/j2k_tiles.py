@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -109,6 +110,8 @@ class Tile:
         """Packet headers that came in PPM or PPT."""
         self.packed_at = 0
         self.precincts: dict[tuple[int, int, int], Precinct] = {}
+        self.to_come: deque[Turn] = deque()
+        """Packets in their order. POC of a later tile-part adds to them."""
         self.gone: set[Turn] = set()
         self.last: TilePart | None = None
         self.index = 0
@@ -138,10 +141,11 @@ class Tile:
             self.packed = (self.packed or b"") + more
             found.packed_headers += more
         at = part.data
-        for turn in self._turns():
-            if at >= part.end:
-                break
-            at = self._packet(found, turn, at, part.end)
+        if part.number == 0 or any(segment.marker == headers.POC for segment in part.segments):
+            order = turns(self.resolutions, self.area, self._volumes())
+            self.to_come = deque(turn for turn in order if turn not in self.gone)
+        while self.to_come and at < part.end:
+            at = self._packet(found, self.to_come.popleft(), at, part.end)
         if at < part.end:
             raise Malformed("bytes behind the last packet of a tile", at)
 
@@ -174,17 +178,12 @@ class Tile:
         volumes = self.parameters.volumes or self.main_volumes or [everything]
         return [volume._replace(layer_end=min(volume.layer_end, self.packing.layers)) for volume in volumes]
 
-    def _turns(self) -> list[Turn]:
-        """The packets to come. POC may have added to them in this tile-part."""
-        order = turns(self.resolutions, self.area, self._volumes())
-        return [turn for turn in order if turn not in self.gone]
-
     def finish(self, found: Walk) -> None:
         """After the last tile-part: nothing may be missing but packets that take no byte of it."""
         assert self.last is not None
         if self.siblings and self.tile_parts < self.siblings:
             found.notes.append(f"tile {self.number} has {self.tile_parts} tile-parts of {self.siblings}")
-        for turn in self._turns():
+        for turn in self.to_come:
             if self.packed is None or self.packed_at >= len(self.packed):
                 raise Malformed(f"tile {self.number} lacks packets", self.last.end)
             self._packet(found, turn, self.last.end, self.last.end)
