@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from pacs.client import frames, held
 from pacs.client import index as indexing
 from pacs.client import series as series_of
 from pacs.client.ahead import in_order
-from pacs.client.held import HeldFrame, Image
+from pacs.client.held import HeldCodestream
 from pacs.client.index import IndexedFrame, SeriesIndex
 from pacs.client.rungs import LOSSLESS, Rung
 from pacs.client.saving import PARTIAL
@@ -33,6 +33,7 @@ from pacs.errors import (
     AnswerError,
     PacsError,
     RemoteChangedError,
+    RemoteError,
     UnreachableError,
 )
 from pacs.geometry import FrameGeometry
@@ -44,6 +45,13 @@ RUNGS: Final[Mapping[str, Rung]] = {
 }
 _FORMS: Final[Mapping[str, type[NpyVolume] | type[ZarrVolume]]] = {"npy": NpyVolume, "zarr": ZarrVolume}
 _SYNC_SECONDS = 2.0
+
+
+class Image(NamedTuple):
+    """A frame as it is written."""
+
+    rung: str
+    array: held.Samples
 
 
 class Counts(Protocol):
@@ -125,8 +133,7 @@ class SeriesArrays:
             progress.fail(_name(frame), AnswerError(self._base, "no metadata describes it"))
             return False
         geometry, floating = found
-        sizes = frame.sizes or ((frame.rows, frame.columns),)
-        level = len(sizes) - 1 if self._rung.lossy else self._rung.level(sizes)
+        level = self._rung.level(frame.sizes)
         bits = max(8, geometry.bits_allocated)
         kind = "float" if floating else "int" if geometry.signed else "uint"
         try:
@@ -136,7 +143,7 @@ class SeriesArrays:
             progress.fail(_name(frame), AnswerError(self._base, f"samples of {bits} bits"))
             return False
         several = (geometry.samples_per_pixel,) if geometry.samples_per_pixel > 1 else ()
-        shape = ((*sizes[level], *several), dtype)
+        shape = ((*frame.sizes[level], *several), dtype)
         if shape not in self._shapes:
             self._shapes.append(shape)
             self._counts.append(0)
@@ -188,9 +195,7 @@ class SeriesArrays:
             await asyncio.to_thread(log.add, position, found.rung)
 
     def _bytes(self, frame: IndexedFrame) -> int:
-        if frame.length is None:
-            return 0
-        return frame.length if self._rung.lossy else frame.ends[self._rung.level(frame.sizes)]
+        return frame.ends[self._rung.level(frame.sizes)] if frame.ends else 0
 
     async def _one(self, position: int) -> tuple[int, Image | PacsError]:
         """A frame, or why it cannot be had. Raises UnreachableError. A damaged one is asked for twice."""
@@ -209,27 +214,33 @@ class SeriesArrays:
     async def _image(self, frame: IndexedFrame) -> Image:
         described = self._describe(frame)
         assert described is not None
-        geometry, floating = described
-        if frame.length is None:
-            found = await frames.stored(self._transport, self._transport.below(self._base, frame.path), frame.frame)
-            rung = LOSSLESS
-        elif self._rung.lossy:
-            found = await frames.lossy(self._transport, self._base, frame, self._rung)
-            rung = self._rung
-            if found.transfer_syntax == frame.transfer_syntax and len(found.data) == frame.length:
-                return await asyncio.to_thread(
-                    held.decode, frame, len(frame.ends) - 1, found.data, geometry, floating=floating
-                )
+        lossy = None
+        if self._whole(frame):
+            found = await frames.whole(self._transport, self._base, frame)
+        elif self._rung.kind == "quality":
+            try:
+                found = await frames.alone(self._transport, self._base, frame, self._rung)
+                same = found.transfer_syntax == frame.transfer_syntax and len(found.data) == frame.length
+                lossy = None if same else self._rung
+            except RemoteError as error:
+                if error.status not in series_of.NO_SUCH_RESOURCE:
+                    raise
+                found = await frames.whole(self._transport, self._base, frame)
         else:
-            holding = HeldFrame(frame)
+            assert frame.length is not None
+            holding = HeldCodestream(frame, frame.transfer_syntax, frame.length)
             level = self._rung.level(frame.sizes)
             await frames.prefix(self._transport, self._base, holding, frame.ends[level])
-            data = bytes(memoryview(holding.data)[: frame.ends[level]])
-            return await asyncio.to_thread(held.decode, frame, level, data, geometry, floating=floating)
-        array = await asyncio.to_thread(
-            held.samples, found.data, found.transfer_syntax, geometry, floating=floating
-        )
-        return Image(rung.name, array, rung is LOSSLESS)
+            return await asyncio.to_thread(_decoded, holding, *described)
+        holding = HeldCodestream(frame, found.transfer_syntax, len(found.data), lossy)
+        holding.add(0, found.data)
+        return await asyncio.to_thread(_decoded, holding, *described)
+
+    def _whole(self, frame: IndexedFrame) -> bool:
+        """Whether nothing less than all of it is an image."""
+        if frame.length is None:
+            return self._rung.kind != "quality" or not self._index.progressive
+        return len(frame.sizes) == 1 and self._rung.kind == "pixels"
 
     def _finish(self, final: Path, log: Path, plan: str, volumes: list[Volume]) -> None:
         """Give everything its name, the description last: while it is not there nothing is finished."""
@@ -260,6 +271,13 @@ class SeriesArrays:
         whole.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
         whole.replace(final)
         log.unlink(missing_ok=True)
+
+
+def _decoded(holding: HeldCodestream, geometry: FrameGeometry, floating: bool) -> Image:
+    step = holding.sharpest()
+    if step is None:
+        raise AnswerError(holding.frame.path, f"{holding.received} bytes of it are no image")
+    return Image(step.rung, held.decode(holding, step, holding.snapshot(step), geometry, floating=floating))
 
 
 def _name(frame: IndexedFrame) -> str:

@@ -1,4 +1,5 @@
-"""Frames by request: whole as they are stored, a prefix of one, or a lossy rendition (PS3.18 10.4)."""
+"""Frames by request: whole as they are stored, a prefix of one, or a rung that is a codestream of its own
+(PS3.18 10.4)."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ from dataclasses import dataclass
 
 from pacs.client import parts
 from pacs.client.body import Body, CutError
-from pacs.client.held import HeldFrame
+from pacs.client.held import HeldCodestream
 from pacs.client.index import IndexedFrame
 from pacs.client.patience import Attempts
 from pacs.client.rungs import Rung
@@ -52,14 +53,14 @@ async def stored(transport: Transport, url: str, number: int, accept: str = AS_S
         return found
 
 
-async def prefix(transport: Transport, base: str, held: HeldFrame, stop: int) -> None:
+async def prefix(transport: Transport, base: str, held: HeldCodestream, stop: int) -> None:
     """Bring `held` up to byte `stop`, asking for the missing bytes alone. `base`: URL of the series and a slash.
 
     Raises what `stored` raises; what has been received by then stays in `held`.
     """
     frame = held.frame
     url = transport.below(base, frame.path)
-    accept = {"Accept": f"{frame.media_type}; transfer-syntax=*"}
+    accept = {"Accept": _single(frame)}
     attempts = Attempts(transport.patience)
     while held.received < stop:
         at = held.received
@@ -68,7 +69,9 @@ async def prefix(transport: Transport, base: str, held: HeldFrame, stop: int) ->
             async with Body(
                 transport, url, accept, start=at, stop=end, etag=held.etag, attempts=attempts
             ) as body:
-                _check(body, held)
+                _check(body, frame)
+                if body.length is not None and body.length != held.length:
+                    raise RemoteChangedError(body.url)
                 held.etag = body.etag
                 async for chunk in body:
                     held.add(at, chunk)
@@ -80,15 +83,26 @@ async def prefix(transport: Transport, base: str, held: HeldFrame, stop: int) ->
             raise AnswerError(url, f"{held.received} bytes where {stop} are announced")
 
 
-def _check(body: Body, held: HeldFrame) -> None:
+def _single(frame: IndexedFrame) -> str:
+    """A single part, so that positions in it are positions in the codestream."""
+    return f"{frame.media_type}; transfer-syntax={frame.transfer_syntax}"
+
+
+def _check(body: Body, frame: IndexedFrame) -> None:
     media_type = parts.media_type(body.content_type)
-    if media_type != held.frame.media_type:
-        raise AnswerError(body.url, f"{media_type[:80] or 'nothing'} where {held.frame.media_type} was asked for")
-    if body.length is not None and body.length != held.length:
-        raise RemoteChangedError(body.url)
+    if media_type != frame.media_type:
+        raise AnswerError(body.url, f"{media_type[:80] or 'nothing'} where {frame.media_type} was asked for")
 
 
-async def lossy(transport: Transport, base: str, frame: IndexedFrame, rung: Rung) -> StoredFrame:
-    """A lossy rendition of a frame; the frame as it is stored where the server has none."""
-    url = f"{transport.below(base, frame.path)}?{rung.kind}={rung.value:g}"
+async def whole(transport: Transport, base: str, frame: IndexedFrame) -> StoredFrame:
+    """A frame that an index names, whole; in the form that the index says where that can be had."""
+    accept = AS_STORED
+    if frame.media_type:
+        accept = f'multipart/related; type="{frame.media_type}"; transfer-syntax={frame.transfer_syntax}, {AS_STORED}'
+    return await stored(transport, transport.below(base, frame.path), frame.frame, accept)
+
+
+async def alone(transport: Transport, base: str, frame: IndexedFrame, rung: Rung) -> StoredFrame:
+    """A rung as a codestream of its own. Raises RemoteError of status 406 for a frame that has none."""
+    url = f"{transport.below(base, frame.path)}?{rung.kind}={rung.value}"
     return await stored(transport, url, frame.frame, 'multipart/related; type="image/*"; transfer-syntax=*')

@@ -1,4 +1,4 @@
-"""A frame as far as it is here: which image its bytes are, and never more than that."""
+"""The bytes of a frame as far as they are here: which image they are, and never more than that."""
 
 from __future__ import annotations
 
@@ -7,104 +7,177 @@ from dataclasses import dataclass
 from typing import Any
 
 import google_crc32c
-import numpy as np
 from numpy.typing import NDArray
 
+from pacs import codestream as j2k
 from pacs import uids
+from pacs._codecs import codestream as kernel
 from pacs.client.index import IndexedFrame
-from pacs.errors import AnswerError, PixelError, RemoteChangedError, UnsupportedTransferSyntaxError
+from pacs.client.rungs import FINAL, Rank, Rung
+from pacs.errors import AnswerError, CodestreamError, PixelError, RemoteChangedError, UnsupportedTransferSyntaxError
 from pacs.geometry import FrameGeometry
 
 Samples = NDArray[Any]
 
+_JPEG_2000 = frozenset(
+    uid for uid, row in uids.TRANSFER_SYNTAXES.items() if row.media_type in ("image/jp2", "image/jphc")
+)
+_COD, _TLM, _PLM = 0xFF52, 0xFF55, 0xFF57
+
 
 @dataclass(frozen=True, slots=True)
-class Image:
-    """What the bytes of a frame decode to."""
+class Step:
+    """An image that the first bytes of a codestream are."""
 
+    rank: Rank
     rung: str
-    """`level=2`, `quality=45`, `lossless`."""
-    array: Samples
-    """(rows, columns[, samples]) at that rung, in the type that the Data Set gives them."""
-    final: bool
-    """Whether it is the whole frame as it is stored."""
+    """`level=2`, `layer=3`, `quality=45`, `lossless`."""
+    end: int
+    """Bytes of it."""
+    levels_dropped: int = 0
+    layers: int = 0
+    """Quality layers that it consists of; 0: all."""
+
+    @property
+    def final(self) -> bool:
+        return self.rank == FINAL
 
 
-class HeldFrame:
-    """The bytes of one frame that have been received, from the first on without a gap."""
+class HeldCodestream:
+    """The bytes of one codestream of a frame that have been received, from the first on without a gap."""
 
-    def __init__(self, frame: IndexedFrame) -> None:
-        if frame.length is None:
-            raise ValueError("a frame of unknown length")
+    def __init__(
+        self, frame: IndexedFrame, transfer_syntax: str, length: int, lossy: Rung | None = None
+    ) -> None:
+        """`length`: bytes of the whole. `lossy`: the rung that the whole is, if it is not the frame itself."""
         self.frame = frame
-        self.length = frame.length
+        self.transfer_syntax = transfer_syntax
+        self.length = length
         self.data = bytearray()
         self.etag = ""
         """Of the answers that the bytes came in, where ranges were asked for."""
-        self.finished = False
-        """Whether it was shown as final; its bytes are gone then."""
+        self.lossy = lossy
+        self.described = transfer_syntax == frame.transfer_syntax and length == frame.length
+        """Whether it is the codestream that the index describes."""
 
     @property
     def received(self) -> int:
         """Bytes from the first on."""
-        return self.length if self.finished else len(self.data)
-
-    @property
-    def level(self) -> int | None:
-        """The finest resolution level all of whose bytes are here; None when there is none."""
-        complete = bisect_right(self.frame.ends, self.received)
-        return complete - 1 if complete else None
+        return len(self.data)
 
     def add(self, start: int, piece: bytes | memoryview) -> None:
         """Take bytes that begin at `start`. Those that were here before must be the same. Raises AnswerError,
         RemoteChangedError."""
-        if self.finished:
-            return
         here = len(self.data)
         if start > here or start + len(piece) > self.length:
             raise AnswerError(self.frame.path, f"bytes {start} to {start + len(piece)} where {here} are here")
         known = min(here - start, len(piece))
         if known and not self.data.startswith(bytes(piece[:known]), start):
-            self.forget()
+            self.data = bytearray()
             raise RemoteChangedError(self.frame.path, "bytes that were received before are others now")
         self.data += piece[known:]
 
-    def snapshot(self) -> tuple[int, bytes] | None:
-        """(level, its bytes) of the finest level that is here; None when there is none."""
-        level = self.level
-        if level is None or self.finished:
-            return None
-        return level, bytes(memoryview(self.data)[: self.frame.ends[level]])
+    def sharpest(self) -> Step | None:
+        """The sharpest image that is whole, None when there is none yet.
 
-    def forget(self, *, finished: bool = False) -> None:
-        """Drop the bytes: the frame is `finished`, or they are not what they should be."""
-        self.data = bytearray()
-        self.finished = finished
+        Ends of levels are those of the index or of the codestream's own header; layers are tile-parts. Nothing is
+        taken from how many bytes there are but that all of them are there.
+        """
+        if self.received == self.length:
+            if self.lossy is not None:
+                return Step((1, self.lossy.value), self.lossy.name, self.length)
+            return Step(FINAL, "lossless", self.length)
+        if self.lossy is not None or not self.data:
+            return None
+        if self.described:
+            return self._level(self.frame.ends)
+        if self.transfer_syntax not in _JPEG_2000:
+            return None
+        try:
+            parsed = j2k.parse(self.data)
+        except CodestreamError:
+            return None  # the header is not all there
+        # The end marker belongs to the finest level.
+        return self._level((*parsed.level_ends[:-1], self.length)) if parsed.level_ends else self._layer(parsed)
+
+    def _level(self, ends: tuple[int, ...]) -> Step | None:
+        level = bisect_right(ends, self.received) - 1
+        if level < 0 or level >= len(ends) - 1:
+            return None
+        return Step((0, level), f"level={level}", ends[level], levels_dropped=len(ends) - 1 - level)
+
+    def _layer(self, parsed: j2k.Codestream) -> Step | None:
+        if not _is_layered(parsed):
+            return None
+        whole = [part for part in parsed.tile_parts if part.offset + part.length <= self.received]
+        if not whole:
+            return None
+        count = len(whole)
+        return Step((1, count), f"layer={count}", whole[-1].offset + whole[-1].length, layers=count)
+
+    def snapshot(self, step: Step) -> bytes:
+        """The bytes of an image."""
+        return bytes(memoryview(self.data)[: step.end])
+
+
+def _is_layered(parsed: j2k.Codestream) -> bool:
+    """Whether each tile-part of it is a quality layer of the whole image. T.800 B.12.1.1 (LRCP)"""
+    numbered = all(
+        part.number == number and part.siblings == parsed.layers and part.length
+        for number, part in enumerate(parsed.tile_parts)
+    )
+    return numbered and parsed.progression == "LRCP" and parsed.tiles == 1 and parsed.start == 0
+
+
+def first_layers(data: bytes, count: int) -> bytes:
+    """A codestream of its own of the first `count` layers, which are tile-parts. T.800 A.4.2 (SOT), A.6.1 (COD)"""
+    parsed = j2k.parse(data)
+    if not _is_layered(parsed) or len(parsed.tile_parts) < count:
+        raise CodestreamError("not a tile-part for each quality layer")
+    out = bytearray(b"\xff\x4f")
+    for marker, offset, length in kernel.scan(data).segments:
+        segment = bytearray(data[offset : offset + length])
+        if marker == _COD:
+            segment[6:8] = count.to_bytes(2, "big")
+        if marker not in (_TLM, _PLM):
+            out += segment
+    for part in parsed.tile_parts[:count]:
+        piece = bytearray(data[part.offset : part.offset + part.length])
+        piece[11] = count
+        out += piece
+    return bytes(out + b"\xff\xd9")
 
 
 def decode(
-    frame: IndexedFrame, level: int, data: bytes, geometry: FrameGeometry, *, floating: bool = False
-) -> Image:
-    """The image that the bytes up to the end of a level are. Raises AnswerError, PixelError and
+    held: HeldCodestream, step: Step, data: bytes, geometry: FrameGeometry, *, floating: bool = False
+) -> Samples:
+    """(rows, columns[, samples]) of a step, of which `data` are the bytes. Raises AnswerError, PixelError and
     UnsupportedTransferSyntaxError.
 
-    It is final only if every byte is there, they have the checksum that the server named, and the decoder found all
-    that the codestream's own header promises.
+    The final one must have the checksum that the server named, if it did, and a decoder must find all that the
+    codestream's own header promises.
     """
-    if len(data) != frame.ends[level]:
-        raise AnswerError(frame.path, f"{len(data)} bytes are not those of level {level}")
-    dropped = len(frame.ends) - 1 - level
-    if not dropped:
-        if frame.crc32c is not None and google_crc32c.value(data) != frame.crc32c:
-            raise AnswerError(frame.path, "its bytes do not have the checksum that the server names")
-        array = samples(data, frame.transfer_syntax, geometry, floating=floating)
-    else:
-        from pacs import transcode
+    from pacs import transcode
 
-        array = transcode.decode_frame(data, geometry, frame.transfer_syntax, levels_dropped=dropped)
-    if array.shape[:2] != frame.sizes[level]:
-        raise AnswerError(frame.path, f"level {level} is {array.shape[:2]}, {frame.sizes[level]} is what it should be")
-    return Image("lossless" if not dropped else f"level={level}", array, not dropped)
+    frame, syntax = held.frame, held.transfer_syntax
+    if len(data) != step.end:
+        raise AnswerError(frame.path, f"{len(data)} bytes where {step.end} are {step.rung}")
+    if step.final and held.described and frame.crc32c is not None and google_crc32c.value(data) != frame.crc32c:
+        raise AnswerError(frame.path, "its bytes do not have the checksum that the server names")
+    if step.layers:
+        try:
+            data = first_layers(data, step.layers)
+        except CodestreamError as error:
+            raise PixelError(error.message) from None
+    array: Samples
+    if step.levels_dropped:
+        array = transcode.decode_frame(data, geometry, syntax, levels_dropped=step.levels_dropped)
+    else:
+        array = samples(data, syntax, geometry, floating=floating)
+    wanted = (-(-frame.rows >> step.levels_dropped), -(-frame.columns >> step.levels_dropped))
+    if array.shape[:2] != wanted:
+        raise AnswerError(frame.path, f"{step.rung} is {array.shape[:2]} where {wanted} rows, columns are described")
+    return array
 
 
 def samples(data: bytes, transfer_syntax: str, geometry: FrameGeometry, *, floating: bool = False) -> Samples:
@@ -113,45 +186,14 @@ def samples(data: bytes, transfer_syntax: str, geometry: FrameGeometry, *, float
     from pacs import transcode
 
     syntax = uids.transfer_syntax(transfer_syntax)
-    if syntax.encapsulated and transfer_syntax in uids.TRANSFER_SYNTAXES:
-        decoded: Samples = transcode.decode_frame(data, geometry, transfer_syntax)
-        return decoded
     if transfer_syntax not in uids.TRANSFER_SYNTAXES:
         raise UnsupportedTransferSyntaxError(f"no decoder for {syntax.name}")
+    if syntax.encapsulated:
+        decoded: Samples = transcode.decode_frame(data, geometry, transfer_syntax)
+        return decoded
     expected = -(-geometry.frame_bits // 8)
     if len(data) not in (expected, expected + expected % 2):
         raise PixelError(f"a native frame of {len(data)} bytes where {expected} are described")
     big = transfer_syntax == uids.EXPLICIT_VR_BIG_ENDIAN
     native: Samples = transcode.decode_native(data, geometry, big_endian=big, floating=floating)
     return native
-
-
-def upscaled(array: Samples, rows: int, columns: int) -> Samples:
-    """An image of a resolution level brought to `rows` by `columns`, interpolated linearly, in its own type.
-
-    Samples of a level lie on every second, fourth … row and column of the whole image, from the first on. T.800 B.5
-    """
-    for axis, size in ((0, rows), (1, columns)):
-        array = _stretched(array, axis, size)
-    return array
-
-
-def _stretched(array: Samples, axis: int, size: int) -> Samples:
-    count = array.shape[axis]
-    if count == size:
-        return array
-    step = 1
-    while -(-size // step) > count:
-        step *= 2
-    at = np.arange(size)
-    low = np.minimum(at // step, count - 1)
-    high = np.minimum(low + 1, count - 1)
-    weight = ((at - low * step) / step).clip(0, 1).astype(np.float32)
-    weight = weight.reshape([-1 if i == axis else 1 for i in range(array.ndim)])
-    below = np.take(array, low, axis).astype(np.float32)
-    above = np.take(array, high, axis).astype(np.float32)
-    below += (above - below) * weight
-    if array.dtype.kind in "iu":
-        np.rint(below, out=below)
-    stretched: Samples = below.astype(array.dtype)
-    return stretched

@@ -37,13 +37,13 @@ class IndexedFrame:
     etag: str = ""
     """Opaque; another one means other bytes."""
     length: int | None = None
-    """In bytes; None: only a request tells."""
+    """In bytes; None: only an answer tells."""
     transfer_syntax: str = ""
     media_type: str = ""
     ends: tuple[int, ...] = ()
-    """Bytes up to the end of each resolution level, coarsest first; the last is `length`."""
+    """Bytes up to the end of each resolution level, coarsest first; the last is `length`. () when that is unknown."""
     sizes: tuple[tuple[int, int], ...] = ()
-    """(rows, columns) of each resolution level."""
+    """(rows, columns) of each resolution level; that of the whole alone when no others are known."""
     crc32c: int | None = None
     """Of its bytes."""
     geometry: FrameGeometry | None = None
@@ -101,9 +101,9 @@ class _Frame(msgspec.Struct):
     instance: str
     frame: int
     url: str
-    length: int
     shape: int
-    ends: list[int]
+    length: int | None = None
+    ends: list[int] = []
     etag: str = ""
     transfer_syntax: str = msgspec.field(default="", name="transferSyntax")
     media_type: str = msgspec.field(default="", name="mediaType")
@@ -136,10 +136,11 @@ def _frame(
         if frame.frame < 1 or not 0 <= frame.shape < len(shapes):
             raise AnswerError(url, f"frame {frame.frame} of shape {frame.shape}")
         shape = shapes[frame.shape]
-        ends = tuple(frame.ends) or (frame.length,)
-        sizes = tuple(shape.levels) or ((shape.rows, shape.columns),)
+        ends = tuple(frame.ends) or (() if frame.length is None else (frame.length,))
+        sizes = tuple(shape.levels) if len(ends) > 1 else ((shape.rows, shape.columns),)
         rising = all(a < b for a, b in pairwise((0, *ends)))
-        if not rising or ends[-1] != frame.length or len(sizes) != len(ends) or min(shape.rows, shape.columns) < 1:
+        fitting = not ends or (ends[-1] == frame.length and len(sizes) == len(ends))
+        if not rising or not fitting:
             raise AnswerError(url, f"the levels of frame {frame.frame} of {frame.instance} contradict each other")
         crc = int(frame.crc32c, 16) if frame.crc32c else None
     except (AnswerError, PacsError, ValueError) as error:
@@ -182,7 +183,7 @@ def _frames_of(url: str, data: DataSet) -> list[IndexedFrame]:
     rows, columns, floating = geometry.rows, geometry.columns, description.floating(data)
     return [
         IndexedFrame(
-            instance, number, f"instances/{instance}/frames/{number}", rows, columns,
+            instance, number, f"instances/{instance}/frames/{number}", rows, columns, sizes=((rows, columns),),
             geometry=geometry, floating=floating,
         )
         for number in range(1, count + 1)

@@ -18,7 +18,7 @@ from typing import Final
 from pacs.client import frames, parts
 from pacs.client.ahead import in_order
 from pacs.client.body import Body, CutError
-from pacs.client.frames import StoredFrame
+from pacs.client.held import HeldCodestream
 from pacs.client.index import SeriesIndex, outwards
 from pacs.client.patience import Attempts
 from pacs.client.rungs import LOSSLESS, Rung, rung
@@ -39,13 +39,11 @@ class _Part:
     """A part of the stream that is being received."""
 
     position: int
-    rung: Rung
+    held: HeldCodestream | None
+    """Where its bytes go; None when nothing sharper than what was shown can come of them."""
     at: int
     """Of the next byte, in its codestream."""
     end: int
-    content_type: str
-    own: bytearray | None
-    """The bytes of a codestream of its own; None for those of the stored one."""
     shown: float
     """When the last image of it was made."""
 
@@ -148,18 +146,20 @@ class SeriesReader:
                 continue
             assert part is not None
             if isinstance(event, bytes):
-                self._add(answer.url, part, event)
-                if part.own is None and part.at < part.end and time.monotonic() - part.shown >= self._pause:
-                    view = await self._views.sharper(part.position)
-                    if view is not None:
-                        part.shown = time.monotonic()
-                        yield view
-                continue
-            if part.at != part.end:
+                if part.at + len(event) > part.end:
+                    raise AnswerError(answer.url, "a part is longer than its Content-Range")
+                if part.held is not None:
+                    part.held.add(part.at, event)
+                part.at += len(event)
+                if part.at == part.end or time.monotonic() - part.shown < self._pause:
+                    continue
+            elif part.at != part.end:
                 raise AnswerError(answer.url, "a part is shorter than its Content-Range")
-            view = await self._finished(part)
-            yield None
+            else:
+                yield None
+            view = await self._views.sharper(part.position, part.held) if part.held is not None else None
             if view is not None:
+                part.shown = time.monotonic()
                 yield view
 
     def _begin(self, url: str, headers: Mapping[str, str]) -> _Part:
@@ -174,34 +174,16 @@ class SeriesReader:
             named = rung(headers.get("rung", ""))
         except ValueError as error:
             raise AnswerError(url, str(error)) from None
-        if not start <= last < total:
-            raise AnswerError(url, f"a part with the range {shown!r}")
         position = int(number) - 1
-        if named.lossy:
-            if start or last + 1 != total or total > frames.LARGEST_FRAME:
-                raise AnswerError(url, f"a codestream of its own with the range {shown!r}")
-        elif total != known[position].length:
+        frame, syntax = known[position], parts.transfer_syntax(headers.get("content-type", ""))
+        if not start <= last < total <= frames.LARGEST_FRAME or (named.alone and (start or last + 1 < total)):
+            raise AnswerError(url, f"a part of rung {named.name} with the range {shown!r}")
+        if not named.alone and syntax == frame.transfer_syntax and frame.length not in (None, total):
             raise RemoteChangedError(url)
-        own = bytearray() if named.lossy else None
-        return _Part(position, named, start, last + 1, headers.get("content-type", ""), own, time.monotonic())
-
-    def _add(self, url: str, part: _Part, piece: bytes) -> None:
-        if part.at + len(piece) > part.end:
-            raise AnswerError(url, "a part is longer than its Content-Range")
-        if part.own is not None:
-            part.own += piece
-        else:
-            self._views.hold(part.position).add(part.at, piece)
-        part.at += len(piece)
-
-    async def _finished(self, part: _Part) -> FrameView | None:
-        if part.own is None:
-            return await self._views.sharper(part.position)
-        found = StoredFrame(
-            self._views.index.frames[part.position].frame, parts.transfer_syntax(part.content_type),
-            parts.media_type(part.content_type), bytes(part.own),
-        )  # fmt: skip
-        return await self._views.alone(part.position, found, part.rung)
+        held = None
+        if not self._views.done(position):
+            held = self._views.hold(position, syntax, total, named if named.alone else None)
+        return _Part(position, held, start, last + 1, time.monotonic())
 
     # --- frame by frame -------------------------------------------------------------------------------------------
 
@@ -221,11 +203,11 @@ class SeriesReader:
                 await self._views.take(await self._read_index())
 
     async def _missing(self) -> AsyncIterator[FrameView]:
-        progressive = self._views.index.progressive
-        for wanted in self._rungs if progressive else (LOSSLESS,):
-            lacking = (position for position in self._order() if self._views.lacks(position, wanted))
-            fetch = self._fetch if progressive else self._fetch_whole
-            calls = (partial(fetch, position, wanted) for position in lacking)
+        wanted_rungs = self._rungs if self._views.index.progressive else (LOSSLESS,)
+        for wanted in wanted_rungs:
+            last = wanted is wanted_rungs[-1]
+            lacking = (position for position in self._order() if self._views.lacks(position, wanted, last=last))
+            calls = (partial(self._fetch, position, wanted) for position in lacking)
             async for view in in_order(calls, self._ahead):
                 if view is not None:
                     yield view
@@ -237,15 +219,21 @@ class SeriesReader:
 
     async def _fetch(self, position: int, wanted: Rung) -> FrameView | None:
         frame = self._views.index.frames[position]
-        if wanted.lossy:
-            found = await frames.lossy(self._transport, self._base, frame, wanted)
-            return await self._views.alone(position, found, wanted)
-        held = self._views.hold(position)
+        if wanted.kind in ("layer", "quality", "bytes"):
+            try:
+                found = await frames.alone(self._transport, self._base, frame, wanted)
+            except RemoteError as error:
+                if error.status in NO_SUCH_RESOURCE and wanted is not self._rungs[-1]:
+                    return None
+                if error.status not in NO_SUCH_RESOURCE:
+                    raise
+                found = await frames.whole(self._transport, self._base, frame)
+                return await self._views.complete(position, found, None)
+            same = found.transfer_syntax == frame.transfer_syntax and len(found.data) == frame.length
+            return await self._views.complete(position, found, None if same else wanted)
+        if frame.length is None:
+            found = await frames.whole(self._transport, self._base, frame)
+            return await self._views.complete(position, found, None)
+        held = self._views.hold(position, frame.transfer_syntax, frame.length)
         await frames.prefix(self._transport, self._base, held, frame.ends[wanted.level(frame.sizes)])
-        return await self._views.sharper(position)
-
-    async def _fetch_whole(self, position: int, wanted: Rung) -> FrameView | None:
-        """A frame of a server without rungs."""
-        frame = self._views.index.frames[position]
-        found = await frames.stored(self._transport, self._transport.below(self._base, frame.path), frame.frame)
-        return await self._views.alone(position, found, None)
+        return await self._views.sharper(position, held)

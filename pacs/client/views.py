@@ -10,14 +10,16 @@ from dataclasses import dataclass
 from pacs.client import index as indexing
 from pacs.client import series as series_of
 from pacs.client.frames import StoredFrame
-from pacs.client.held import HeldFrame, Image, Samples, decode, samples, upscaled
+from pacs.client.held import HeldCodestream, Samples, Step, decode
 from pacs.client.index import IndexedFrame, SeriesIndex
-from pacs.client.rungs import Rung
+from pacs.client.rungs import FINAL, Rank, Rung
 from pacs.client.transport import Transport
+from pacs.client.upscaling import upscaled
 from pacs.errors import AnswerError, PacsError, PixelError, UnsupportedTransferSyntaxError
 from pacs.geometry import FrameGeometry
 
 _UNDECODABLE = (PixelError, UnsupportedTransferSyntaxError, AnswerError)
+_NOTHING: Rank = (-1, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +35,8 @@ class FrameView:
     frame: int
     """From 1, in its instance."""
     rung: str
-    """What the array shows: `level=2` (a resolution level, 0 the coarsest), `quality=45` (full size, PSNR in dB),
-    `lossless` (the frame as it is stored)."""
+    """What the array shows: `level=2` (a resolution level, 0 the coarsest), `layer=3` (full size, so many quality
+    layers), `quality=45` (full size, PSNR in dB), `lossless`."""
     array: Samples
     """(rows, columns[, samples]) of that rung, or of the whole frame with `upscale`; the Data Set's own type."""
     final: bool
@@ -54,9 +56,10 @@ class Views:
         self.index = SeriesIndex(study, series, ())
         self.failed: dict[int, PacsError] = {}
         """Why the frame at a position, from 0, cannot be shown."""
-        self._held: dict[int, HeldFrame] = {}
-        self._shown: dict[tuple[str, int], int] = {}
-        """The finest level shown of (instance, frame)."""
+        self._held: dict[int, dict[tuple[str, int], HeldCodestream]] = {}
+        """By position, then by Transfer Syntax and length."""
+        self._shown: dict[tuple[str, int], Rank] = {}
+        """The sharpest image shown of (instance, frame)."""
         self._descriptions: asyncio.Task[Mapping[str, tuple[FrameGeometry, bool]]] | None = None
 
     async def close(self) -> None:
@@ -68,90 +71,88 @@ class Views:
 
     async def take(self, index: SeriesIndex) -> None:
         """Go on with another index: frames that are in both keep what is here of them."""
-        before = {held.frame.key: held for held in self._held.values()}
-        gone = before.keys() - {frame.key for frame in index.frames}
-        for key in gone:
-            self._shown.pop(key[:2], None)
+        positions = {frame.key: position for position, frame in enumerate(index.frames)}
+        before, self._held = self._held, {}
+        for position, frame in enumerate(self.index.frames):
+            now = positions.get(frame.key)
+            if now is None:
+                self._shown.pop((frame.instance, frame.frame), None)
+            elif position in before:
+                self._held[now] = before[position]
         self.index = index
         self.failed.clear()
-        positions = {frame.key: position for position, frame in enumerate(index.frames)}
-        self._held = {positions[key]: held for key, held in before.items() if key not in gone}
         await self.close()
         if any(frame.geometry is None for frame in index.frames):
             self._descriptions = asyncio.create_task(self._describe())
 
-    def hold(self, position: int) -> HeldFrame:
-        """The bytes of a frame, counted from 0 in reading order."""
-        held = self._held.get(position)
+    def hold(
+        self, position: int, transfer_syntax: str, length: int, lossy: Rung | None = None
+    ) -> HeldCodestream:
+        """The bytes of a codestream of a frame, which is counted from 0 in reading order."""
+        of_frame = self._held.setdefault(position, {})
+        held = of_frame.get((transfer_syntax, length))
         if held is None:
-            held = self._held[position] = HeldFrame(self.index.frames[position])
+            held = HeldCodestream(self.index.frames[position], transfer_syntax, length, lossy)
+            of_frame[transfer_syntax, length] = held
         return held
 
-    def lacks(self, position: int, wanted: Rung) -> bool:
-        """Whether a frame has not been shown at a rung yet, and may be."""
+    def lacks(self, position: int, wanted: Rung, *, last: bool) -> bool:
+        """Whether a frame has not been shown at a rung, and may be; `last`: nothing but this rung will show it."""
+        frame = self.index.frames[position]
+        shown = self._shown.get((frame.instance, frame.frame), _NOTHING)
         if position in self.failed:
             return False
-        frame = self.index.frames[position]
-        shown = self._shown.get((frame.instance, frame.frame), -1)
-        return shown < wanted.level(frame.sizes or ((frame.rows, frame.columns),))
+        if wanted.kind in ("level", "pixels") and len(frame.sizes) == 1:
+            return last and shown == _NOTHING
+        return shown < wanted.rank(frame.sizes)
 
-    async def sharper(self, position: int) -> FrameView | None:
+    def done(self, position: int) -> bool:
+        """Whether a frame was shown as it is."""
+        frame = self.index.frames[position]
+        return self._shown.get((frame.instance, frame.frame)) == FINAL
+
+    async def sharper(self, position: int, held: HeldCodestream) -> FrameView | None:
         """The image that the bytes held of a frame are, if it is sharper than what was shown."""
-        held = self.hold(position)
         frame = held.frame
-        found = held.snapshot()
-        if found is None or found[0] <= self._shown.get((frame.instance, frame.frame), -1):
-            return None
-        level, data = found
-        try:
-            geometry, floating = await self._described(frame)
-            image = await asyncio.to_thread(self._decode, frame, level, data, geometry, floating)
-        except _UNDECODABLE as error:
-            if level == len(frame.ends) - 1:
-                self.failed[position] = error
-                held.forget()
-            return None
-        if image.final:
-            held.forget(finished=True)
-        return self._show(position, level, image)
-
-    async def alone(self, position: int, found: StoredFrame, rung: Rung | None) -> FrameView | None:
-        """The image of a codestream of its own: a lossy rung, or with None the whole frame."""
-        frame = self.index.frames[position]
-        if found.transfer_syntax == frame.transfer_syntax and len(found.data) == frame.length:
-            # No such rendition of this frame exists: it came as it is stored.
-            self.hold(position).add(0, found.data)
-            return await self.sharper(position)
-        try:
-            geometry, floating = await self._described(frame)
-            array = await asyncio.to_thread(self._samples, frame, found, geometry, floating)
-        except _UNDECODABLE as error:
-            if rung is None:
-                self.failed[position] = error
-            return None
-        image = Image(rung.name if rung is not None else "lossless", array, rung is None)
-        return self._show(position, 0 if rung is None else -1, image)
-
-    def _decode(
-        self, frame: IndexedFrame, level: int, data: bytes, geometry: FrameGeometry, floating: bool
-    ) -> Image:
-        image = decode(frame, level, data, geometry, floating=floating)
-        return Image(image.rung, self._sized(frame, image.array), image.final)
-
-    def _samples(self, frame: IndexedFrame, found: StoredFrame, geometry: FrameGeometry, floating: bool) -> Samples:
-        return self._sized(frame, samples(found.data, found.transfer_syntax, geometry, floating=floating))
-
-    def _sized(self, frame: IndexedFrame, array: Samples) -> Samples:
-        return upscaled(array, frame.rows, frame.columns) if self._upscale else array
-
-    def _show(self, position: int, level: int, image: Image) -> FrameView:
-        frame = self.index.frames[position]
         key = (frame.instance, frame.frame)
-        self._shown[key] = max(level, self._shown.get(key, -1))
+        step = held.sharpest()
+        if step is None or step.rank <= self._shown.get(key, _NOTHING):
+            self._forget(position, held, step)
+            return None
+        try:
+            geometry, floating = await self._described(frame)
+            array = await asyncio.to_thread(self._decode, held, step, held.snapshot(step), geometry, floating)
+        except _UNDECODABLE as error:
+            if step.final:
+                self.failed[position] = error
+                held.data = bytearray()
+            return None
+        self._shown[key] = step.rank
+        self._forget(position, held, step)
         return FrameView(
-            position + 1, len(self.index.frames), frame.instance, frame.frame, image.rung, image.array, image.final,
+            position + 1, len(self.index.frames), frame.instance, frame.frame, step.rung, array, step.final,
             frame.rows, frame.columns,
         )  # fmt: skip
+
+    async def complete(self, position: int, found: StoredFrame, lossy: Rung | None) -> FrameView | None:
+        """The image of a whole codestream: a `lossy` rung, or the frame itself."""
+        held = HeldCodestream(self.index.frames[position], found.transfer_syntax, len(found.data), lossy)
+        held.add(0, found.data)
+        return await self.sharper(position, held)
+
+    def _decode(
+        self, held: HeldCodestream, step: Step, data: bytes, geometry: FrameGeometry, floating: bool
+    ) -> Samples:
+        array = decode(held, step, data, geometry, floating=floating)
+        return upscaled(array, held.frame.rows, held.frame.columns) if self._upscale else array
+
+    def _forget(self, position: int, held: HeldCodestream, step: Step | None) -> None:
+        """Drop bytes that nothing will be continued from."""
+        frame = held.frame
+        if self._shown.get((frame.instance, frame.frame)) == FINAL:
+            self._held.pop(position, None)
+        elif step is not None and step.end == held.length:
+            self._held.get(position, {}).pop((held.transfer_syntax, held.length), None)
 
     async def _describe(self) -> Mapping[str, tuple[FrameGeometry, bool]]:
         return indexing.described(await series_of.metadata(self._transport, *self._path))
