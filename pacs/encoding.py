@@ -65,8 +65,8 @@ class PixelStore:
     staged: Staged | None = None
     levels: int | None = None
 
-    def fill(self, encoded: Iterable[tuple[Buffer, tuple[int, ...]]]) -> None:
-        """Take all the chunks. An instance that fills a shard goes to disk chunk by chunk."""
+    def fill(self, encoded: Iterable[tuple[Buffer | list[Buffer], tuple[int, ...]]]) -> None:
+        """Take all the chunks, long ones in pieces. An instance that fills a shard goes to disk chunk by chunk."""
         try:
             for data, level_ends in encoded:
                 if self.levels is None:
@@ -75,7 +75,7 @@ class PixelStore:
                         self.staged = self.stage(self.key, self.levels)
                 elif self.levels != len(level_ends):
                     raise PixelError("frames of one instance differ in their resolution levels")
-                chunk = Chunk(data, crc32c(data), level_ends)
+                chunk = _chunk(data if isinstance(data, list) else [data], level_ends)
                 if self.staged is not None:
                     self.staged.append(chunk)
                 else:
@@ -196,8 +196,16 @@ def encapsulated(
     return store
 
 
-def _join(data: memoryview, frame: Sequence[Fragment]) -> Buffer:
-    if len(frame) == 1:
-        offset, length = frame[0]
-        return data[offset : offset + length]
-    return b"".join(data[offset : offset + length] for offset, length in frame)
+def _join(data: memoryview, frame: Sequence[Fragment]) -> Buffer | list[Buffer]:
+    """The bytes of a frame; of a long one, such as a video, the pieces: it is not to be in memory."""
+    pieces = [data[offset : offset + length] for offset, length in frame]
+    if len(pieces) == 1:
+        return pieces[0]
+    return b"".join(pieces) if sum(map(len, pieces)) <= LARGEST_ENCODED_FRAME else [*pieces]
+
+
+def _chunk(pieces: list[Buffer], level_ends: tuple[int, ...]) -> Chunk:
+    checksum = 0
+    for piece in pieces:
+        checksum = crc32c(piece, checksum)
+    return Chunk(pieces[0], checksum, level_ends, tuple(pieces[1:]))

@@ -93,14 +93,15 @@ class StagedArray:
         path = self._shard(self.count // capacity)
         if len(chunk.level_ends) != self.levels:
             raise StorageError("chunks of one instance differ in their number of resolution levels")
+        length = len(chunk.data) + sum(map(len, chunk.more))
         row = TableRow(
-            self.count, shard.end(self._entries, capacity), len(chunk.data), chunk.crc32c, tuple(chunk.level_ends)
+            self.count, shard.end(self._entries, capacity), length, chunk.crc32c, tuple(chunk.level_ends)
         )
         packed = shard.pack_row(row)
         try:
             if not self._entries:
                 self._disk.create(path)
-            written = self._disk.write(path, row.offset, [chunk.data, shard.CHECKSUM.pack(chunk.crc32c)])
+            written = self._disk.write(path, row.offset, [chunk.data, *chunk.more, shard.CHECKSUM.pack(chunk.crc32c)])
             self.table += packed
             self.count += 1
             self.stored_bytes += written

@@ -61,6 +61,8 @@ class Chunk(msgspec.Struct, frozen=True):
     crc32c: int
     level_ends: tuple[int, ...] = ()
     """Bytes up to the end of each resolution level, coarsest first; the same count in a whole instance."""
+    more: tuple[Buffer, ...] = ()
+    """What follows `data` in a chunk too long to be joined in memory, which an array of its own takes (StagedArray)."""
 
 
 class Part(msgspec.Struct, frozen=True):

@@ -152,6 +152,15 @@ def test_every_file_comes_back_byte_for_byte(accepted: Accepted) -> None:
     assert not wrong
 
 
+def test_export_gives_the_same_files(accepted: Accepted, tmp_path: Path, pacs_command: Callable[..., Any]) -> None:
+    studies = [uid(built.name, "study") for built in accepted.built]
+    exported = pacs_command("export", "--archive", accepted.root, "--out", tmp_path / "out", *studies)
+    assert exported.returncode == 0, exported.stderr
+    files = {path.stem: path.read_bytes() for path in (tmp_path / "out").rglob("*.dcm")}
+    assert len(files) == len(accepted.built)
+    assert [built.name for built in accepted.built if files[uid(built.name, "instance")] != built.file] == []
+
+
 def test_bulk_values(accepted: Accepted) -> None:
     assert len(accepted.bulk) > 15
     wrong = [

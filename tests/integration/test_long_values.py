@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -53,8 +54,8 @@ def head(transfer_syntax: bytes, number: bytes) -> bytes:
     )  # fmt: skip
 
 
-def video() -> tuple[bytes, bytes]:
-    """What stands before and after the one fragment of a video."""
+def video(fragments: int = 1) -> tuple[bytes, ...]:
+    """What stands before, between and after the fragments of a video."""
     image = (
         element(0x00280002, b"US", struct.pack("<H", 3)) + element(0x00280004, b"CS", b"YBR_PARTIAL_420")
         + element(0x00280008, b"IS", b"1") + element(0x00280010, b"US", struct.pack("<H", 1080))
@@ -62,9 +63,15 @@ def video() -> tuple[bytes, bytes]:
         + element(0x00280101, b"US", struct.pack("<H", 8)) + element(0x00280102, b"US", struct.pack("<H", 7))
         + element(0x00280103, b"US", struct.pack("<H", 0))
     )  # fmt: skip
-    item = struct.pack("<HHI", 0xFFFE, 0xE000, 0) + struct.pack("<HHI", 0xFFFE, 0xE000, LENGTH)
-    before = head(b"1.2.840.10008.1.2.4.102", b"1") + image + long_element(0x7FE00010, b"OB", 0xFFFFFFFF) + item
-    return before, struct.pack("<HHI", 0xFFFE, 0xE0DD, 0)
+    item = struct.pack("<HHI", 0xFFFE, 0xE000, LENGTH // fragments)
+    table = struct.pack("<HHI", 0xFFFE, 0xE000, 0)
+    syntax = b"1.2.840.10008.1.2.4.102" + b".1" * (fragments > 1)
+    before = head(syntax, b"1") + image + long_element(0x7FE00010, b"OB", 0xFFFFFFFF) + table + item
+    return before, *[item] * (fragments - 1), struct.pack("<HHI", 0xFFFE, 0xE0DD, 0)
+
+
+def fragmented_video() -> tuple[bytes, ...]:
+    return video(4)
 
 
 def document() -> tuple[bytes, bytes]:
@@ -77,15 +84,16 @@ def text() -> tuple[bytes, bytes]:
     return head(b"1.2.840.10008.1.2.1", b"3") + long_element(0x0040A160, b"UT", LENGTH), b""
 
 
-@pytest.mark.parametrize("kind", [video, document, text])
-def test_a_long_value_is_never_in_memory(kind: object, tmp_path: Path) -> None:
-    before, after = kind()  # type: ignore[operator]
+@pytest.mark.parametrize("kind", [video, fragmented_video, document, text])
+def test_a_long_value_is_never_in_memory(kind: Callable[[], tuple[bytes, ...]], tmp_path: Path) -> None:
+    pieces = kind()
     path = tmp_path / "long.dcm"
     with path.open("wb") as file:
-        file.write(before)
-        file.seek(LENGTH, 1)  # a hole reads as zeros
-        file.write(after)
-        file.truncate(len(before) + LENGTH + len(after))
+        for number, piece in enumerate(pieces):
+            if number:
+                file.seek(LENGTH // (len(pieces) - 1), 1)  # a hole reads as zeros
+            file.write(piece)
+        file.truncate(sum(map(len, pieces)) + LENGTH)
     command = [sys.executable, "-c", STORE, str(path), str(tmp_path / "archive"), str(LIMIT), str(LENGTH)]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert ran.returncode == 0, ran.stderr
