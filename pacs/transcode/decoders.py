@@ -19,7 +19,6 @@ from pacs.geometry import FrameGeometry
 from pacs.transcode import jpeg2000
 from pacs.transcode.frames import (
     MEMORY,
-    WORKING_FACTOR,
     Buffer,
     Samples,
     aligned,
@@ -27,8 +26,10 @@ from pacs.transcode.frames import (
     check_described,
     check_size,
     conform,
+    dtype,
     size,
     value_range,
+    working_memory,
 )
 
 _codecs: Any = imagecodecs
@@ -50,7 +51,7 @@ def decode_frame(
         raise UnsupportedTransferSyntaxError(f"no resolution levels in {uids.transfer_syntax(transfer_syntax).name}")
     check_described(geometry)
     check_size(len(codestream), geometry)
-    with MEMORY.hold(WORKING_FACTOR * size(geometry)):
+    with MEMORY.hold(working_memory(size(geometry), dtype(geometry).itemsize)):
         return _decode(decode, codestream, geometry, transfer_syntax, levels_dropped)
 
 
@@ -111,11 +112,18 @@ def _decode_jpeg(codestream: Buffer, geometry: FrameGeometry) -> Samples:
 def _decode_jpeg_ls(codestream: Buffer, geometry: FrameGeometry) -> Samples:
     header = jpeg.parse(codestream)
     check_agrees(header.rows, header.columns, header.components, geometry)
-    tail = bytes(codestream[-3:])
-    if _EOI not in tail:
+    data = bytes(codestream)
+    if _EOI not in data[-3:]:
         # CharLS counts zeros behind the end of cut data for 10 seconds and more; at a marker it stops at once.
-        codestream = bytes(codestream) + _EOI
-    decoded = _codecs.jpegls_decode(codestream)
+        data += _EOI
+    try:
+        decoded = _codecs.jpegls_decode(data)
+    except imagecodecs.JpeglsError:
+        # Some encoders fill up with zeros before EOI, which CharLS 2.3 and later refuses.
+        unfilled = data[: data.rindex(_EOI)].rstrip(b"\0") + _EOI
+        if len(unfilled) >= len(data.rstrip(b"\0")):
+            raise
+        decoded = _codecs.jpegls_decode(unfilled)
     moved = aligned(decoded, geometry, header.precision)
     if moved is not decoded:
         return conform(moved, geometry, geometry.bits_stored)

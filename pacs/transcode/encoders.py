@@ -14,7 +14,7 @@ from pacs import pixels, uids
 from pacs.errors import CodestreamError, PixelError, UnsupportedTransferSyntaxError
 from pacs.geometry import FrameGeometry
 from pacs.transcode import charls, rungs
-from pacs.transcode.frames import MEMORY, WORKING_FACTOR, Samples, check_samples
+from pacs.transcode.frames import MEMORY, Samples, check_samples, working_memory
 from pacs.transcode.htj2k import declared_precision, encode_frame
 from pacs.transcode.table import Rendition, decoded_geometry
 
@@ -39,7 +39,7 @@ def encode(
         raise UnsupportedTransferSyntaxError(f"frames are not encoded as {name} ({rendition.kind})")
     described = decoded_geometry(geometry)
     check_samples(samples, described)
-    with MEMORY.hold(WORKING_FACTOR * samples.nbytes):
+    with MEMORY.hold(working_memory(samples.nbytes, samples.itemsize)):
         try:
             return encoder(np.ascontiguousarray(samples), described, quality)
         except (RuntimeError, ValueError, TypeError, MemoryError, CodestreamError) as error:

@@ -58,7 +58,7 @@ def _decoded(raw: Buffer, parsed: j2k.Codestream, planar: bool | None) -> Sample
             if parsed.reversible:
                 return _openjph(raw, planar=planar)
             wide = _ht_unclamped(bytearray(raw), parsed, 0, planar)
-            return np.clip(wide, *value_range(parsed.precision, parsed.signed))
+            return np.clip(wide, *value_range(parsed.precision, parsed.signed), out=wide)
         except imagecodecs.Htj2kError:
             pass
     decoded: Samples = _codecs.jpeg2k_decode(raw, planar=planar)
@@ -201,8 +201,11 @@ def _ht_unclamped(raw: bytearray, parsed: j2k.Codestream, dropped: int, planar: 
     wide = _openjph(raw, planar=planar, skipres=dropped or None, resilient=not parsed.complete)
     surplus = 0 if parsed.reversible else _WIDE - parsed.precision
     if surplus:
-        wide = (wide + (1 << (surplus - 1))) >> surplus
-    return wide if parsed.signed else wide + (1 << (parsed.precision - 1))
+        wide += 1 << (surplus - 1)
+        wide >>= surplus
+    if not parsed.signed:
+        wide += 1 << (parsed.precision - 1)
+    return wide
 
 
 def _low_pass(samples: Samples) -> Samples:

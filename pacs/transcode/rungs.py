@@ -18,7 +18,7 @@ from pacs import codestream as j2k
 from pacs.errors import PixelError, UnsupportedTransferSyntaxError
 from pacs.geometry import FrameGeometry
 from pacs.transcode import htj2k, jpeg2000, openjpeg
-from pacs.transcode.frames import MEMORY, WORKING_FACTOR, Samples, check_samples
+from pacs.transcode.frames import MEMORY, Samples, check_samples, working_memory
 from pacs.transcode.table import decoded_geometry
 
 _codecs: Any = imagecodecs
@@ -65,7 +65,7 @@ def irreversible(samples: Samples, geometry: FrameGeometry, quality: float | Non
     transform. Where no quantization reaches the quality, as with few bits, the frame is reversible after all.
     PixelError for what must not be lossy or cannot be encoded.
     """
-    with MEMORY.hold(WORKING_FACTOR * samples.nbytes):
+    with MEMORY.hold(working_memory(samples.nbytes, samples.itemsize)):
         return htj2k_irreversible(samples, geometry, quality)
 
 
@@ -145,7 +145,7 @@ def layered(samples: Samples, geometry: FrameGeometry) -> LayeredFrame:
     check_samples(samples, described)
     if not openjpeg.available():
         raise UnsupportedTransferSyntaxError("no encoder with quality layers is at hand")
-    with MEMORY.hold(WORKING_FACTOR * samples.nbytes):
+    with MEMORY.hold(working_memory(samples.nbytes, samples.itemsize)):
         encoded = openjpeg.encode_layers(
             samples, htj2k.declared_precision(described),
             # OpenJPEG wants a sample at least on every level.

@@ -109,6 +109,17 @@ def test_jpeg_ls_is_lossless_and_by_sample() -> None:
     assert (components, near, interleave) == (3, 0, 2)
 
 
+@pytest.mark.parametrize("fill", [1, 2, 3, 100])
+def test_jpeg_ls_filled_up_with_zeros(fill: int) -> None:
+    """As some encoders write it before EOI, and fragments behind it."""
+    samples, geometry = noise("uint16", 12, "MONOCHROME2")
+    rendition = transcode.plan(NATIVE, geometry, uids.JPEG_LS_LOSSLESS)
+    assert rendition is not None
+    encoded = transcode.encode(samples, geometry, rendition)
+    for filled in (encoded[:-2] + bytes(fill) + encoded[-2:], encoded + bytes(fill)):
+        assert np.array_equal(transcode.decode_frame(filled, geometry, uids.JPEG_LS_LOSSLESS), samples)
+
+
 def test_rle_of_pydicom_is_the_same_size_or_larger() -> None:
     """Both put every row in segments of its own, so neither is far from the other."""
     samples, geometry = noise("uint16", 12, "MONOCHROME2", 64, 64)
