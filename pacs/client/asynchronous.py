@@ -134,11 +134,11 @@ class AsyncClient:
                 )
 
     async def rendered(
-        self, study: str, series: str | None = None, instance: str | None = None, frame: int | None = None, *,
+        self, study: str, series: str, instance: str, frame: int = 1, *,
         viewport: tuple[int, int] | None = None, window: tuple[float, float] | None = None,
         quality: int | None = None, media_type: str = "image/jpeg",
     ) -> bytes:  # fmt: skip
-        """An image for the eye, JPEG or PNG. PS3.18 10.4.1.1.3
+        """A frame for the eye, JPEG or PNG. PS3.18 10.4.1.1.3
 
         `viewport`: columns and rows that it shall fit into. `window`: center and width, instead of those of the file.
         """
@@ -149,8 +149,7 @@ class AsyncClient:
             query["window"] = f"{window[0]:g},{window[1]:g},linear"
         if quality is not None:
             query["quality"] = str(quality)
-        path = _path(study, series, instance) + (("frames", str(frame)) if frame is not None else ())
-        url = self._transport.url(*path, "rendered", query=query)
+        url = self._transport.url(*_path(study, series, instance), "frames", str(frame), "rendered", query=query)
         return (await body.read(self._transport, url, media_type, packed=False)).data
 
     async def index(self, study: str, series: str) -> SeriesIndex:

@@ -120,11 +120,11 @@ class Client:
         return self._each(self._client.arrays(study, series, instance, numbers))
 
     def rendered(
-        self, study: str, series: str | None = None, instance: str | None = None, frame: int | None = None, *,
+        self, study: str, series: str, instance: str, frame: int = 1, *,
         viewport: tuple[int, int] | None = None, window: tuple[float, float] | None = None,
         quality: int | None = None, media_type: str = "image/jpeg",
     ) -> bytes:  # fmt: skip
-        """An image for the eye: see `AsyncClient.rendered`."""
+        """A frame for the eye: see `AsyncClient.rendered`."""
         return self._run(
             self._client.rendered(
                 study, series, instance, frame, viewport=viewport, window=window, quality=quality,
