@@ -15,6 +15,8 @@ from benchmarks.scale import FULL, TINY, Scale
 from benchmarks.servers import Pacs, Server, StartError
 from benchmarks.workload import Instance
 
+LONG = ("slow_link",)
+"""Not measured unless they are named: they take many minutes."""
 NAMES = ("client", "micro", "codestream", "store", "metadata", "frames", "search", "readers")
 
 
@@ -44,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
         take(readers(list(data.values())[-1], scale))
     for make in _servers(arguments):
         try:
-            versions.update(_measure(make, names, data, scale, take))
+            versions.update(_measure(make, names, data, scale, arguments.data, take))
         except StartError as error:
             missing.append(str(error))
             print(error, file=sys.stderr)
@@ -66,7 +68,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"what to measure: {', '.join(NAMES)} (default: all)")
+    known = f"{', '.join(NAMES)} (default: all of these), {', '.join(LONG)}"
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"what to measure: {known}")
     parser.add_argument("--data", type=Path, help="folder of the real files (default: ../shared/data, if there)")
     parser.add_argument("--out", type=Path, help="file for the figures as JSON")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="workers of pacs (default: cores)")
@@ -96,9 +99,9 @@ def _servers(arguments: argparse.Namespace) -> list[Callable[[], Server]]:
 
 def _alone(names: tuple[str, ...], scale: Scale, take: Callable[[Iterator[Figure]], None]) -> None:
     """What needs no server to be compared."""
-    unknown = sorted(set(names) - set(NAMES))
+    unknown = sorted(set(names) - set(NAMES) - set(LONG))
     if unknown:
-        sys.exit(f"there is no benchmark {', '.join(unknown)}; there are {', '.join(NAMES)}")
+        sys.exit(f"there is no benchmark {', '.join(unknown)}; there are {', '.join((*NAMES, *LONG))}")
     if "client" in names:
         from benchmarks.bench_client import client
 
@@ -115,7 +118,7 @@ def _alone(names: tuple[str, ...], scale: Scale, take: Callable[[Iterator[Figure
 
 def _measure(
     make: Callable[[], Server], names: tuple[str, ...], data: dict[str, list[Instance]], scale: Scale,
-    take: Callable[[Iterator[Figure]], None],
+    folder: Path | None, take: Callable[[Iterator[Figure]], None],
 ) -> dict[str, str]:  # fmt: skip
     """All that is asked for of one kind of server; each group has a fresh, empty one."""
     from benchmarks import bench_read, bench_search, bench_store
@@ -139,6 +142,13 @@ def _measure(
                 take(bench_read.metadata(server, copies, scale))
             if "frames" in names:
                 take(bench_read.frames(server, copies[-1], scale))
+    if make is not Nginx and "slow_link" in names:
+        from benchmarks import bench_slow_link
+
+        with make() as server:
+            versions[server.name] = server.version
+            found = bench_slow_link.subjects(folder, scale)
+            take((bench_slow_link.own if isinstance(server, Pacs) else bench_slow_link.rival)(server, found, scale))
     if make is not Nginx and "search" in names:
         with make() as server:
             versions[server.name] = server.version

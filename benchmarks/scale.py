@@ -17,9 +17,13 @@ class Scale:
     series_copies: int = 3
     studies: int = 10_000
     readers: int = 200
+    links: int = 7
+    """Kinds of slow links."""
     seconds: float = 3.0
     repeats: int = 20
 
 
 FULL = Scale()
-TINY = Scale(slices=4, rows=64, real_slices=4, series=6, series_copies=2, studies=30, readers=3, seconds=0.05, repeats=2)
+TINY = Scale(
+    slices=4, rows=64, real_slices=4, series=6, series_copies=2, studies=30, readers=3, links=1, seconds=0.05, repeats=2
+)

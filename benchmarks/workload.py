@@ -63,11 +63,16 @@ def synthetic(count: int, rows: int) -> list[Instance]:
     return [read(data) for data in demo.head_slices(count, rows=rows, name="benchmark")]
 
 
-def real_series(data: Path | None, most: int) -> list[Instance]:
-    """The real CT series, when it is at hand."""
+def shared_file(data: Path | None, name: str) -> Path | None:
+    """A file or folder of the real data, when it is at hand."""
     named = os.environ.get("PACS_SHARED_DATA")
     places = [data] if data else [Path(named)] if named else [parent / "shared" / "data" for parent in ROOT.parents]
-    folder = next((place / SERIES_OF_CHOICE for place in places if (place / SERIES_OF_CHOICE).is_dir()), None)
+    return next((place / name for place in places if (place / name).exists()), None)
+
+
+def real_series(data: Path | None, most: int) -> list[Instance]:
+    """The real CT series, when it is at hand."""
+    folder = shared_file(data, SERIES_OF_CHOICE)
     return [read(path.read_bytes()) for path in sorted(folder.iterdir())[:most]] if folder else []
 
 

@@ -26,6 +26,18 @@ def test_all_benchmarks_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert "frames as stored, 8 clients" in capsys.readouterr().out
 
 
+def test_the_slow_link_runs(tmp_path: Path) -> None:
+    out = tmp_path / "tiny.json"
+    assert benchmarks.main(["slow_link", "--tiny", "--data", str(tmp_path), "--out", str(out)]) == 0
+    figures = json.loads(out.read_text())["figures"]
+    plans = {(figure["detail"]["plan"], figure["detail"]["look"]) for figure in figures}
+    assert {("levels", "lossless"), ("lossy", "readable"), ("layers", "readable"), ("raw", "first")} <= plans
+    for figure in figures:
+        assert figure["detail"]["of_limit"] >= 0.9  # nothing is faster than the link
+        if figure["detail"]["look"] == "readable" and figure["detail"]["plan"] != "raw":
+            assert figure["detail"]["dB_full_range"] >= 45
+
+
 def test_unknown_name_is_refused() -> None:
     with pytest.raises(SystemExit):
         benchmarks.main(["nonsense"])

@@ -1,0 +1,396 @@
+"""How long does a reader at the end of a slow link wait: for a first look, for a readable image, for all of it?
+
+`python -m benchmarks slow_link` opens a radiograph, a mammogram and a CT series through a throttled link on loopback
+(`benchmarks.link`), on connections that are open already, by several plans:
+
+    levels      a resolution level, then the rest of the same lossless codestream
+    lossy       a resolution level, then a lossy full size (.203), then the rest of the lossless codestream
+    layers      a resolution level, then quality layers of one Part 1 codestream, the last one lossless
+    raw         native frames, whole, six connections at a time: what servers without all this do
+    rendered    an 8-bit JPEG for a viewport, which servers without all this have for a quick look
+
+*First look*: a resolution level whose longer side has 128 samples or more (256 for radiographs). *Readable*: full size
+and at least 45 dB over the full stored range; the dB inside the header's window stand beside it. *Lossless*: every
+sample, compared with the file. Bytes of a lossy rung are thrown away when the lossless frame comes; its time counts.
+
+Lossy rungs are in the server's cache before the link is measured: what the first asker waits for is encoding, and
+`bench_rungs` measures that. Of a CT the plans `raw` and `rendered` fetch a seventh of the slices, and their seconds
+count seven times: every slice is the same wait there.
+"""
+
+from __future__ import annotations
+
+import http.client
+import io
+import json
+import math
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import imagecodecs
+import numpy as np
+import numpy.typing as npt
+import pydicom
+
+from benchmarks import bench_store, load, workload
+from benchmarks.link import Shape, ThreadedLink, link_thread
+from benchmarks.report import Figure
+from benchmarks.scale import Scale
+from benchmarks.servers import Server
+from benchmarks.workload import Instance
+
+READABLE = 45.0
+"""dB over the full stored range."""
+_SHARE = 7
+"""Of the slices of a CT one in so many is fetched by the plans that take minutes."""
+_CONNECTIONS = 6
+"""Of a browser to one server."""
+_RADIOGRAPHS = {"CR": "large2d/RG2_UNC", "MG": "large2d/GH133.dcm"}
+
+Samples = npt.NDArray[Any]
+Look = tuple[float, int]
+"""(seconds since the request, bytes of the body until then)"""
+
+
+@dataclass(slots=True)
+class Subject:
+    """What is opened: one or more frames of one series."""
+
+    name: str
+    instances: list[Instance]
+    originals: list[Samples]
+    bits: int
+    window: tuple[float, float] | None
+    """(centre, width) of the header, in stored values."""
+    first_side: int
+
+    @property
+    def raw_bytes(self) -> int:
+        return sum(len(instance.pixels) for instance in self.instances)
+
+
+@dataclass(slots=True)
+class Reading:
+    """What one plan gave a reader over one link."""
+
+    looks: dict[str, Look] = field(default_factory=dict)
+    """By name (`first`, `readable`, `lossless`): when the last frame had it."""
+    quality: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """By name: least PSNR of the frames over the full range and inside the window."""
+
+
+def subjects(folder: Path | None, scale: Scale) -> list[Subject]:
+    """A CR and a mammogram of the real data where it is at hand, and a CT: the real one, else the synthetic head."""
+    found = []
+    for name, path in _RADIOGRAPHS.items():
+        file = workload.shared_file(folder, path)
+        if file is not None:
+            found.append(_subject(name, [_native(file.read_bytes())], 256))
+    slices = workload.real_series(folder, scale.real_slices) or workload.synthetic(scale.slices, scale.rows)
+    found.append(_subject("CT", workload.series_of(slices, len(slices), "slow link"), 128))
+    return found
+
+
+def _native(data: bytes) -> Instance:
+    """The file with its pixel data decoded, as a modality would send it."""
+    ds = pydicom.dcmread(io.BytesIO(data))
+    if ds.file_meta.TransferSyntaxUID.is_compressed:
+        ds.decompress(generate_instance_uid=False)
+        out = io.BytesIO()
+        ds.save_as(out)
+        data = out.getvalue()
+    return workload.read(data)
+
+
+def _subject(name: str, instances: list[Instance], first_side: int) -> Subject:
+    ds = pydicom.dcmread(io.BytesIO(instances[0].data))
+    window = None
+    if "WindowCenter" in ds:
+        centre, width = (float(np.atleast_1d(ds[key].value)[0]) for key in ("WindowCenter", "WindowWidth"))
+        slope, intercept = float(ds.get("RescaleSlope", 1) or 1), float(ds.get("RescaleIntercept", 0) or 0)
+        window = ((centre - intercept) / slope, width / slope)
+    kind = ("<i" if ds.PixelRepresentation else "<u") + str(ds.BitsAllocated // 8)
+    originals = [np.frombuffer(one.pixels, kind).reshape(ds.Rows, ds.Columns) for one in instances]
+    return Subject(name, instances, originals, ds.BitsStored, window, first_side)
+
+
+def psnr(subject: Subject, position: int, decoded: Samples) -> tuple[float, float]:
+    """(over the full stored range, of what the header's window shows) in dB."""
+    original = subject.originals[position].astype(np.float64)
+    given = decoded.astype(np.float64)
+    full = _decibels(original, given, (1 << subject.bits) - 1)
+    if subject.window is None:
+        return full, full
+    centre, width = subject.window
+    low, high = centre - width / 2, centre + width / 2
+    return full, _decibels(np.clip(original, low, high), np.clip(given, low, high), width)
+
+
+def _decibels(original: Samples, given: Samples, peak: float) -> float:
+    error = float(np.mean((original - given) ** 2))
+    return math.inf if error == 0 else 10 * math.log10(peak * peak / error)
+
+
+# --- what a server offers -------------------------------------------------------------------------------------------
+
+
+def series_path(server: Server, subject: Subject) -> str:
+    one = subject.instances[0]
+    return f"{server.root}/studies/{one.study}/series/{one.series}"
+
+
+def frame_path(server: Server, subject: Subject, position: int) -> str:
+    return f"{series_path(server, subject)}/instances/{subject.instances[position].instance}/frames/1"
+
+
+def decoded(codestream: bytes) -> Samples:
+    """The samples of a whole codestream, of a level of it, or of a prefix of its layers."""
+    if b"\xff\x50" in codestream[:100]:  # CAP: Part 15. T.814 A.3
+        return np.asarray(imagecodecs.htj2k_decode(codestream))
+    return np.asarray(imagecodecs.jpeg2k_decode(codestream + b"\xff\xd9"))
+
+
+def readable(server: Server, subject: Subject) -> tuple[int, int]:
+    """(dB to ask for, quality layers to take) so that every frame is readable: what a viewer finds out once.
+
+    Every frame is asked for, so that all of them are in the server's cache afterwards.
+    """
+    chosen = []
+    for kind, least in (("quality", 25), ("layer", 1)):
+        value = least
+        for position in range(len(subject.instances)):
+            while psnr(subject, position, decoded(_single(server, subject, position, f"{kind}={value}")))[0] < READABLE:
+                value += 1
+        for position in range(len(subject.instances)):
+            _single(server, subject, position, f"{kind}={value}")
+        chosen.append(value)
+    return chosen[0], chosen[1]
+
+
+def _single(server: Server, subject: Subject, position: int, query: str) -> bytes:
+    request = load.get(f"{frame_path(server, subject, position)}?{query}", server.host, "image/jphc, image/jp2")
+    answer = load.fetch(server.address, request)
+    if answer.status != 200:
+        raise load.RequestFailedError(f"{query}: {answer.status} {answer.body[:200]!r}")
+    return answer.body
+
+
+# --- plans ----------------------------------------------------------------------------------------------------------
+
+
+def _open(link: ThreadedLink, server: Server) -> http.client.HTTPConnection:
+    """A connection that is open already, as those of a viewer are."""
+    connection = http.client.HTTPConnection(*link.address, timeout=600)
+    connection.request("GET", f"{server.root}/studies?limit=1", headers={"Accept": "application/dicom+json"})
+    connection.getresponse().read()
+    return connection
+
+
+def streamed(link: ThreadedLink, server: Server, subject: Subject, plan: dict[str, str]) -> Reading:
+    """The stream of a series; `plan` maps the rungs that are asked for to what they are to the reader."""
+    connection = _open(link, server)
+    reading = Reading()
+    held: dict[tuple[int, str], bytes] = {}
+    shown: dict[tuple[str, int], bytes] = {}
+    body = 0
+    began = time.perf_counter()
+    connection.request("GET", f"{series_path(server, subject)}/stream?rungs={','.join(plan)}")
+    response = connection.getresponse()
+    if response.status != 200:
+        raise load.RequestFailedError(f"stream: {response.status} {response.read()[:300]!r}")
+    for header, data, taken in _parts(response):
+        now = time.perf_counter() - began
+        body += taken
+        look = plan[header["rung"].replace("=", ":")]
+        position = int(header["frame"]) - 1
+        key = (position, header["content-type"])
+        held[key] = held.get(key, b"") + data
+        shown[look, position] = held[key]
+        reading.looks[look] = (now, body)
+    connection.close()
+    # A small image is whole at its first look.
+    for look, before in (("lossless", "first"), ("readable", "lossless")):
+        if look not in reading.looks:
+            reading.looks[look] = reading.looks[before]
+            for position in range(len(subject.instances)):
+                shown[look, position] = shown[before, position]
+    for look in reading.looks:
+        if look != "first":
+            each = [psnr(subject, position, decoded(data)) for (of, position), data in shown.items() if of == look]
+            if len(each) != len(subject.instances):
+                raise load.RequestFailedError(f"{look}: {len(each)} frames of {len(subject.instances)}")
+            reading.quality[look] = (min(full for full, _ in each), min(window for _, window in each))
+    if reading.quality["lossless"][0] != math.inf:
+        raise load.RequestFailedError("what should be lossless is not")
+    return reading
+
+
+def _parts(response: http.client.HTTPResponse) -> Iterator[tuple[dict[str, str], bytes, int]]:
+    """(header, data, bytes of the body) of each part, as it arrives."""
+    while True:
+        taken = 0
+        line = response.readline()
+        taken += len(line)
+        while line in (b"\r\n",):
+            line = response.readline()
+            taken += len(line)
+        if line.rstrip().endswith(b"--") or not line:
+            return
+        header: dict[str, str] = {}
+        while (line := response.readline()) not in (b"\r\n", b""):
+            taken += len(line)
+            name, _, value = line.decode().partition(":")
+            header[name.lower()] = value.strip()
+        start, end = map(int, header["content-range"].removeprefix("bytes ").partition("/")[0].split("-"))
+        data = response.read(end - start + 1)
+        yield header, data, taken + 2 + len(data)
+
+
+def by_range(link: ThreadedLink, server: Server, subject: Subject) -> Reading:
+    """One image by two ranges of its own URL: a resolution level, then the rest."""
+    index = load.fetch(
+        server.address, load.get(f"{series_path(server, subject)}/progressive", server.host, "application/json")
+    )
+    found = json.loads(index.body)
+    frame = found["frames"][0]
+    sizes = found["shapes"][frame["shape"]]["levels"]
+    level = next((at for at, size in enumerate(sizes) if max(size) >= subject.first_side), len(sizes) - 1)
+    end = frame["ends"][level]
+    connection = _open(link, server)
+    reading = Reading()
+    data = b""
+    began = time.perf_counter()
+    for look, part in (("first", f"bytes=0-{end - 1}"), ("lossless", f"bytes={end}-")):
+        headers = {"Accept": "image/jphc; transfer-syntax=*", "Range": part}
+        connection.request("GET", frame_path(server, subject, 0), headers=headers)
+        response = connection.getresponse()
+        data += response.read()
+        reading.looks[look] = (time.perf_counter() - began, len(data))
+    connection.close()
+    reading.quality["lossless"] = psnr(subject, 0, decoded(data))
+    reading.looks["readable"], reading.quality["readable"] = reading.looks["lossless"], reading.quality["lossless"]
+    return reading
+
+
+def whole(
+    link: ThreadedLink, server: Server, subject: Subject, accept: str, query: str, looks: tuple[str, ...]
+) -> Reading:
+    """Frames one by one, over as many connections as a browser has."""
+    positions = list(range(0, len(subject.instances), _SHARE if len(subject.instances) > 2 * _SHARE else 1))
+    scale = len(subject.instances) / len(positions)
+    connections = [_open(link, server) for _ in range(min(_CONNECTIONS, len(positions)))]
+    bodies: dict[int, bytes] = {}
+    waiting = iter(positions)
+    lock = threading.Lock()
+
+    def work(connection: http.client.HTTPConnection) -> None:
+        while True:
+            with lock:
+                position = next(waiting, None)
+            if position is None:
+                return
+            connection.request("GET", frame_path(server, subject, position) + query, headers={"Accept": accept})
+            response = connection.getresponse()
+            bodies[position] = response.read()
+            if response.status != 200:
+                raise load.RequestFailedError(f"{server.name}: {response.status} {bodies[position][:200]!r}")
+
+    threads = [threading.Thread(target=work, args=(connection,)) for connection in connections]
+    began = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    seconds = (time.perf_counter() - began) * scale
+    if len(bodies) != len(positions):
+        raise load.RequestFailedError(f"{server.name}: {len(bodies)} frames of {len(positions)}")
+    size = round(sum(map(len, bodies.values())) * scale)
+    return Reading(looks=dict.fromkeys(looks, (seconds, size)))
+
+
+def rendered_quality(subject: Subject, answer: bytes, position: int) -> float:
+    """PSNR in dB of an 8-bit JPEG, enlarged to full size, against the window of the header as 8 bits."""
+    shown = np.asarray(imagecodecs.jpeg8_decode(answer)).astype(np.float64)
+    if shown.ndim == 3:
+        shown = shown.mean(axis=2)
+    original = subject.originals[position].astype(np.float64)
+    if subject.window is None:
+        low, high = float(original.min()), float(original.max())
+    else:
+        centre, width = subject.window
+        low, high = centre - width / 2, centre + width / 2
+    grey = np.clip((original - low) / (high - low), 0, 1) * 255
+    rows = np.arange(original.shape[0]) * shown.shape[0] // original.shape[0]
+    columns = np.arange(original.shape[1]) * shown.shape[1] // original.shape[1]
+    return _decibels(grey, shown[np.ix_(rows, columns)], 255)
+
+
+# --- the benchmark --------------------------------------------------------------------------------------------------
+
+NATIVE = "multipart/related; type=application/octet-stream; transfer-syntax=1.2.840.10008.1.2.1"
+_LINKS = (
+    Shape(2e6, 0.05), Shape(4e6, 0.05), Shape(10e6, 0.05), Shape(30e6, 0.05),
+    Shape(4e6, 0.02), Shape(4e6, 0.1), Shape(4e6, 0.05, 0.01),
+)  # fmt: skip
+_VIEWPORT = 512
+
+
+def plans(subject: Subject, quality: int, layers: int) -> dict[str, dict[str, str]]:
+    """The rungs of each plan that is a stream, and what each is to the reader."""
+    first = {f"pixels:{subject.first_side}": "first"}
+    return {
+        "levels": {**first, "lossless": "lossless"},
+        "lossy": {**first, f"quality:{quality}": "readable", "lossless": "lossless"},
+        "layers": {**first, f"layer:{layers}": "readable", "lossless": "lossless"},
+    }
+
+
+def own(server: Server, found: list[Subject], scale: Scale) -> Iterator[Figure]:
+    """Every plan over every link, against this archive."""
+    for subject in found:
+        bench_store.send(server, subject.instances, 1, 2)
+        quality, layers = readable(server, subject)
+        for shape in _LINKS[: scale.links]:
+            with link_thread(server.address, shape) as link:
+                for name, plan in plans(subject, quality, layers).items():
+                    yield from _figures(server, subject, shape, name, streamed(link, server, subject, plan))
+                if len(subject.instances) == 1:
+                    yield from _figures(server, subject, shape, "ranges", by_range(link, server, subject))
+                raw = whole(link, server, subject, NATIVE, "", ("first", "readable", "lossless"))
+                yield from _figures(server, subject, shape, "raw", raw)
+
+
+def rival(server: Server, found: list[Subject], scale: Scale) -> Iterator[Figure]:
+    """Raw frames and rendered images, against another server."""
+    for subject in found:
+        bench_store.send(server, subject.instances, 1, 2)
+        rendering = f"/rendered?viewport={_VIEWPORT},{_VIEWPORT}"
+        request = load.get(frame_path(server, subject, 0) + rendering, server.host, "image/jpeg")
+        quick = rendered_quality(subject, load.fetch(server.address, request).body, 0)
+        for shape in _LINKS[: scale.links]:
+            with link_thread(server.address, shape) as link:
+                raw = whole(link, server, subject, NATIVE, "", ("first", "readable", "lossless"))
+                yield from _figures(server, subject, shape, "raw", raw)
+                reading = whole(link, server, subject, "image/jpeg", rendering, ("first",))
+                reading.quality["first"] = (quick, quick)
+                yield from _figures(server, subject, shape, "rendered", reading)
+
+
+def _figures(server: Server, subject: Subject, shape: Shape, plan: str, reading: Reading) -> Iterator[Figure]:
+    stalls = f", {shape.stalls:.0%} stalls" if shape.stalls else ""
+    where = f"{subject.name}, {shape.rate / 1e6:g} Mbit/s, {shape.rtt * 1e3:g} ms{stalls}"
+    for look, (seconds, size) in reading.looks.items():
+        limit = size * 8 / shape.rate + shape.rtt
+        full, window = reading.quality.get(look, (math.nan, math.nan))
+        detail = {
+            "subject": subject.name, "plan": plan, "look": look, "bytes": size, "limit_s": limit,
+            "of_limit": seconds / limit, "frames": len(subject.instances), "Mbit_per_s": shape.rate / 1e6,
+            "rtt_ms": shape.rtt * 1e3, "stalls": shape.stalls,
+            "dB_full_range": None if math.isnan(full) else min(full, 999.0),
+            "dB_in_window": None if math.isnan(window) else min(window, 999.0),
+        }  # fmt: skip
+        yield Figure(f"slow link: {where}", f"{plan}: {look}", server.name, seconds, "s", False, detail)
