@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import itertools
 import operator
-import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, overload
+from typing import overload
 
-from pacs import uids
+from pacs import marks, uids
 from pacs.part10 import Fragment, PixelSpan
-
-_RLE_HEADER = struct.Struct("<16I")
 
 
 class Frames(Sequence[tuple[Fragment, ...]]):
@@ -84,30 +81,30 @@ def layout(data: memoryview, pixel: PixelSpan, stated: int, transfer_syntax: str
     return Layout(Frames(fragments, starts), True, tuple(doubts))
 
 
-def _starts(tables: _Tables, marks: _Marks, stated: int, count: int) -> Sequence[int] | None:
+def _starts(tables: _Tables, seen: _Marks, stated: int, count: int) -> Sequence[int] | None:
     """Index of each frame's first fragment: as many as are announced, else as many as there are without doubt."""
-    found = _agreeing(tables, marks, stated)
-    return found if found is not None else _contradicting(tables, marks, stated, count)
+    found = _agreeing(tables, seen, stated)
+    return found if found is not None else _contradicting(tables, seen, stated, count)
 
 
-def _agreeing(tables: _Tables, marks: _Marks, stated: int) -> Sequence[int] | None:
+def _agreeing(tables: _Tables, seen: _Marks, stated: int) -> Sequence[int] | None:
     """Those of something that tells as many frames as are announced."""
     if stated == 1:
         # Any number of fragments may be one frame. Only where they begin and end as several is it several.
-        return [0] if len(marks.whole) < 2 else None
-    for starts in (*filter(marks.allow, tables.starts), marks.frames, *tables.starts, marks.whole, marks.filled):
+        return [0] if len(seen.whole) < 2 else None
+    for starts in (*filter(seen.allow, tables.starts), seen.frames, *tables.starts, seen.whole, seen.filled):
         if len(starts) == stated:
             return starts
     return None
 
 
-def _contradicting(tables: _Tables, marks: _Marks, stated: int, count: int) -> Sequence[int] | None:
+def _contradicting(tables: _Tables, seen: _Marks, stated: int, count: int) -> Sequence[int] | None:
     """Those of another number of frames, which is the true one without doubt.
 
     Fewer than announced are believed only where the fragments are too few for all: a frame whose first bytes are
     damaged would else move those behind it to the place of others.
     """
-    for starts in (marks.whole, *filter(marks.allow, tables.starts)):
+    for starts in (seen.whole, *filter(seen.allow, tables.starts)):
         if len(starts) > 1 and (len(starts) > stated or count < stated):
             return starts
     return None
@@ -158,15 +155,15 @@ class _Marks:
     """Where frames begin and end by what is in the fragments. Indices of fragments, ascending from 0."""
 
     def __init__(self, data: memoryview, fragments: Sequence[Fragment], transfer_syntax: str) -> None:
-        kind = _kind(transfer_syntax)
+        kind = marks.kind(transfer_syntax)
         filled = [index for index, (_, length) in enumerate(fragments) if length]
-        begins = [index for index in filled if _begins(data, fragments[index], kind.begins)]
+        begins = [index for index in filled if marks.begins(data, *fragments[index], kind.begins)]
         frames = begins if begins and begins[0] == filled[0] else []
-        whole = [index for index in frames if _begins(data, fragments[index], kind.surely)]
+        whole = [index for index in frames if marks.begins(data, *fragments[index], kind.surely)]
         if kind.ends and whole:
             before = dict(zip(filled[1:], filled, strict=False))
-            whole = [index for index in whole if index not in before or _ends(data, fragments[before[index]])]
-            whole = whole if _ends(data, fragments[filled[-1]]) else []
+            whole = [index for index in whole if index not in before or marks.ends(data, *fragments[before[index]])]
+            whole = whole if marks.ends(data, *fragments[filled[-1]]) else []
         self.filled = [0, *filled[1:]]
         """Those that are not empty; empty ones before them all belong to the first."""
         self.frames = [0, *frames[1:]] if frames else []
@@ -178,61 +175,3 @@ class _Marks:
     def allow(self, starts: Sequence[int]) -> bool:
         """Whether frames may begin there: with a start marker where these are known, or empty."""
         return not self.frames or self._allowed.issuperset(starts)
-
-
-class _Kind(NamedTuple):
-    """How a frame looks from outside."""
-
-    begins: tuple[bytes, ...] | None = ()
-    """With one of these; None for the header of RLE."""
-    surely: tuple[bytes, ...] | None = ()
-    """Those that chance does not put at the start of a fragment."""
-    ends: bool = False
-    """With the marker EOI or EOC."""
-
-
-_JPEG = (b"\xff\xd8\xff",)
-_JPEG_2000 = (b"\xff\x4f\xff\x51", b"\x00\x00\x00\x0cjP  ")
-_JPEG_XL = b"\x00\x00\x00\x0cJXL "
-_CODESTREAM = _Kind(_JPEG_2000, _JPEG_2000, True)
-_KINDS = {
-    "image/jpeg": _Kind(_JPEG, _JPEG, True),
-    "image/jls": _Kind(_JPEG, _JPEG, True),
-    "image/jp2": _CODESTREAM,
-    "image/jpx": _CODESTREAM,
-    "image/jphc": _CODESTREAM,
-    "image/jxl": _Kind((b"\xff\x0a", _JPEG_XL), (_JPEG_XL,)),
-    "image/dicom-rle": _Kind(None, None),
-}
-_ANY = _Kind((*_JPEG, *_JPEG_2000, _JPEG_XL), (*_JPEG, *_JPEG_2000, _JPEG_XL))
-"""Of a Transfer Syntax that is not known, or is one of native pixel data."""
-
-
-def _kind(transfer_syntax: str) -> _Kind:
-    known = uids.transfer_syntax(transfer_syntax)
-    return _KINDS.get(known.media_type) or (_Kind() if known.known and known.encapsulated else _ANY)
-
-
-def _begins(data: memoryview, fragment: Fragment, marks: tuple[bytes, ...] | None) -> bool:
-    offset, length = fragment
-    if marks is None:
-        return length >= 64 and _is_rle_header(data[offset : offset + 64])
-    return bytes(data[offset : offset + min(length, 12)]).startswith(marks)
-
-
-def _ends(data: memoryview, fragment: Fragment) -> bool:
-    """Whether the last marker is EOI or EOC; a byte or two may pad it. T.81 B.1.1.3, T.800 A.4.4, PS3.5 A.4"""
-    offset, length = fragment
-    end = bytes(data[offset + max(0, length - 4) : offset + length])
-    return end.rstrip(b"\0").endswith(b"\xff\xd9")
-
-
-def _is_rle_header(header: memoryview) -> bool:
-    """The number of segments, their offsets, and zeros. PS3.5 G.5"""
-    count, *offsets = _RLE_HEADER.unpack(header)
-    return (
-        1 <= count <= 15
-        and offsets[0] == 64
-        and all(earlier < later for earlier, later in itertools.pairwise(offsets[:count]))
-        and not any(offsets[count:])
-    )

@@ -7,6 +7,7 @@ encoded and proven is kept as received.
 from __future__ import annotations
 
 import bisect
+import dataclasses
 import hashlib
 import itertools
 import logging
@@ -92,7 +93,10 @@ def _frames(file: Part10) -> tuple[FrameGeometry | None, Frames, Sequence[str]]:
     geometry, pixel = part10.geometry(file.json), file.pixel
     if pixel is None:
         return geometry, _NO_FRAMES, ()
-    if pixel.encapsulated:
+    syntax = uids.transfer_syntax(file.transfer_syntax)
+    if not pixel.encapsulated and syntax.known and syntax.encapsulated:  # a codestream without its item
+        pixel = dataclasses.replace(pixel, fragments=((pixel.offset, pixel.length),))
+    if pixel.fragments or pixel.encapsulated:
         layout = fragments.layout(
             file.data, pixel, geometry.frames if geometry is not None else 1, file.transfer_syntax
         )
@@ -124,7 +128,7 @@ def prepare(data: Buffer, identity: Identity, stage: Stage, observe: Observe = n
     file, received = identity.file, memoryview(data).cast("B")
     geometry = identity.geometry
     plans: list[Callable[[], PixelStore]] = []
-    if file.pixel is not None and file.pixel.encapsulated:
+    if file.pixel is not None and (identity.frames or file.pixel.encapsulated):
         plans.append(partial(encoding.encapsulated, file, geometry, identity.frames, stage))
     elif file.pixel is not None:
         if geometry is not None and encoding.encodable(file, geometry):

@@ -14,7 +14,7 @@ from pydicom._dicom_dict import DicomDictionary, RepeatersDictionary
 from pydicom._private_dict import private_dictionaries
 from pydicom.datadict import masks
 
-from pacs import charset, tags
+from pacs import charset, marks, tags
 from pacs import uids as transfer_syntaxes
 from pacs._codecs import part10 as kernel
 from pacs._codecs.dictionary import Dictionary
@@ -240,20 +240,17 @@ def _syntax(
         return stated, ["the Data Set is in implicit VR, against its Transfer Syntax"] if implicit else []
     if known.encapsulated:
         if pixel is not None and not pixel.encapsulated:
-            if bytes(view[pixel.offset : pixel.offset + 2]) in _CODESTREAM_STARTS:
+            if marks.transfer_syntax(view[pixel.offset : pixel.offset + pixel.length]):
                 return stated, ["the pixel data is compressed but not encapsulated"]
             return seen, [f"the pixel data is native, against the stated Transfer Syntax {stated}"]
         return stated, ["the Data Set is in implicit VR, against its Transfer Syntax"] if implicit else []
-    doubts = []
     if pixel is not None and pixel.encapsulated:
-        doubts.append("the pixel data is encapsulated, against the stated Transfer Syntax")
+        offset, length = pixel.fragments[0] if pixel.fragments else (0, 0)
+        found = marks.transfer_syntax(view[offset : offset + length]) or transfer_syntaxes.ENCAPSULATED_UNCOMPRESSED
+        return found, [f"the pixel data is encapsulated, against the stated Transfer Syntax {stated}"]
     if (known.implicit, known.big_endian, known.deflated) == (implicit, big_endian, deflated):
-        return stated, doubts
-    return seen, [*doubts, f"the Data Set is not in the stated Transfer Syntax {stated}"]
-
-
-_CODESTREAM_STARTS = (b"\xff\xd8", b"\xff\x4f", b"\xff\x0a")
-"""JPEG and JPEG-LS, JPEG 2000, JPEG XL."""
+        return stated, []
+    return seen, [f"the Data Set is not in the stated Transfer Syntax {stated}"]
 
 
 def _inflated(view: memoryview, start: int) -> tuple[memoryview, str]:

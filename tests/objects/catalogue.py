@@ -15,4 +15,5 @@ def everything() -> Iterator[Built]:
     yield images.slide()
     yield from instances.instances()
     yield from fragmentation.fragmentations()
+    yield from fragmentation.mislabelled()
     yield from fragmentation.unknown()

@@ -147,6 +147,32 @@ def _trailing() -> bytes:
     return b"\xfc\xff\xfc\xff" + b"OB\0\0" + struct.pack("<I", 2000) + bytes(2000)
 
 
+def mislabelled() -> Iterator[Built]:
+    """Compressed frames under a native Transfer Syntax, and a codestream that is in no fragment."""
+    for syntax, found in FOUND_AS.items():
+        bits = ENCODERS[syntax][0]
+        frames = encoded(syntax, 2)
+        name = f"frames of {syntax} called explicit VR little endian"
+        ds = image(name, (40, 56), allocated=8 if bits <= 8 else 16, stored=bits, frames=2)
+        tail = encapsulated([[frame] for frame in frames])
+        yield Built(name, write(ds, tail=tail), found, tuple(frames), warns="the pixel data is encapsulated")
+    (frame,) = encoded(JPEG, 1)
+    name = "a codestream without its item"
+    ds = image(name, (40, 56), allocated=8)
+    ds.PixelData = frame
+    yield Built(name, write(ds, JPEG), JPEG, (frame,), warns="compressed but not encapsulated")
+
+
+FOUND_AS = {
+    "1.2.840.10008.1.2.1.98": "1.2.840.10008.1.2.1.98", JPEG: JPEG, "1.2.840.10008.1.2.4.51": "1.2.840.10008.1.2.4.51",
+    "1.2.840.10008.1.2.4.55": "1.2.840.10008.1.2.4.55", "1.2.840.10008.1.2.4.70": "1.2.840.10008.1.2.4.57",
+    "1.2.840.10008.1.2.4.80": "1.2.840.10008.1.2.4.81", "1.2.840.10008.1.2.4.90": "1.2.840.10008.1.2.4.91",
+    "1.2.840.10008.1.2.4.202": "1.2.840.10008.1.2.4.203", "1.2.840.10008.1.2.4.110": "1.2.840.10008.1.2.4.112",
+    "1.2.840.10008.1.2.4.111": "1.2.840.10008.1.2.4.112", RLE: RLE,
+}  # fmt: skip
+"""Transfer Syntax of the frames -> the one that they are taken for: that which allows most."""
+
+
 # --- Transfer Syntaxes that nobody knows ----------------------------------------------------------------------
 
 PRIVATE = "1.2.826.0.1.3680043.8.498.77.1"

@@ -397,6 +397,16 @@ def test_native_pixel_data_under_an_encapsulated_syntax() -> None:
     assert answer.transfer_syntax == EXPLICIT and len(answer.warnings) == 1
 
 
+def test_encapsulated_pixel_data_under_a_native_syntax() -> None:
+    def encapsulated(frame: bytes) -> part10.Part10:
+        value = implicit(0xFFFEE000) + implicit(0xFFFEE000, frame) + END
+        return part10.scan(file(element(0x7FE00010, "OB", value, length=UNDEFINED)))
+
+    compressed = encapsulated(b"\xff\x4f\xff\x51\0\x29\0\0" + bytes(40))
+    assert compressed.transfer_syntax == "1.2.840.10008.1.2.4.91" and len(compressed.warnings) == 1
+    assert encapsulated(b"abcd").transfer_syntax == "1.2.840.10008.1.2.1.98"
+
+
 def test_a_deflated_file() -> None:
     deflater = zlib.compressobj(wbits=-15)
     deflated = deflater.compress(DATA_SET + element(0x7FE00010, "OB", bytes(100_000))) + deflater.flush()
