@@ -121,7 +121,7 @@ class Dicomweb:
                 answer = await self._answer(request, target)
             else:
                 template = "page"
-                answer = self._viewer.answer(request, path) or pages.page(request.method, path)
+                answer = self._viewer.answer(request, path) or pages.page(request.method, path, self._viewer.root)
             sent = await send(request, answer, common, self._write_buffer)
         except ConnectionError:
             sent = Sent(_CLIENT_GONE, 0, False)  # nobody is there to be told

@@ -27,18 +27,20 @@ _HEADERS: Final[Headers] = (
 )
 
 
-def page(method: str, path: str) -> Answer:
-    """A file of the page. Raises UnknownResourceError, MethodError."""
+def page(method: str, path: str, viewer: str = "") -> Answer:
+    """A file of the page, which links studies to the path `viewer`. Raises UnknownResourceError, MethodError."""
     if path not in _FILES:
         raise UnknownResourceError("there is nothing at this path")
     if method not in ("GET", "HEAD"):
         raise MethodError(f"{method[:20]} is not known here", ("GET", "HEAD"))
-    return _answer(path)
+    return _answer(path, viewer)
 
 
 @lru_cache
-def _answer(path: str) -> Answer:
+def _answer(path: str, viewer: str) -> Answer:
     name, content_type = _FILES[path]
     body = (resources.files("pacs.dicomweb") / "page" / name).read_bytes()
+    if viewer and path == "/":
+        body = body.replace(b"<html ", b'<html data-viewer="%s" ' % viewer.encode(), 1)
     etag = f'"{hashlib.blake2b(body, digest_size=12).hexdigest()}"'
     return Answer(200, content_type, body, _HEADERS, etag)

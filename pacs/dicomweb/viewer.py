@@ -88,6 +88,11 @@ class ViewerPages:
                 _log.warning("%s", error.message)
                 self._missing = error.message
 
+    @property
+    def root(self) -> str:
+        """Where the viewer is served, empty without one."""
+        return ROOT if self._viewer is not None else ""
+
     def answer(self, request: BaseRequest, path: str) -> Answer | None:
         """The answer for a path, None for one that is not the viewer's.
 

@@ -120,8 +120,12 @@ def test_nothing_else_is_found(viewer_client: Client, path: str) -> None:
     assert b"never" not in reply.body
 
 
-def test_the_archive_and_its_page_are_where_they_were(viewer_client: Client) -> None:
-    assert b"<title>pacs</title>" in viewer_client.get("//").body
+def test_the_archive_and_its_page_are_where_they_were(viewer_client: Client, client: Client) -> None:
+    page = viewer_client.get("//")
+    assert b"<title>pacs</title>" in page.body and b'data-viewer="/viewer"' in page.body
+    without = client.get("//")
+    assert b"data-viewer" not in without.body, "no link leads nowhere"
+    assert page.headers["etag"] != without.headers["etag"]
     assert viewer_client.get("/studies").json == []
 
 

@@ -8,7 +8,7 @@
   const ADJACENT_REPLICATE = 3, FAR_REPLICATE = 1, LOSSY = 7;
 
   // Rungs of a frame: less of it, as a codestream that stands alone. `decodeLevel: 0`: decode all that came.
-  const READABLE = { urlArguments: "quality=45&accept=" + encodeURIComponent(`multipart/related; type="image/jphc"; transfer-syntax=1.2.840.10008.1.2.4.203`), decodeLevel: 0, imageQualityStatus: LOSSY };
+  const READABLE = { urlArguments: "quality=45", decodeLevel: 0, imageQualityStatus: LOSSY };
   const LOSSLESS = { streaming: false };
 
   // A slice of a CT or MR is shorter than what Cornerstone3D waits for before it first decodes: it comes twice, once

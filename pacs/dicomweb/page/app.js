@@ -2,12 +2,14 @@
 // Text of a Data Set reaches the document through textContent alone: whoever wrote the file may be hostile.
 
 const ROOT = "/dicomweb";
+const VIEWER = document.documentElement.dataset.viewer ?? ""; // where the server has OHIF, if it has
 const PAGE = 25;
 const SMALL = 128;
 const SMALL_KEPT = 600;
 const FULL_AFTER = 60;
-const AHEAD = 12;
+const AHEAD = 150;
 const CINE_MS = 80;
+const ARRIVING_MS = 5000;
 const CT_PRESETS = [
   ["Brain", 40, 80], ["Subdural", 75, 215], ["Bone", 500, 2000], ["Lung", -600, 1500], ["Abdomen", 50, 350],
   ["Mediastinum", 40, 400], ["Angio", 300, 600],
@@ -46,8 +48,8 @@ const counted = (count, one) => `${count} ${one}${count === 1 || one === "series
 
 // --- asking
 
-async function ask(path, options = {}) {
-  const response = await fetch(ROOT + path, { headers: { Accept: "application/dicom+json" }, ...options });
+async function ask(path, accept = "application/dicom+json") {
+  const response = await fetch(ROOT + path, { headers: { Accept: accept } });
   if (!response.ok) {
     const told = await response.json().catch(() => ({}));
     throw new Error(told.message ?? `The server answered ${response.status}.`);
@@ -59,7 +61,7 @@ async function ask(path, options = {}) {
 
 function make(name, content, properties = {}) {
   const element = Object.assign(document.createElement(name), properties);
-  for (const child of [content].flat()) if (child !== undefined && child !== null) element.append(child);
+  for (const child of [content].flat()) if (child !== undefined && child !== null && child !== "") element.append(child);
   return element;
 }
 
@@ -129,7 +131,10 @@ function studyRow(study) {
   const href = `#/study/${text(study, "0020000D")}`;
   const cell = (value, className = "") => make("td", value, { className });
   const row = make("tr", [
-    make("th", make("a", person(study, "00100010") || "(no name)", { href }), { scope: "row" }),
+    make("th", [
+      make("a", person(study, "00100010") || "(no name)", { href }),
+      VIEWER && viewerLink(text(study, "0020000D"), "OHIF"),
+    ], { scope: "row" }),
     cell(text(study, "00100020")), cell(date(study, "00100030"), "moment"),
     cell([date(study, "00080020"), " ", time(study, "00080030")], "moment"),
     cell(values(study, "00080061").map((modality) => make("span", String(modality), { className: "chip" }))),
@@ -138,6 +143,11 @@ function studyRow(study) {
   ]);
   row.addEventListener("click", (event) => { if (!event.target.closest("a")) location.hash = href; });
   return row;
+}
+
+function viewerLink(study, label, series) {
+  const query = new URLSearchParams({ StudyInstanceUIDs: study, ...(series ? { initialSeriesInstanceUID: series } : {}) });
+  return make("a", label, { className: "open", href: `${VIEWER}/viewer?${query}`, title: "Open in the OHIF viewer" });
 }
 
 // --- one study
@@ -150,7 +160,7 @@ async function showStudy(uid) {
   const [study, { list }] = await Promise.all([studyOf(uid), ask(`/studies/${uid}/series?includefield=0008103E`)]);
   if (mine !== visit) return;
   show("study", [["Studies", "#/"], [person(study, "00100010") || "Study", ""]]);
-  identify($("study-identity"), study, text(study, "00081030"));
+  identify($("study-identity"), study, text(study, "00081030"), VIEWER && viewerLink(uid, "Open in OHIF"));
   $("cards").replaceChildren(...list.map((series) => card(uid, series)));
 }
 
@@ -179,37 +189,55 @@ async function showViewer(uid, seriesUid) {
   resetViewer();
   const path = `/studies/${uid}/series/${seriesUid}`;
   show("viewer", [["Studies", "#/"], ["Study", `#/study/${uid}`], ["Series", ""]]);
-  const [study, seriesFound, instances] = await Promise.all([
-    studyOf(uid), ask(`/studies/${uid}/series?SeriesInstanceUID=${seriesUid}&includefield=0008103E`), allInstances(path),
+  const [study, seriesFound, { list: index }] = await Promise.all([
+    studyOf(uid), ask(`/studies/${uid}/series?SeriesInstanceUID=${seriesUid}&includefield=0008103E`),
+    ask(`${path}/progressive`, "application/json"),
   ]);
   if (mine !== visit) return;
   view.study = study;
   view.series = seriesFound.list[0] ?? {};
-  view.items = instances.flatMap((instance) => {
-    const frames = Number(text(instance, "00280008")) || 1;
-    const base = `${path}/instances/${text(instance, "00080018")}`;
-    const size = [Number(text(instance, "00280011")) || 0, Number(text(instance, "00280010")) || 0];
-    return Array.from({ length: frames }, (_, index) => ({ base, size, url: frames > 1 ? `${base}/frames/${index + 1}/rendered` : `${base}/rendered` }));
-  });
+  view.items = itemsOf(path, index);
   const described = text(view.series, "0008103E");
   show("viewer", [["Studies", "#/"], [person(study, "00100010") || "Study", `#/study/${uid}`], [described || "Series", ""]]);
-  identify($("viewer-identity"), study, text(study, "00081030"), described);
+  identify($("viewer-identity"), study, text(study, "00081030"), described, VIEWER && viewerLink(uid, "Open in OHIF", seriesUid));
   $("overlay").textContent = [
     person(study, "00100010") || "(no name)", `ID ${text(study, "00100020") || "unknown"}`, date(study, "00080020") || "no date",
   ].join("\n");
   $("slider").max = Math.max(1, view.items.length);
-  if (!view.items.length) return nothing("This series has no instances.");
+  if (index.receiving) follow(path, index.state, mine);
+  if (!view.items.length) return nothing("This series has no images.");
   await windowOf(view.items[0], mine);
   if (mine === visit) goto(0);
 }
 
-async function allInstances(path) {
-  const found = [];
-  for (;;) {
-    const { list } = await ask(`${path}/instances?limit=1000&offset=${found.length}&includefield=00280008`);
-    found.push(...list);
-    if (list.length < 1000) return found;
+// Frames in reading order, each with the size of its small rung: the coarsest resolution level that is of any use.
+function itemsOf(path, index) {
+  return index.frames.map((frame) => {
+    const shape = index.shapes[frame.shape] ?? { rows: 0, columns: 0, levels: [] };
+    const small = shape.levels.find((level) => Math.max(...level) >= SMALL) ?? [SMALL, SMALL];
+    return {
+      base: `${path}/instances/${frame.instance}`, url: `${path}/${frame.url}/rendered`, small: [small[1], small[0]],
+      size: [shape.columns, shape.rows],
+    };
+  });
+}
+
+// A series that is still arriving: look again until it is complete, and stay on the image that is shown.
+async function follow(path, state, mine) {
+  $("arriving").hidden = false;
+  await new Promise((resolve) => setTimeout(resolve, ARRIVING_MS));
+  const { list: index } = await ask(`${path}/progressive`, "application/json").catch(() => ({ list: { receiving: true, state } }));
+  if (mine !== visit) return;
+  if (index.state !== state) {
+    const shown = view.items[view.at];
+    view.items = itemsOf(path, index);
+    $("slider").max = Math.max(1, view.items.length);
+    if (!shown && view.items.length) await windowOf(view.items[0], mine);
+    if (mine !== visit) return;
+    goto(Math.max(0, view.items.findIndex((item) => item.url === shown?.url)));
   }
+  if (index.receiving) return follow(path, index.state, mine);
+  $("arriving").hidden = true;
 }
 
 function resetViewer() {
@@ -224,7 +252,7 @@ function resetViewer() {
   $("image").removeAttribute("src");
   for (const id of ["overlay", "overlay-right", "position", "window-values"]) $(id).textContent = "";
   $("viewer-identity").replaceChildren();
-  $("nothing").hidden = $("quality").hidden = true;
+  $("nothing").hidden = $("quality").hidden = $("arriving").hidden = true;
 }
 
 async function windowOf(item, mine) {
@@ -256,7 +284,7 @@ async function load(url, signal) {
 }
 
 function smallOf(item) {
-  const key = `${item.url}?viewport=${SMALL},${SMALL}${windowQuery()}`;
+  const key = `${item.url}?viewport=${item.small.join(",")}${windowQuery()}`;
   let entry = view.small.get(key);
   if (!entry) {
     entry = load(key).catch(() => null);
@@ -290,7 +318,7 @@ async function paint() {
   view.full?.abort();
   view.timer = setTimeout(() => paintFull(item, query, current), FULL_AFTER);
   const url = await smallOf(item);
-  if (current() && url && view.full?.shown !== item) put(url, "preview");
+  if (current() && url && view.full?.shown !== item) put(url, `preview, ${item.small.join(" × ")}`);
 }
 
 async function paintFull(item, query, current) {
@@ -311,8 +339,10 @@ async function paintFull(item, query, current) {
     if (error.name !== "AbortError" && current()) nothing(error.message);
     return;
   }
+  // Then the small rung of the others, from here outwards.
   for (let step = 1; step <= AHEAD; step++) {
-    for (const next of [view.items[view.at + step], view.items[view.at - step]]) if (next && current()) await smallOf(next);
+    const near = [view.items[view.at + step], view.items[view.at - step]].filter(Boolean);
+    if (current()) await Promise.all(near.map(smallOf));
   }
 }
 
