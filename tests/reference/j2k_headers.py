@@ -106,6 +106,8 @@ def segments(data: bytes, at: int, end: int) -> Iterator[Segment]:
             return
         if marker < 0xFF30 or marker in (SOC, SOP, EPH):  # T.800 Table A.1
             raise Malformed(f"{marker:04X} where a marker segment should be", at)
+        if marker in (0xFF72, 0xFF73):  # T.801 A.3: other decompositions, hence other bands
+            raise Malformed("a decomposition of Part 2", at)
         if 0xFF30 <= marker <= 0xFF3F:  # markers without a segment: T.800 Table A.1
             at += 2
             continue

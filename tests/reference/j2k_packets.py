@@ -151,8 +151,6 @@ def _ht_contribution(state: _BlockState, style: int, new: int, bits: Bits) -> li
                 state.part1 = True
             state.passes += new
             return [(new, length)]
-        if length < 2:
-            raise Malformed("an HT cleanup segment of less than 2 bytes", bits.at)
         state.part1 = False
         state.passes += to_cleanup
         out.append((to_cleanup, length))

@@ -209,10 +209,7 @@ class Tile:
         """Read one packet; where the next begins. T.800 B.9, B.10"""
         assert self.packing is not None
         data, at, sop = found.data, start, None
-        # SOP may be there or not where COD allows it (A.8.1). Where it does not, no header and no body begins so.
-        if data[at : min(at + 2, end)] == b"\xff\x91":
-            if not self.packing.sop:
-                found.notes.append(f"SOP at {at}, which COD does not allow")
+        if self.packing.sop and data[at : min(at + 2, end)] == b"\xff\x91":  # it may be there or not: A.8.1
             if at + 6 > end or data[at + 2 : at + 4] != b"\x00\x04":
                 raise Malformed("SOP is cut or has another length than 4", at)
             sop = int.from_bytes(data[at + 4 : at + 6], "big")
@@ -227,12 +224,10 @@ class Tile:
         blocks = self._precinct(turn).read(bits, turn.layer)
         after = bits.finish()
         header_bytes = bits.data[header:after]
-        eph = bits.data[after : min(after + 2, bits.end)] == b"\xff\x92"
-        if eph != self.packing.eph:
-            if not eph:  # A.8.2: it follows every packet header, wherever that is
+        eph = self.packing.eph
+        if eph:  # A.8.2: it follows every packet header, wherever that is
+            if bits.data[after : min(after + 2, bits.end)] != b"\xff\x92":
                 raise Malformed("no EPH behind a packet header", after)
-            found.notes.append(f"EPH at {after}, which COD does not announce")
-        if eph:
             after += 2
         if self.packed is None:
             at = after
