@@ -306,6 +306,8 @@ def whole(
     for thread in threads:
         thread.join()
     seconds = (time.perf_counter() - began) * scale
+    for connection in connections:
+        connection.close()
     if len(bodies) != len(positions):
         raise load.RequestFailedError(f"{server.name}: {len(bodies)} frames of {len(positions)}")
     size = round(sum(map(len, bodies.values())) * scale)
