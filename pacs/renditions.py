@@ -41,6 +41,8 @@ J2K: Final = frozenset(
 
 _DECODING: Final = {"image/jp2": 105.0, "image/jpx": 105.0, "image/jphc": 6.0, "image/jxl": 60.0, "image/jls": 18.0}
 _ENCODING: Final = {"image/jp2": 250.0, "image/jphc": 10.0, "image/jxl": 200.0, "image/jls": 20.0}
+_WORTH_KEEPING: Final = 0.05
+"""Seconds of decoding."""
 _OTHERS: Final = 8.0
 """Nanoseconds that a sample takes, by the media type of the Transfer Syntax: what matters is which lane to choose."""
 
@@ -85,7 +87,7 @@ def stored(entry: InstanceEntry) -> Stored:
     descriptor = entry.descriptor
     key = descriptor.array_key
     syntax, received = descriptor.transfer_syntax, True
-    if key is None or key.encoding is Encoding.NATIVE:
+    if key is None or (key.encoding is Encoding.NATIVE and uids.transfer_syntax(syntax).known):
         syntax = uids.EXPLICIT_VR_LITTLE_ENDIAN
     elif key.encoding is Encoding.HTJ2K:
         syntax, received = uids.HTJ2K_LOSSLESS_RPCL, False
@@ -176,8 +178,9 @@ class Renditions:
         `remember` False leaves the memory to others: a download passes each frame once. Raises PixelError,
         UnsupportedTransferSyntaxError, ChecksumError.
         """
-        # Decoding a frame anew costs about what reading the larger result does.
-        kept = rendition.kind == "encoded"
+        # Decoding most frames anew costs about what reading the larger result does.
+        busy = seconds(frame.entry, rendition.transfer_syntax)
+        kept = rendition.kind == "encoded" or (rendition.kind == "native" and busy > _WORTH_KEEPING)
         make = partial(self._make, frame, rendition, quality)
         return self._shared(frame, key_of(frame, rendition, quality), make, kept, remember)
 
@@ -199,6 +202,9 @@ class Renditions:
             return found
         with self._lock:
             running = self._running.get(key)
+            found = self._memory.get(key)
+            if found is not None:
+                return found
             if running is None:
                 mine: Future[Made] = Future()
                 self._running[key] = mine

@@ -9,10 +9,8 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
-import itertools
 import os
 import struct
-import time
 from collections.abc import Iterator
 from typing import Final
 
@@ -26,8 +24,6 @@ _MAGIC: Final = b"PACSKEPT"
 _COUNTER: Final = struct.Struct("<Q")
 _EVICT_TO: Final = 0.9
 """Of the capacity: looking at every file is paid once for a tenth of it."""
-_ABANDONED: Final = 3600.0
-"""Seconds after which a file that nobody renamed was left by a process that died."""
 _LEFT_FREE: Final = 256 << 20
 """Bytes that stay free on the disk: what is uploaded needs them more."""
 
@@ -42,7 +38,7 @@ class DisposableFiles:
         self._directory = directory
         self._capacity = capacity
         self._disk = disk or Disk()
-        self._numbers = itertools.count()
+        self._new = os.path.join(directory, "new")
 
     def get(self, group: bytes, name: str) -> bytes | None:
         """The value kept under the key, its checksum verified, or None."""
@@ -69,21 +65,18 @@ class DisposableFiles:
         if size > self._capacity // 4:
             return False
         path = self._path(group, name)
-        temporary = os.path.join(self._directory, "new", f"{os.getpid()}-{next(self._numbers)}")
+        head = _HEAD.pack(_MAGIC, crc32c(value, crc32c(_lengths(key, value) + key)), len(key), len(value))
         try:
             self._make_directories(path)
             room = os.statvfs(self._directory)
             if room.f_bavail * room.f_frsize < _LEFT_FREE + size:
                 return False
-            self._reserve(size)
-            checksum = crc32c(value, crc32c(_lengths(key, value) + key))
-            self._disk.create(temporary)
-            self._disk.write(temporary, 0, [_HEAD.pack(_MAGIC, checksum, len(key), len(value)), key, value])
-            self._disk.rename(temporary, path)
+            with self._counted(size):
+                self._disk.create(self._new)
+                self._disk.write(self._new, 0, [head, key, value])
+                self._disk.rename(self._new, path)
         except OSError:
             # Full, read-only, or just deleted by somebody: it is made again when it is asked for again.
-            with contextlib.suppress(OSError):
-                self._disk.unlink(temporary)
             return False
         return True
 
@@ -104,12 +97,13 @@ class DisposableFiles:
         return os.path.join(self._directory, of_group[:2], f"{of_group}-{_name(name.encode())}")
 
     def _make_directories(self, path: str) -> None:
-        for directory in (self._directory, os.path.join(self._directory, "new"), os.path.dirname(path)):
+        for directory in (self._directory, os.path.dirname(path)):
             if not os.path.isdir(directory):
                 self._disk.mkdir(directory)
 
-    def _reserve(self, size: int) -> None:
-        """Count `size` bytes, and make room for them first. One process at a time.
+    @contextlib.contextmanager
+    def _counted(self, size: int) -> Iterator[None]:
+        """Count `size` bytes, make room for them, and let one process at a time write.
 
         Counted before they are written: a crash in between makes the count too high, never too low, and it is put
         right when files are looked at the next time.
@@ -122,23 +116,19 @@ class DisposableFiles:
             if total + size > self._capacity:
                 total = self._evict(size)
             os.pwrite(descriptor, _COUNTER.pack(total + size), 0)
+            yield
         finally:
             os.close(descriptor)
 
     def _evict(self, wanted: int) -> int:
         """Drop what was used longest ago until `wanted` bytes fit; the bytes that are left."""
+        with contextlib.suppress(FileNotFoundError):
+            self._disk.unlink(self._new)  # left by a process that died
         files = sorted(self._files(), reverse=True)
         total = sum(size for _, size, _ in files)
         most = max(0, min(self._capacity - wanted, int(self._capacity * _EVICT_TO)))
-        now = time.time()
-        waiting = os.path.join(self._directory, "new")
-        while files:
-            used, size, path = files.pop()
-            in_work = os.path.dirname(path) == waiting
-            if in_work and now - used < _ABANDONED:
-                continue
-            if total <= most and not in_work:
-                break
+        while files and total > most:
+            _, size, path = files.pop()
             with contextlib.suppress(FileNotFoundError):
                 self._disk.unlink(path)
             total -= size

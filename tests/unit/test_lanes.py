@@ -1,0 +1,82 @@
+"""Work of one length never waits for work of another: counted with calls that do not end, not timed."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+
+import pytest
+
+from pacs.dicomweb.offload import _LANES, _MOST_WAITING, Offload
+from pacs.errors import BusyError
+
+SHORT, MIDDLE, LONG = 0.001, 0.1, 2.0
+
+
+@pytest.fixture
+async def offload() -> AsyncIterator[Offload]:
+    offload = Offload(2)
+    yield offload
+    offload.close()
+
+
+@pytest.mark.parametrize("blocked", [SHORT, MIDDLE, LONG])
+async def test_a_lane_that_stands_still_holds_up_no_other(offload: Offload, blocked: float) -> None:
+    go = threading.Event()
+    stuck = [offload.compute(blocked, go.wait) for _ in range(40)]
+    others = [seconds for seconds in (SHORT, MIDDLE, LONG) if seconds != blocked]
+    assert [await offload.compute(seconds, lambda: 7) for seconds in others * 20] == [7] * 40
+    assert [await offload.read(lambda: 7) for _ in range(20)] == [7] * 20
+    for seconds in (None, *others):
+        pieces = [block async for block in offload.stream(lambda: iter([b"a", b"b"]), seconds)]
+        assert pieces == [b"ab"]
+    assert not any(future.done() for future in stuck)
+    go.set()
+    assert await asyncio.gather(*stuck) == [True] * 40
+
+
+async def test_the_longest_calls_leave_half_of_the_cores(offload: Offload) -> None:
+    running, go, most = threading.Semaphore(0), threading.Event(), 0
+    lock = threading.Lock()
+    now = 0
+
+    def call() -> None:
+        nonlocal now, most
+        with lock:
+            now += 1
+            most = max(most, now)
+        running.release()
+        go.wait()
+        with lock:
+            now -= 1
+
+    stuck = [offload.compute(LONG, call) for _ in range(5)]
+    await offload.read(running.acquire)
+    go.set()
+    await asyncio.gather(*stuck)
+    assert most == 1
+
+
+async def test_a_lane_takes_no_more_than_it_can_bear(offload: Offload) -> None:
+    go = threading.Event()
+    stuck = [offload.compute(LONG, go.wait) for _ in range(_MOST_WAITING)]
+    with pytest.raises(BusyError):
+        offload.compute(LONG, lambda: None)
+    assert await offload.compute(SHORT, lambda: 7) == 7
+    go.set()
+    await asyncio.gather(*stuck)
+    assert await offload.compute(LONG, lambda: 7) == 7
+
+
+async def test_what_fails_or_is_given_up_leaves_its_place(offload: Offload) -> None:
+    def fails() -> None:
+        raise ValueError
+
+    for _ in range(3):
+        with pytest.raises(ValueError):
+            await offload.compute(LONG, fails)
+        offload.compute(LONG, lambda: None).cancel()
+    await offload.compute(LONG, lambda: None)
+    await asyncio.sleep(0)
+    assert offload._in_work == [0] * len(_LANES)
