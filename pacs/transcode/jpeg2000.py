@@ -17,6 +17,7 @@ from pacs import codestream as j2k
 from pacs import progression
 from pacs.errors import CodestreamError, PixelError
 from pacs.geometry import FrameGeometry
+from pacs.transcode import expectations
 from pacs.transcode.frames import Buffer, Samples, aligned, check_agrees, conform, value_range
 
 _codecs: Any = imagecodecs
@@ -56,7 +57,7 @@ def _decoded(raw: Buffer, parsed: j2k.Codestream, planar: bool | None) -> Sample
     if parsed.ht:
         try:
             if parsed.reversible:
-                return _openjph(raw, planar=planar)
+                return _openjph(raw, parsed, planar=planar)
             wide = _ht_unclamped(bytearray(raw), parsed, 0, planar)
             return np.clip(wide, *value_range(parsed.precision, parsed.signed), out=wide)
         except imagecodecs.Htj2kError:
@@ -124,6 +125,7 @@ def _parsed(codestream: Buffer, geometry: FrameGeometry) -> j2k.Codestream:
         raise PixelError("subsampled JPEG 2000 components")
     if len({component[:2] for component in parsed.components}) != 1:
         raise PixelError("JPEG 2000 components of different precisions")
+    expectations.check(memoryview(codestream)[parsed.start : parsed.start + parsed.length], parsed)
     return parsed
 
 
@@ -161,26 +163,8 @@ def _watch_swallowed_errors() -> None:
     sys.unraisablehook = hook
 
 
-_SOT, _QCD, _QCC = 0x90, 0x5C, 0x5D
-_MOST_BIT_PLANES: Final = 30
-"""Of a subband. OpenJPH calls a null pointer for more in an irreversible stream; 24-bit samples have 28 at most."""
-
-
-def _bit_planes(raw: Buffer) -> int:
-    """The most that any QCD or QCC of the main header gives a subband: guard bits + exponent - 1. T.800 A.6.4, E.1"""
-    data, at, most = memoryview(raw), 2, 0
-    while at + 4 <= len(data) and data[at + 1] != _SOT:
-        length = int.from_bytes(data[at + 2 : at + 4], "big")
-        if data[at + 1] in (_QCD, _QCC):
-            segment = data[at + 4 + (data[at + 1] == _QCC) : at + 2 + length]
-            step = 1 if segment[0] & 0x1F == 0 else 2
-            most = max(most, (segment[0] >> 5) + max(value >> 3 for value in segment[1::step]) - 1)
-        at += 2 + length
-    return most
-
-
-def _openjph(raw: Buffer, **options: Any) -> Samples:
-    if _bit_planes(raw) > _MOST_BIT_PLANES:
+def _openjph(raw: Buffer, parsed: j2k.Codestream, **options: Any) -> Samples:
+    if expectations.too_many_bit_planes(raw, parsed):
         raise PixelError("the HTJ2K frame has subbands of more bit-planes than can be")
     _watch_swallowed_errors()
     _swallowed.count = 0
@@ -198,7 +182,7 @@ def _ht_unclamped(raw: bytearray, parsed: j2k.Codestream, dropped: int, planar: 
     us. An irreversible stream is scaled by its precision, so there the surplus bits are rounded away again.
     """
     j2k.set_precision(raw, _WIDE, True)
-    wide = _openjph(raw, planar=planar, skipres=dropped or None, resilient=not parsed.complete)
+    wide = _openjph(raw, parsed, planar=planar, skipres=dropped or None, resilient=not parsed.complete)
     surplus = 0 if parsed.reversible else _WIDE - parsed.precision
     if surplus:
         wide += 1 << (surplus - 1)

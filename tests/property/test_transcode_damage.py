@@ -135,3 +135,45 @@ def test_cut_jpeg_ls_is_refused_at_once() -> None:
             with contextlib.suppress(PixelError):  # the last bits may be padding
                 transcode.decode_frame(frame[:end], geometry, uids.JPEG_LS_LOSSLESS)
             assert time.process_time() - began < 1
+
+
+@pytest.mark.parametrize("ht", [False, True])
+def test_more_precincts_than_bytes(ht: bool) -> None:
+    """158 bytes of 2000 x 2000 samples in precincts of 2 x 2 took OpenJPEG 12 s and 2 GB."""
+    samples = np.zeros((2000, 2000), np.uint8)
+    geometry = FrameGeometry(2000, 2000, 1, 8, 8, 7, 0, 0, "MONOCHROME2", 1)
+    syntax = uids.HTJ2K_LOSSLESS if ht else uids.JPEG_2000_LOSSLESS
+    rendition = transcode.plan(uids.EXPLICIT_VR_LITTLE_ENDIAN, geometry, syntax)
+    assert rendition is not None
+    damaged = bytearray(transcode.encode(samples, geometry, rendition))
+    assert not transcode.decode_frame(damaged, geometry, syntax).any()
+    cod = damaged.index(b"\xff\x52")
+    length, levels = int.from_bytes(damaged[cod + 2 : cod + 4], "big"), damaged[cod + 9]
+    damaged[cod + 10 : cod + 12] = b"\0\0"
+    with pytest.raises(PixelError, match="code-blocks"):
+        transcode.decode_frame(damaged, geometry, syntax)
+    damaged[cod + 4] |= 1
+    damaged[cod + 2 : cod + 4] = (length + levels + 1).to_bytes(2, "big")
+    damaged[cod + 2 + length : cod + 2 + length] = b"\x11" * (levels + 1)
+    for dropped in (0, 1):
+        with pytest.raises(PixelError, match="precincts"):
+            transcode.decode_frame(damaged, geometry, syntax, levels_dropped=dropped)
+
+
+def test_precincts_in_a_tile_part_header_count() -> None:
+    samples = np.zeros((600, 600), np.uint8)
+    geometry = FrameGeometry(600, 600, 1, 8, 8, 7, 0, 0, "MONOCHROME2", 1)
+    rendition = transcode.plan(uids.EXPLICIT_VR_LITTLE_ENDIAN, geometry, uids.JPEG_2000_LOSSLESS)
+    assert rendition is not None
+    damaged = bytearray(transcode.encode(samples, geometry, rendition))
+    cod = damaged.index(b"\xff\x52")
+    levels = damaged[cod + 9]
+    segment = damaged[cod : cod + 14] + b"\x11" * (levels + 1)
+    segment[2:4] = (len(segment) - 2).to_bytes(2, "big")
+    segment[4] |= 1
+    part = damaged.index(b"\xff\x90")
+    longer = int.from_bytes(damaged[part + 6 : part + 10], "big") + len(segment)
+    damaged[part + 6 : part + 10] = longer.to_bytes(4, "big")
+    damaged[part + 12 : part + 12] = segment
+    with pytest.raises(PixelError, match="precincts"):
+        transcode.decode_frame(damaged, geometry, uids.JPEG_2000_LOSSLESS)
