@@ -99,6 +99,9 @@ def _decode_jpeg(codestream: Buffer, geometry: FrameGeometry) -> Samples:
     """All kinds of T.81. Colour is left as coded, unless the Data Set says RGB and the JPEG itself says YCbCr."""
     header = jpeg.parse(codestream)
     check_agrees(header.rows, header.columns, header.components, geometry)
+    scans = bytes(codestream).count(_SOS)
+    if scans > _MOST_SCANS:
+        raise PixelError(f"JPEG of {scans} scans")
     convert = geometry.photometric_interpretation == "RGB" and header.ycbcr
     # The lossless process has no colour transform, and libjpeg refuses to undo one that a marker claims.
     coded = header.components == 3 and (header.ycbcr if header.lossless else not convert)
@@ -107,6 +110,11 @@ def _decode_jpeg(codestream: Buffer, geometry: FrameGeometry) -> Samples:
     decoded = aligned(_codecs.jpeg8_decode(codestream, **space), geometry, header.precision)
     samples = conform(decoded, geometry, geometry.bits_stored)
     return _as_described(samples, geometry) if header.rgb and not header.ycbcr else samples
+
+
+_SOS: Final = b"\xff\xda"
+_MOST_SCANS: Final = 500
+"""Progressive JPEG has about ten. A scan can be ten bytes, and each has the decoder pass over the whole image."""
 
 
 def _decode_jpeg_ls(codestream: Buffer, geometry: FrameGeometry) -> Samples:

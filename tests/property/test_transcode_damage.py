@@ -177,3 +177,12 @@ def test_precincts_in_a_tile_part_header_count() -> None:
     damaged[part + 12 : part + 12] = segment
     with pytest.raises(PixelError, match="precincts"):
         transcode.decode_frame(damaged, geometry, uids.JPEG_2000_LOSSLESS)
+
+
+def test_jpeg_of_endless_scans() -> None:
+    for frame, geometry, syntax in FRAMES:
+        if syntax in (uids.JPEG_BASELINE, uids.JPEG_EXTENDED):
+            scan = frame.index(b"\xff\xda")
+            header = frame[scan : scan + 2 + int.from_bytes(frame[scan + 2 : scan + 4], "big")]
+            with pytest.raises(PixelError, match="scans"):
+                transcode.decode_frame(frame[:scan] + header * 600 + frame[scan:], geometry, syntax)
