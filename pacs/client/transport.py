@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
@@ -19,6 +21,8 @@ from pacs.errors import PacsError, RemoteError, UnreachableError
 LOST = (aiohttp.ClientError, OSError)
 """What a connection fails with; TimeoutError is an OSError."""
 _MOST_EXPLANATION = 64 << 10
+_HELD = 1 << 20
+"""Bytes of a body that wait for their reader; then the connection has to."""
 _TEMPORARY = frozenset((429, 502, 503, 504))
 
 
@@ -103,6 +107,7 @@ class Transport:
             await self.give_back(pool, response)
             raise
         if response.status in (200, 204, 206, 416):
+            exchange.receive()
             return exchange
         try:
             raise await self._refused(url, exchange)
@@ -180,29 +185,73 @@ class _Pool:
 
 
 class Exchange:
-    """An answer whose body has not been read to its end."""
+    """An answer whose body has not been read to its end.
+
+    The body is taken from the connection as it arrives, up to a limit: when a connection breaks, aiohttp drops what
+    has been received and not been read.
+    """
 
     def __init__(self, transport: Transport, pool: _Pool, response: aiohttp.ClientResponse) -> None:
         self.response = response
         self._transport = transport
         self._pool: _Pool | None = pool
+        self._chunks: deque[bytes] = deque()
+        self._size = 0
+        self._changed = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+        self._end: FailedError | None = None
+        self._receiving: asyncio.Task[None] | None = None
+
+    def receive(self) -> None:
+        """Begin to take the body."""
+        self._receiving = asyncio.create_task(self._receive())
 
     async def read(self) -> bytes:
         """The next bytes, b"" at the end. Raises FailedError."""
+        assert self._receiving is not None
+        while not self._chunks:
+            if self._receiving.done():
+                if self._end is not None:
+                    raise self._end
+                return b""
+            self._changed.clear()
+            await self._changed.wait()
+        chunk = self._chunks.popleft()
+        self._size -= len(chunk)
+        if self._size < _HELD:
+            self._room.set()
+        return chunk
+
+    async def _receive(self) -> None:
+        content, url = self.response.content, str(self.response.url)
         try:
-            async with asyncio.timeout(self._transport.patience.stall):
-                data = await self.response.content.readany()
+            while True:
+                async with asyncio.timeout(self._transport.patience.stall):
+                    chunk = await content.readany()
+                if not chunk:
+                    return
+                self._chunks.append(chunk)
+                self._size += len(chunk)
+                self._changed.set()
+                if self._transport.on_received is not None:
+                    self._transport.on_received(len(chunk))
+                if self._size >= _HELD:
+                    self._room.clear()
+                    await self._room.wait()
         except TimeoutError:
-            error = UnreachableError(str(self.response.url), "nothing more was received")
-            raise FailedError(error) from None
+            self._end = FailedError(UnreachableError(url, "nothing more was received"))
         except LOST as error:
-            raise self._transport.failure(str(self.response.url), error) from None
-        if self._transport.on_received is not None:
-            self._transport.on_received(len(data))
-        return data
+            self._end = self._transport.failure(url, error)
+        finally:
+            self._changed.set()
 
     async def close(self, *, distrusted: bool = False) -> None:
         pool, self._pool = self._pool, None
+        if self._receiving is not None and not self._receiving.done():
+            self._receiving.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._receiving
         if pool is not None:
             await self._transport.give_back(pool, self.response, distrusted=distrusted)
 
