@@ -109,7 +109,9 @@ def test_nothing_lossy_is_made_unless_it_is_named(stored: str) -> None:
         for syntax in ("", "; transfer-syntax=*"):
             for spelling in (f"{media_type}{syntax}", f'multipart/related; type="{media_type}"{syntax}'):
                 assert planned(spelling, stored, US).rendition.lossless
-                assert planned(spelling, stored, US, 30).rendition.lossless  # a quality names no Transfer Syntax
+    for syntax, media_type in ((uids.JPEG_2000_LOSSLESS, "image/jp2"), (uids.JPEG_LS_LOSSLESS, "image/jls")):
+        for spelling in (f"{media_type}; transfer-syntax={syntax}", f"{OCTET_STREAM}; transfer-syntax={syntax}"):
+            assert planned(spelling, stored, US, 30).rendition.lossless  # whatever the quality
 
 
 def test_a_quality_asks_for_less_than_the_stored_lossless_stream() -> None:
