@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import operator
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import overload
@@ -114,7 +115,7 @@ class _Tables:
     """What the Extended and the Basic Offset Table say, as far as that can be."""
 
     def __init__(self, pixel: PixelSpan, data: memoryview) -> None:
-        self.starts: list[list[int]] = []
+        self.starts: list[Sequence[int]] = []
         """Indices of fragments, ascending from 0."""
         # A table that cannot be true for its length is not among the answers of the scan, but its item is there.
         length = int.from_bytes(data[pixel.offset + 4 : pixel.offset + 8], "little")
@@ -134,11 +135,11 @@ class _Tables:
         return self._bad or any(not _equal(said, starts) for said in self.starts)
 
 
-def _found(fragments: Sequence[Fragment], table: Sequence[int]) -> list[int] | None:
+def _found(fragments: Sequence[Fragment], table: Sequence[int]) -> Sequence[int] | None:
     """Index of the fragment at each entry of an offset table, or None unless all are there and ascend from 0."""
     first = fragments[0][0]
     left = iter(enumerate(fragments))
-    starts: list[int] = []
+    starts = array("Q")
     for offset in table:
         index = next((index for index, (at, _) in left if at - first >= offset), -1)
         if index < 0 or fragments[index][0] - first != offset:
@@ -170,8 +171,9 @@ class _Marks:
         """Those that begin as a frame does, when the first does."""
         self.whole = [0, *whole[1:]] if whole else []
         """Those of them of which there is no doubt, since the frame before has ended."""
-        self._allowed = {*self.frames, *(index for index, (_, length) in enumerate(fragments) if not length)}
+        self._marked = set(self.frames)
+        self._fragments = fragments
 
     def allow(self, starts: Sequence[int]) -> bool:
         """Whether frames may begin there: with a start marker where these are known, or empty."""
-        return not self.frames or self._allowed.issuperset(starts)
+        return not self.frames or all(index in self._marked or not self._fragments[index][1] for index in starts)

@@ -21,7 +21,7 @@ import msgspec
 
 from pacs import encoding, fragments, part10, proof, tags, uids
 from pacs.encoding import PixelStore, Stage
-from pacs.errors import CodestreamError, DicomError, PixelError, StudyMismatchError
+from pacs.errors import CodestreamError, DicomError, PixelError, StudyMismatchError, UidError
 from pacs.fragments import Frames
 from pacs.geometry import FrameGeometry
 from pacs.measure import Measure, Observe, nobody, timed
@@ -116,9 +116,13 @@ def check(identity: Identity, study: str | None = None) -> None:
 
     `study` is the one named in the target URL: StudyMismatchError when the file belongs to another. PS3.18 10.5.1
     """
-    uids.check(identity.study, "Study Instance UID")
-    uids.check(identity.series, "Series Instance UID")
-    uids.check(identity.instance, "SOP Instance UID")
+    for uid, name in (
+        (identity.study, "Study Instance UID"), (identity.series, "Series Instance UID"),
+        (identity.instance, "SOP Instance UID"),
+    ):  # fmt: skip
+        if not uid and identity.file.warnings:
+            raise UidError(f"{name} is missing: {identity.file.warnings[0]}")
+        uids.check(uid, name)
     if study is not None and study != identity.study:
         raise StudyMismatchError(f"the instance belongs to study {identity.study}, not to {study}")
 

@@ -265,7 +265,7 @@ def bulk_value(source: Committed, path: str) -> Iterator[Buffer]:
     if descriptor.array_key is not None and path == tags.text(descriptor.pixel_tag):
         return pixel_value(source)
     for span in source.spans():
-        if span.bulk >= 0 and span.path == path:
+        if path and span.bulk >= 0 and span.path == path:  # a stretch without a path is no value
             value = source.bulk(span.bulk)
             size = WORD_SIZES.get(span.vr, 1) if descriptor.big_endian else 1
             return iter((swapped(value, size) if size > 1 else value,))

@@ -73,7 +73,9 @@ def _native(source: Committed, transfer_syntax: str, frames: Frames | None) -> R
     if frames is not None:
         geometry = frames.rendition.geometry
         length, value = _decoded(frames)
-    elif key is not None and key.encoding is Encoding.ENCAPSULATED:
+    elif key is not None and (
+        key.encoding is Encoding.ENCAPSULATED or not uids.transfer_syntax(descriptor.transfer_syntax).known
+    ):
         raise UnsupportedTransferSyntaxError(f"instance {descriptor.instance} has pixel data that cannot be decoded")
     elif key is not None:
         length, value = descriptor.value_length, pixel_value(source)

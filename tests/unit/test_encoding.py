@@ -13,8 +13,9 @@ from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian
 
 from pacs import encoding, ingest
 from pacs.archive import Archive
-from pacs.errors import NotFoundError, StorageError
-from pacs.storage.model import Encoding
+from pacs.errors import NotFoundError, StorageError, UnsupportedTransferSyntaxError
+from pacs.storage.model import Encoding, Span
+from tests.objects import fragmentation
 
 SYNTAXES = (ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian)
 
@@ -134,3 +135,52 @@ def test_long_numbers_of_big_endian_are_little_endian_as_bulk_data(tmp_path: Pat
         assert b"".join(archive.part10(entry)) == data
         read = pydicom.dcmread(BytesIO(b"".join(archive.part10_explicit(entry))))
         assert list(read[0x00291001].value) == numbers.tolist()
+
+
+def test_what_a_private_transfer_syntax_holds_is_not_given_another_name(tmp_path: Path) -> None:
+    for number, built in enumerate(fragmentation.unknown()):
+        with Archive.open(tmp_path / str(number), create=True, threads=1) as archive:
+            result = archive.store(built.file)
+            assert result.status == "stored" and "not known" in result.warnings[0]
+            entry = archive.instance(result.study, result.series, result.instance)
+            assert entry.descriptor.transfer_syntax == built.transfer_syntax
+            for position, frame in enumerate(built.frames or (), 1):
+                located = archive.frame(entry, position)
+                assert located.transfer_syntax == built.transfer_syntax and archive.read_frame(located) == frame
+                with pytest.raises(UnsupportedTransferSyntaxError):
+                    archive.decode_frame(entry, position)
+            if built.frames:
+                with pytest.raises(UnsupportedTransferSyntaxError):
+                    b"".join(archive.part10_explicit(entry))
+
+
+def test_a_stretch_that_belongs_to_no_value_is_not_gathered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind a sequence that has no end nothing is known: the rest of the file is a value without a name."""
+    monkeypatch.setattr(ingest, "_LARGEST_GAP", 3000)
+    whole = file([bytes(9)], side=3, bits=8, stored=8, syntax=ExplicitVRLittleEndian)
+    rest = b"\x29\0\x10\x10SQ\0\0\xff\xff\xff\xff" + np.random.default_rng(0).bytes(5000)
+    for data, gaps in ((whole, 0), (whole + rest, 1)):
+        new = ingest.prepare(data, ingest.identify(data), lambda key, levels: pytest.fail("nothing fills a shard"))
+        spans = list(new.spans)
+        assert [new.spans[number] for number in range(len(spans))] == spans == sorted(spans, key=lambda s: s.offset)
+        assert sum(span.bulk >= 0 for span in spans) == gaps
+    with Archive.open(tmp_path / "archive", create=True, threads=1) as archive:
+        result = archive.store(whole + rest)
+        assert result.status == "stored" and "not read beyond" in "; ".join(result.warnings)
+        entry = archive.instance(result.study, result.series, result.instance)
+        assert b"".join(archive.part10(entry)) == whole + rest
+        with pytest.raises(NotFoundError):
+            archive.bulk(entry, "")
+
+
+def test_spans_are_in_order_whatever_surrounds_the_fragments() -> None:
+    bulk = [Span(10, 5, 0, "00091010", "OB"), Span(100, 5, 1, "FFFCFFFC", "OB")]
+    for before in (0, 1, 2):
+        named = bulk[:1] if before == 1 else bulk[before:]
+        spans = ingest.Spans(named, [(40, 2), (50, 0), (60, 3)])
+        assert list(spans) == spans[:] == [spans[number] for number in range(len(spans))]
+        assert [spans[-number] for number in range(1, len(spans) + 1)] == list(spans)[::-1]
+        assert [span.offset for span in spans] == sorted(span.offset for span in spans)
+    assert list(ingest.Spans(bulk, ())) == bulk

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -178,3 +179,19 @@ def test_true_tables_and_true_marks_give_the_true_frames(counts: list[int], tabl
     pieces = [_cut(image, count) for image, count in zip(images, counts, strict=True)]
     found, frames = laid_out(encapsulated(pieces, table=None if table else (), extended=extended), len(images))
     assert frames == images and not found.warnings
+
+
+@pytest.mark.parametrize(("stated", "syntax"), [(20_000, JPEG), (1, JPEG), (7, RLE)])
+def test_what_fragments_cost_in_memory(stated: int, syntax: str) -> None:
+    """Eight bytes of a file can be a fragment, eight more an entry of a table: no objects are kept for either."""
+    count = 20_000
+    pixels = encapsulated([[b""]] * count, table=None, extended=True)
+    file = write(data_set("fragments", "1.2.840.10008.5.1.4.1.1.7", "OT"), syntax, tail=pixels)
+    tracemalloc.start()
+    scanned = part10.scan(file)
+    assert scanned.pixel is not None and len(scanned.pixel.fragments) == count
+    held, _ = tracemalloc.get_traced_memory()
+    fragments.layout(scanned.data, scanned.pixel, stated, syntax)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held < 45 * count and peak < 120 * count
