@@ -362,7 +362,8 @@ def damaged(draw: st.DrawFn) -> bytes:
     name = draw(st.sampled_from(NAMES))
     data = bytearray(stream(name).codestream)
     for _ in range(draw(st.integers(1, 3))):
-        at = draw(st.one_of(st.integers(0, min(len(data) - 1, 250)), st.integers(0, len(data) - 1)))
+        last = len(data) - 1
+        at = draw(st.one_of(st.integers(0, min(last, 250)), st.integers(0, last)))
         match draw(st.sampled_from(["set", "set", "flip", "insert", "remove", "cut"])):
             case "set":
                 data[at] = draw(st.sampled_from([0, 1, 0x7F, 0x80, 0xFE, 0xFF]))
@@ -371,7 +372,7 @@ def damaged(draw: st.DrawFn) -> bytes:
             case "insert":
                 data[at:at] = draw(st.binary(min_size=1, max_size=6))
             case "remove":
-                del data[at : at + draw(st.integers(1, 12))]
+                del data[max(at, 1) : at + draw(st.integers(1, 12))]
             case _:
                 del data[max(at, 1) :]
     return bytes(data)
