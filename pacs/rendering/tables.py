@@ -1,0 +1,105 @@
+"""Look-up tables: their descriptors, their data in words, bytes or segments (PS3.3 C.7.6.3.1.5, C.7.9.2, C.11)."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pacs.rendering.attributes import Attributes, Bulk, Values, first_value, number_of, values_of
+
+
+class Table(NamedTuple):
+    first: int
+    bits: int
+    data: Values
+
+    def look_up(self, values: Values) -> Values:
+        """What lies below the first entry gets that one, above the last the last. PS3.3 C.11.1.1.1"""
+        offsets = np.rint(values.astype(np.float64)) - self.first
+        found: Values = self.data[np.clip(np.nan_to_num(offsets), 0, len(self.data) - 1).astype(np.int64)]
+        return found
+
+
+def read_table(
+    item: Attributes, descriptor: str, data: str, bulk: Bulk | None, attributes: Attributes, segmented: str = ""
+) -> Table | None:
+    """The table that a descriptor and its data describe, None when there is none or they do not fit."""
+    try:
+        entries, first, bits = (int(value) for value in values_of(item, descriptor)[:3])
+    except (TypeError, ValueError):
+        return None
+    entries = (entries & 0xFFFF) or 65536
+    signed = first_value(attributes, "00280103") == 1 or (number_of(attributes, "00281052") or 0) < 0
+    if signed and first > 32767:
+        first -= 65536
+    if not 1 <= bits <= 16 or abs(first) > 1 << 16:
+        return None
+    words = _words(item.get(data), entries, bulk)
+    if words is None and segmented:
+        raw = _words(item.get(segmented), 0, bulk)
+        words = _expanded(raw, entries) if raw is not None else None
+    if words is None or len(words) < entries:
+        return None
+    return Table(first, bits, words[:entries])
+
+
+def _words(element: Any, entries: int, bulk: Bulk | None) -> Values | None:
+    """Look-up table data: 16-bit words, or bytes when there are just as many as entries. PS3.3 C.7.6.3.1.6"""
+    if not isinstance(element, Mapping):
+        return None
+    if "Value" in element:
+        try:
+            return np.array([int(value) & 0xFFFF for value in element["Value"]], np.uint16)
+        except (TypeError, ValueError):
+            return None
+    try:
+        if "InlineBinary" in element:
+            raw = base64.b64decode(element["InlineBinary"])
+        elif "BulkDataURI" in element and bulk is not None:
+            raw = bulk(str(element["BulkDataURI"]).removeprefix("bulkdata/"))
+        else:
+            return None
+    except (binascii.Error, ValueError):
+        return None
+    if len(raw) < 2 * entries:
+        return np.frombuffer(raw, np.uint8).astype(np.uint16)
+    return np.frombuffer(raw[: len(raw) & ~1], "<u2")
+
+
+def _expanded(words: Values, entries: int) -> Values | None:
+    """The entries of segmented data: discrete, linear and indirect segments. PS3.3 C.7.9.2"""
+    out: list[int] = []
+    at, steps = 0, 0
+    returns: list[tuple[int, int]] = []
+    """Where to go on behind an indirect segment, and how many of the segments it repeats are left."""
+    left = -1
+    while len(out) < entries and steps < 65536:
+        steps += 1
+        if left == 0:
+            if not returns:
+                return None
+            at, left = returns.pop()
+            continue
+        if at + 2 > len(words):
+            break
+        kind, length = int(words[at]), int(words[at + 1])
+        if kind == 0:
+            out.extend(int(word) for word in words[at + 2 : at + 2 + length])
+            at += 2 + length
+        elif kind == 1 and out and at + 2 < len(words):
+            start, end = out[-1], int(words[at + 2])
+            out.extend(round(start + (end - start) * step / length) for step in range(1, length + 1))
+            at += 3
+        elif kind == 2 and not returns and at + 3 < len(words):
+            returns.append((at + 4, -1))
+            at, left = int(words[at + 2]) | int(words[at + 3]) << 16, length
+            continue
+        else:
+            return None
+        if left > 0:
+            left -= 1
+    return np.array(out[:entries], np.uint16)

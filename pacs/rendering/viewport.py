@@ -1,0 +1,104 @@
+"""A region of the picture, as large as it is asked for (PS3.18 8.3.5.1.3)."""
+
+from __future__ import annotations
+
+import math
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from pacs.errors import PixelError
+from pacs.geometry import FrameGeometry
+from pacs.rendering.attributes import Attributes, Picture, item_of, number_of, to_bytes, values_of
+
+MAX_PIXELS: Final = 1 << 23
+"""Of a picture that is larger than its source region: a viewport is a few numbers, its picture must not be a bomb."""
+
+
+class Viewport(NamedTuple):
+    """The picture's greatest size, and the region of the full-size image that it shows. PS3.18 8.3.5.1.3"""
+
+    width: int
+    height: int
+    x: int = 0
+    y: int = 0
+    region_width: int = 0
+    """0: up to the right edge; negative: mirrored."""
+    region_height: int = 0
+
+
+def sufficient_level(geometry: FrameGeometry, viewport: Viewport | None) -> int:
+    """How many resolution levels can be dropped without the viewport showing less. 0 for indices into a palette."""
+    if viewport is None or geometry.photometric_interpretation == "PALETTE COLOR" or geometry.bits_stored == 1:
+        return 0
+    width = abs(viewport.region_width) or max(1, geometry.columns - viewport.x)
+    height = abs(viewport.region_height) or max(1, geometry.rows - viewport.y)
+    surplus = max(width / max(1, viewport.width), height / max(1, viewport.height))
+    return min(geometry.decompositions, max(0, math.floor(math.log2(surplus))))
+
+
+def pixel_aspect(attributes: Attributes) -> float:
+    """Height of a pixel over its width. PS3.3 C.7.6.3.1.7, 10.7.1.3"""
+    shared = item_of(item_of(attributes, "52009229"), "00289110")
+    tags = ("00280030", "00181164", "00280034")
+    for source, tag in ((shared, tags[0]), *((attributes, tag) for tag in tags)):
+        try:
+            vertical, horizontal = (float(value) for value in values_of(source, tag)[:2])
+        except (TypeError, ValueError):
+            continue
+        if vertical > 0 and horizontal > 0 and 1 / 64 < vertical / horizontal < 64:
+            return vertical / horizontal
+    return 1.0
+
+
+def fit(picture: Picture, viewport: Viewport, attributes: Attributes, aspect: float) -> Picture:
+    """The region as large as fits into the viewport with its proportions kept. PS3.18 8.3.5.1.3"""
+    if viewport.width < 1 or viewport.height < 1:
+        raise PixelError("a viewport without pixels")
+    rows = int(number_of(attributes, "00280010") or picture.shape[0])
+    columns = int(number_of(attributes, "00280011") or picture.shape[1])
+    left, right = _interval(viewport.x, viewport.region_width, columns)
+    top, bottom = _interval(viewport.y, viewport.region_height, rows)
+    height, width = (bottom - top) * aspect, float(right - left)
+    scale = min(viewport.width / width, viewport.height / height)
+    if scale > 1:
+        scale = min(scale, max(1.0, math.sqrt(MAX_PIXELS / (width * height))))
+    out_rows = max(1, min(viewport.height, round(height * scale)))
+    out_columns = max(1, min(viewport.width, round(width * scale)))
+    down, across = picture.shape[0] / rows, picture.shape[1] / columns
+    # Only the columns of the region: stretching the rows of all others to be dropped would cost gigabytes.
+    first, last = math.floor(left * across), min(picture.shape[1], math.ceil(right * across))
+    picture = _averaged(picture[:, first:last], top * down, bottom * down, out_rows, 0)
+    picture = _averaged(picture, left * across - first, right * across - first, out_columns, 1)
+    if viewport.region_height < 0:
+        picture = picture[::-1]
+    if viewport.region_width < 0:
+        picture = picture[:, ::-1]
+    return np.ascontiguousarray(picture)
+
+
+def _interval(start: int, length: int, whole: int) -> tuple[int, int]:
+    """What of [start, start + |length|) lies inside the image; to its edge for 0."""
+    begin = max(0, start)
+    end = whole if length == 0 else min(whole, start + abs(length))
+    if begin >= end:
+        raise PixelError("the viewport's region lies outside the image")
+    return begin, end
+
+
+def _averaged(picture: Picture, start: float, stop: float, count: int, axis: int) -> Picture:
+    """`count` means of equal stretches of one axis from `start` to `stop`, edges weighed by what they cover.
+
+    Differences of the running sum: the cost does not depend on the factor, and it is exact area averaging.
+    """
+    lines = np.moveaxis(picture, axis, 0)
+    if count == len(lines) and start == 0 and stop == len(lines):
+        return picture
+    # 65,535 lines of 255 fit 32 bits; the sums are laid out as the picture is, whichever axis they run along.
+    total = np.zeros((len(lines) + 1, *lines.shape[1:]), np.int32)
+    np.cumsum(lines, axis=0, out=total[1:])
+    edges = np.linspace(start, stop, count + 1)
+    whole = np.minimum(edges.astype(np.int64), len(lines) - 1)
+    part = (edges - whole).reshape(-1, *([1] * (lines.ndim - 1)))
+    sums = total[whole] + part * lines[whole]
+    return np.moveaxis(to_bytes(np.diff(sums, axis=0) * (count / (stop - start))), 0, axis)
