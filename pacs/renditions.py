@@ -7,9 +7,7 @@ its SHA-256, so that nothing of another instance, or of other content under the 
 from __future__ import annotations
 
 import hashlib
-import struct
 import threading
-from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import lru_cache, partial
@@ -20,6 +18,7 @@ from typing import Final, NamedTuple
 from pacs import codestream, progression, reading, rewriting, tags, transcode, uids
 from pacs.errors import CodestreamError, UnsupportedTransferSyntaxError
 from pacs.geometry import FrameGeometry
+from pacs.made import Made, Recent
 from pacs.reading import Committed, Frame
 from pacs.rewriting import Rewritten
 from pacs.storage.checksum import crc32c
@@ -33,7 +32,6 @@ DIRECTORY: Final = "renditions"
 
 _REVISION: Final = 1
 """To be raised when this program makes other bytes of the same frame than before."""
-_ENDS: Final = struct.Struct("<I")
 
 J2K: Final = frozenset(
     uid for uid, row in uids.TRANSFER_SYNTAXES.items() if row.media_type in ("image/jp2", "image/jpx", "image/jphc")
@@ -56,15 +54,6 @@ def made_by() -> str:
 def _made_by() -> str:
     named = f"{_REVISION} {metadata.version('imagecodecs')} {metadata.version('pydicom')}"
     return hashlib.blake2b(named.encode(), digest_size=3).hexdigest()
-
-
-class Made(NamedTuple):
-    """A frame as it was made."""
-
-    data: Buffer
-    level_ends: tuple[int, ...]
-    """Bytes up to the end of each resolution level, coarsest first; () where a prefix is not an image."""
-    crc32c: int
 
 
 # --- what there is ------------------------------------------------------------------------------------------------
@@ -151,7 +140,7 @@ class Renditions:
     def __init__(self, root: Path, index: Index, memory: int = 0, disk: int = 0) -> None:
         self._root = root
         self._index = index
-        self._memory = _Recent(memory)
+        self._memory = Recent(memory)
         self._disk = DisposableFiles(str(root / DIRECTORY), disk)
         self._running: dict[str, Future[Made]] = {}
         self._lock = threading.Lock()
@@ -227,11 +216,11 @@ class Renditions:
     def _found_or_made(self, group: bytes, key: str, make: Callable[[], Made], kept: bool) -> Made:
         packed = self._disk.get(group, key) if kept else None
         if packed is not None:
-            return _unpacked(packed)
+            return Made.unpacked(packed)
         made = make()
         self.made += 1
         if kept:
-            self._disk.put(group, key, _packed(made))
+            self._disk.put(group, key, made.packed())
         return made
 
     def _make(self, frame: Frame, rendition: Rendition, quality: float | None) -> Made:
@@ -283,7 +272,8 @@ class Renditions:
             return self.frame(frame, rendition, quality, remember=False).data
 
         lengths = reading.chunk_lengths(self._index, entry) if as_stored else None
-        return rewriting.Frames(rendition, count, make, lengths)
+        mark = f"{'' if quality is None else f'{quality:g}'} {made_by()}"
+        return rewriting.Frames(rendition, count, make, lengths, mark)
 
     def forget(self, entry: InstanceEntry) -> None:
         """Drop what was made of an instance: it is to be deleted."""
@@ -329,53 +319,3 @@ def _streamed(data: Buffer) -> Buffer:
         return progression.reorder(data)
     except CodestreamError:
         return data
-
-
-def _packed(made: Made) -> bytes:
-    ends = made.level_ends
-    return b"".join((_ENDS.pack(len(ends)), struct.pack(f"<{len(ends)}Q", *ends), made.data))
-
-
-def _unpacked(packed: bytes) -> Made:
-    count = _ENDS.unpack_from(packed)[0]
-    start = _ENDS.size + 8 * count
-    data = packed[start:]
-    return Made(data, struct.unpack_from(f"<{count}Q", packed, _ENDS.size), crc32c(data))
-
-
-class _Recent:
-    """The frames used last, within a number of bytes. For any thread."""
-
-    def __init__(self, capacity: int) -> None:
-        self._capacity = capacity
-        self._size = 0
-        self._frames: OrderedDict[str, Made] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, key: str) -> Made | None:
-        with self._lock:
-            made = self._frames.get(key)
-            if made is not None:
-                self._frames.move_to_end(key)
-            return made
-
-    def put(self, key: str, made: Made) -> None:
-        """Keep a frame, unless it would take more than a quarter of the whole."""
-        if len(made.data) > self._capacity // 4:
-            return
-        with self._lock:
-            self._drop(key)
-            self._frames[key] = made
-            self._size += len(made.data)
-            while self._size > self._capacity:
-                self._size -= len(self._frames.popitem(last=False)[1].data)
-
-    def forget(self, prefix: str) -> None:
-        with self._lock:
-            for key in [key for key in self._frames if key.startswith(prefix)]:
-                self._drop(key)
-
-    def _drop(self, key: str) -> None:
-        made = self._frames.pop(key, None)
-        if made is not None:
-            self._size -= len(made.data)

@@ -14,8 +14,8 @@ from pacs.dicomweb.offload import ByteCache, ByteSemaphore, Offload, Once
 from pacs.dicomweb.plans import Plans
 from pacs.dicomweb.priority import RightOfWay
 from pacs.dicomweb.spool import Budget, Collected
+from pacs.made import Made
 from pacs.reading import Frame
-from pacs.renditions import Made
 from pacs.settings import Settings
 from pacs.transcode import Rendition
 

@@ -18,8 +18,9 @@ from pacs.dicomweb.negotiation import Choice
 from pacs.dicomweb.service import Service
 from pacs.dicomweb.target import ResourceId
 from pacs.errors import NotAcceptableError
+from pacs.made import Made
 from pacs.reading import Frame
-from pacs.renditions import Made, Stored
+from pacs.renditions import Stored
 from pacs.storage.model import InstanceEntry
 from pacs.transcode import Rendition
 

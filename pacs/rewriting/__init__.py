@@ -47,6 +47,8 @@ class Frames:
     """Frame `number`, from 1."""
     lengths: Sequence[int] | None = None
     """Of all frames, where they are known before the frames."""
+    mark: str = ""
+    """Of lossy frames: differs when their samples may."""
 
 
 def rewrite(source: Committed, transfer_syntax: str, frames: Frames | None) -> Rewritten:
@@ -125,7 +127,8 @@ def _encapsulated(source: Committed, transfer_syntax: str, frames: Frames) -> Re
         if not rendition.lossless:
             # The ratio stands before the frames, so that of the first one speaks for all: it is approximate anyway.
             ratio = raw / max(1, len(first))
-            description.mark_lossy(data_set, descriptor, transfer_syntax, rendition.lossy_method, ratio)
+            uid = description.derived_uid(descriptor, f"{transfer_syntax} {frames.mark}")
+            description.mark_lossy(data_set, uid, transfer_syntax, rendition.lossy_method, ratio)
 
     meta, head, tail = _written(source, transfer_syntax, describe)
     table, length = pixel_data.encapsulated_head([len(first)] if frames.count == 1 else frames.lengths)

@@ -66,18 +66,18 @@ def mark_lossy_history(data_set: Dataset, stored: str) -> None:
             data_set.LossyImageCompressionMethod = "ISO_10918_1"
 
 
-def mark_lossy(data_set: Dataset, descriptor: Descriptor, transfer_syntax: str, method: str, ratio: float) -> None:
+def mark_lossy(data_set: Dataset, uid: str, transfer_syntax: str, method: str, ratio: float) -> None:
     """Make the Data Set that of a lossy copy: a derived image with a SOP Instance UID of its own. C.7.6.1.1.5, C.12.4
 
     A compressed version of a DICOM image receives a new UID: otherwise two archives could hold different pixels
-    under one name. It follows from the source and the Transfer Syntax, so that each asker gets the same.
+    under one name.
     """
     item: Any = Dataset()
     item.ReferencedSOPClassUID = data_set.get("SOPClassUID")
     item.ReferencedSOPInstanceUID = data_set.get("SOPInstanceUID")
     item.PurposeOfReferenceCodeSequence = Sequence([_code("121320", "Uncompressed predecessor")])
     data_set.SourceImageSequence = Sequence([*(data_set.get("SourceImageSequence") or ()), item])
-    data_set.SOPInstanceUID = derived_uid(descriptor, transfer_syntax)
+    data_set.SOPInstanceUID = uid
     data_set.ImageType = ["DERIVED", *_values(data_set, "ImageType")[1:]] if _values(data_set, "ImageType") else [
         "DERIVED", "SECONDARY"
     ]  # fmt: skip
@@ -98,9 +98,9 @@ def mark_lossy(data_set: Dataset, descriptor: Descriptor, transfer_syntax: str, 
             del data_set[tag]
 
 
-def derived_uid(descriptor: Descriptor, transfer_syntax: str) -> str:
-    """The SOP Instance UID of the lossy copy of an instance in a Transfer Syntax. PS3.5 B.2"""
-    digest = hashlib.sha256(descriptor.sha256 + transfer_syntax.encode()).digest()
+def derived_uid(descriptor: Descriptor, made: str) -> str:
+    """The SOP Instance UID of a copy of an instance that is made like this, the same for whoever asks. PS3.5 B.2"""
+    digest = hashlib.sha256(descriptor.sha256 + made.encode()).digest()
     return f"2.25.{uuid.UUID(bytes=digest[:16], version=5).int}"
 
 

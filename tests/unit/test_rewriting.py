@@ -10,7 +10,7 @@ import pydicom
 import pytest
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.encaps import encapsulate, encapsulate_extended
+from pydicom.encaps import encapsulate, encapsulate_extended, generate_frames, parse_basic_offsets
 from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
@@ -22,6 +22,7 @@ from pydicom.uid import (
 from pacs import uids
 from pacs.archive import Archive
 from pacs.errors import UnsupportedTransferSyntaxError
+from pacs.rewriting import pixel_data
 
 PIXELS = bytes(range(1, 10))
 TRAILING = {
@@ -184,3 +185,185 @@ def test_fragments_that_are_no_frames_cannot_be_decoded(tmp_path: Path) -> None:
     data_set["PixelData"].is_undefined_length = True
     with pytest.raises(UnsupportedTransferSyntaxError, match=r"3 frames .* 0 fragments"):
         converted(tmp_path, written(data_set))
+
+
+# --- other Transfer Syntaxes
+
+
+def rewritten(tmp_path: Path, data: bytes, syntax: str, quality: float | None = None) -> Dataset:
+    with Archive.open(tmp_path / "archive", create=True, threads=1) as archive:
+        result = archive.store(data)
+        assert result.status in ("stored", "duplicate"), result.error
+        entry = archive.instance(result.study, result.series, result.instance)
+        file = b"".join(archive.renditions().instance(entry, syntax, quality).pieces)
+    return pydicom.dcmread(BytesIO(file))
+
+
+def picture(**more: object) -> Dataset:
+    """A smooth colour image of 8 bits."""
+    data_set = described(ExplicitVRLittleEndian)
+    rows, columns = np.indices((40, 50))
+    samples = np.stack([4 * rows, 3 * columns, 2 * rows + columns], axis=-1).astype(np.uint8)
+    data_set.Rows, data_set.Columns, data_set.SamplesPerPixel = 40, 50, 3
+    data_set.PhotometricInterpretation, data_set.PlanarConfiguration = "RGB", 0
+    data_set.PixelData = samples.tobytes()
+    data_set["PixelData"].VR = "OB"
+    for keyword, value in more.items():
+        setattr(data_set, keyword, value)
+    return data_set
+
+
+def test_a_lossy_copy_is_a_derived_image(tmp_path: Path) -> None:
+    source = picture(ImageType=["ORIGINAL", "PRIMARY", "X"], SmallestImagePixelValue=3, DerivationDescription="cut")
+    data = written(source)
+    found = [rewritten(tmp_path, data, uids.HTJ2K, quality) for quality in (45, 45, 50)]
+    first = found[0]
+    assert first.SOPInstanceUID == found[1].SOPInstanceUID != source.SOPInstanceUID
+    assert first.file_meta.MediaStorageSOPInstanceUID == first.SOPInstanceUID
+    assert first.ImageType == ["DERIVED", "PRIMARY", "X"]
+    assert first.LossyImageCompression == "01" and first.LossyImageCompressionMethod == "ISO_15444_15"
+    assert first.PhotometricInterpretation == "YBR_ICT"
+    assert first.LossyImageCompressionRatio > 1
+    assert first.DerivationDescription.startswith("cut; Lossy compression with High-Throughput JPEG 2000")
+    [reference] = first.SourceImageSequence
+    assert reference.ReferencedSOPInstanceUID == "1.2.3"
+    assert reference.PurposeOfReferenceCodeSequence[0].CodeValue == "121320"
+    assert "SmallestImagePixelValue" not in first
+    assert found[2].SOPInstanceUID != first.SOPInstanceUID  # another quality is another image
+    assert rewritten(tmp_path, data, uids.JPEG_2000_LOSSLESS).SOPInstanceUID == "1.2.3"
+
+
+@pytest.mark.parametrize(
+    ("before", "ratios", "methods"),
+    [
+        ({"LossyImageCompressionRatio": 8, "LossyImageCompressionMethod": "ISO_10918_1"}, 2, ["ISO_10918_1"]),
+        ({"LossyImageCompressionRatio": [8, 4]}, 3, ["", ""]),
+        ({"LossyImageCompressionMethod": "ISO_14495_1"}, 2, ["ISO_14495_1"]),
+        ({}, 1, []),
+    ],
+)
+def test_what_was_lossy_before_stays_told(
+    tmp_path: Path, before: dict[str, object], ratios: int, methods: list[str]
+) -> None:
+    found = rewritten(tmp_path, written(picture(LossyImageCompression="01", **before)), uids.JPEG_BASELINE)
+    said = found.LossyImageCompressionMethod
+    assert [said] if isinstance(said, str) else list(said) == [*methods, "ISO_10918_1"]
+    counted = found.LossyImageCompressionRatio
+    assert (len(counted) if hasattr(counted, "__len__") else 1) == ratios
+    assert found.PhotometricInterpretation == "YBR_FULL_422"
+
+
+def test_decoding_a_lossy_image_does_not_make_it_lossless(shared_data: Path, tmp_path: Path) -> None:
+    name = "transfer-syntax/jpeg-baseline/JPEGBaseline_1s_1f_u_08_08.dcm"
+    source = pydicom.dcmread(shared_data / name)
+    for keyword in ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod"):
+        if keyword in source:
+            del source[keyword]
+    source.StudyInstanceUID = source.SeriesInstanceUID = "1.2.9"
+    data = written(source)
+    for syntax in (uids.EXPLICIT_VR_LITTLE_ENDIAN, uids.HTJ2K_LOSSLESS_RPCL, uids.DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN):
+        found = rewritten(tmp_path, data, syntax)
+        assert (found.LossyImageCompression, found.LossyImageCompressionMethod) == ("01", "ISO_10918_1")
+        assert found.SOPInstanceUID == source.SOPInstanceUID
+
+
+def test_an_overlay_in_unused_bits_is_not_lost_silently(tmp_path: Path) -> None:
+    source = described(ExplicitVRLittleEndian)
+    source.BitsAllocated, source.BitsStored, source.HighBit = 16, 12, 11
+    source.PixelData = (np.arange(9, dtype=np.uint16) | 0x8000 * (np.arange(9) % 2).astype(np.uint16)).tobytes()
+    source["PixelData"].VR = "OW"
+    for element, vr, value in (
+        (0x0010, "US", 3), (0x0011, "US", 3), (0x0040, "CS", "G"), (0x0050, "SS", [1, 1]), (0x0100, "US", 16),
+        (0x0102, "US", 15),
+    ):  # fmt: skip
+        source.add_new((0x6000, element), vr, value)
+    data = written(source)
+    with pytest.raises(UnsupportedTransferSyntaxError, match="overlays"):
+        rewritten(tmp_path, data, uids.JPEG_2000_LOSSLESS)
+    assert rewritten(tmp_path, data, uids.IMPLICIT_VR_LITTLE_ENDIAN).PixelData[:18] == source.PixelData[:18]
+    source.add_new((0x6000, 0x3000), "OW", b"\xaa\1")  # with data of its own it goes along
+    source.SOPInstanceUID = source.file_meta.MediaStorageSOPInstanceUID = "1.2.3.1"
+    assert rewritten(tmp_path, written(source), uids.JPEG_2000_LOSSLESS)[0x60003000].value == b"\xaa\1"
+
+
+def test_an_encapsulated_icon_goes_where_its_transfer_syntax_goes(tmp_path: Path) -> None:
+    frame = np.full(10, 7, np.uint8).tobytes()
+    source = described(UID(uids.ENCAPSULATED_UNCOMPRESSED))
+    source.PixelData = encapsulate([frame])
+    icon = described(ExplicitVRLittleEndian)
+    del icon.file_meta, icon.SOPInstanceUID
+    icon.PixelData = encapsulate([frame])
+    for data_set in (source, icon):
+        data_set["PixelData"].VR = "OB"
+        data_set["PixelData"].is_undefined_length = True
+    source.IconImageSequence = [icon]
+    assert "IconImageSequence" not in rewritten(tmp_path, written(source), uids.EXPLICIT_VR_LITTLE_ENDIAN)
+    icon.PixelData = frame
+    icon["PixelData"].is_undefined_length = False
+    source.SOPInstanceUID = source.file_meta.MediaStorageSOPInstanceUID = "1.2.3.1"
+    kept = rewritten(tmp_path, written(source), uids.JPEG_LS_LOSSLESS)
+    assert kept.IconImageSequence[0].PixelData == frame
+
+
+def test_planes_become_pixels_and_palettes_stay(tmp_path: Path) -> None:
+    planes = picture(PlanarConfiguration=1)
+    samples = np.frombuffer(planes.PixelData, np.uint8).reshape(40, 50, 3)
+    planes.PixelData = np.ascontiguousarray(samples.transpose(2, 0, 1)).tobytes()
+    planes["PixelData"].VR = "OB"
+    for syntax, photometric in ((uids.JPEG_2000_LOSSLESS, "YBR_RCT"), (uids.JPEG_LS_LOSSLESS, "RGB")):
+        found = rewritten(tmp_path, written(planes), syntax)
+        assert (found.PhotometricInterpretation, found.PlanarConfiguration) == (photometric, 0)
+        assert np.array_equal(found.pixel_array, samples)
+    palette = described(ExplicitVRLittleEndian)
+    palette.SOPInstanceUID = "1.2.3.2"
+    palette.PhotometricInterpretation = "PALETTE COLOR"
+    palette.PixelData = PIXELS + b"\0"
+    palette["PixelData"].VR = "OB"
+    for name in ("Red", "Green", "Blue"):
+        setattr(palette, f"{name}PaletteColorLookupTableDescriptor", [4, 0, 16])
+        setattr(palette, f"{name}PaletteColorLookupTableData", bytes(range(8)))
+    found = rewritten(tmp_path, written(palette), uids.JPEG_2000_LOSSLESS)
+    assert found.PhotometricInterpretation == "PALETTE COLOR" and "PlanarConfiguration" not in found
+    assert found.RedPaletteColorLookupTableData == bytes(range(8))
+    assert found.pixel_array.tobytes() == PIXELS
+
+
+def test_offset_tables() -> None:
+    head, length = pixel_data.encapsulated_head([3, 4, 5])
+    frames = {1: b"abc", 2: b"defg", 3: b"hijkl"}
+    element = head + b"".join(pixel_data.fragments(3, frames.__getitem__))
+    assert len(element) == length
+    read = pydicom.dcmread(BytesIO(written(described(UID(uids.JPEG_LS_LOSSLESS))) + element))
+    assert parse_basic_offsets(read.PixelData) == [0, 12, 24]
+    assert list(generate_frames(read.PixelData, number_of_frames=3)) == [b"abc\0", b"defg", b"hijkl\0"]
+    unknown, length = pixel_data.encapsulated_head(None)
+    assert length is None
+    read = pydicom.dcmread(
+        BytesIO(
+            written(described(UID(uids.JPEG_LS_LOSSLESS))) + unknown
+            + b"".join(pixel_data.fragments(3, frames.__getitem__))
+        )
+    )
+    assert parse_basic_offsets(read.PixelData) == []
+    assert list(generate_frames(read.PixelData, number_of_frames=3)) == [b"abc\0", b"defg", b"hijkl\0"]
+
+
+def test_beyond_4_gib_the_extended_offset_table() -> None:
+    lengths = [(3 << 30) + 1, 5, 7]
+    head, length = pixel_data.encapsulated_head(lengths)
+    assert length == len(head) + (3 << 30) + 2 + 6 + 8 + 3 * 8 + 8
+    file = written(described(UID(uids.JPEG_LS_LOSSLESS))) + head + b"\xfe\xff\xdd\xe0\0\0\0\0"
+    read = pydicom.dcmread(BytesIO(file))
+    assert "ExtendedOffsetTable" not in read  # the Basic one still counts so far
+    head, _ = pixel_data.encapsulated_head([*lengths, (2 << 30), 2, 9])
+    file = written(described(UID(uids.JPEG_LS_LOSSLESS))) + head + b"\xfe\xff\xdd\xe0\0\0\0\0"
+    read = pydicom.dcmread(BytesIO(file))
+    offsets = np.frombuffer(read.ExtendedOffsetTable, "<u8").tolist()
+    assert offsets[:3] == [0, (3 << 30) + 10, (3 << 30) + 24] and offsets[-1] > 0xFFFFFFFF
+    assert np.frombuffer(read.ExtendedOffsetTableLengths, "<u8").tolist() == [*lengths, 2 << 30, 2, 9]
+    assert parse_basic_offsets(read.PixelData) == []
+
+
+def test_native_pixel_data_beyond_4_gib_is_refused() -> None:
+    with pytest.raises(UnsupportedTransferSyntaxError):
+        pixel_data.native_head(0x7FE00010, (1 << 32) - 1, 16, implicit=False)
