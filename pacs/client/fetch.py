@@ -26,6 +26,8 @@ from pacs.errors import AnswerError, PacsError, RemoteChangedError, RemoteError,
 Form: TypeAlias = Literal["dicom", "npy", "zarr"]
 Until: TypeAlias = Literal["preview", "readable", "lossless"]
 FAILURES_KEPT = 1000
+_IN_PARTS_ONLY = frozenset((400, 406, 415))
+"""Answers of servers that send instances in parts alone; Orthanc's is 400."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +191,7 @@ async def _fetch_file(
             if error.status == 416:
                 file.drop()
                 await attempts.wait(error)
-            elif error.status == 406 and not accept.startswith("multipart/"):
+            elif error.status in _IN_PARTS_ONLY and not accept.startswith("multipart/"):
                 accept = f'multipart/related; type="application/dicom"; transfer-syntax={transfer_syntax}'
             else:
                 raise

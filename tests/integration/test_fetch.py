@@ -323,7 +323,7 @@ class PlainServer:
             if not self.multipart:
                 return await self.cut(request, file, "application/dicom")
             if not request.headers["Accept"].startswith("multipart/"):
-                return web.json_response({"message": "in parts only"}, status=406)
+                return web.json_response({"message": "in parts only"}, status=400)
             head = b"\r\n--b\r\nContent-Type: application/dicom\r\n\r\n"
             return await self.cut(request, head + file + b"\r\n--b--", 'multipart/related; boundary="b"')
         return web.Response(status=404, text="<html>not here</html>")
