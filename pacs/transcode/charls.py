@@ -2,7 +2,7 @@
 
 imagecodecs always declares 8 or 16 bits, and a precision cannot be patched afterwards: the code depends on it. So the
 CharLS library that imagecodecs brings is called through its C interface, which ctypes does without holding the
-interpreter. Where that interface cannot be reached, JPEG-LS is written with 8 or 16 bits.
+interpreter. `available` tells whether that interface can be reached.
 """
 
 from __future__ import annotations
@@ -12,13 +12,10 @@ from ctypes import byref, c_char_p, c_int, c_int32, c_size_t, c_uint32, c_void_p
 from functools import cache
 from typing import Any
 
-import imagecodecs
 import numpy as np
 
 from pacs.errors import PixelError
 from pacs.transcode.frames import Samples
-
-_codecs: Any = imagecodecs
 
 
 class _FrameInfo(ctypes.Structure):
@@ -58,6 +55,11 @@ def _library() -> Any | None:
     return library
 
 
+def available() -> bool:
+    """Whether `encode` works here."""
+    return _library() is not None
+
+
 _BY_SAMPLE = 2
 """Interleave mode: the samples of a pixel together, as they lie. T.87 C.2.3"""
 
@@ -65,9 +67,9 @@ _BY_SAMPLE = 2
 def encode(samples: Samples, bits: int) -> bytes:
     """Unsigned samples, (rows, columns[, 3]), of `bits` bits (2 to 16) as lossless JPEG-LS. Raises PixelError."""
     library = _library()
-    samples = np.ascontiguousarray(samples)
     if library is None:
-        return bytes(_codecs.jpegls_encode(samples))
+        raise RuntimeError("CharLS's interface is not to be had")
+    samples = np.ascontiguousarray(samples)
     encoder = c_void_p(library.charls_jpegls_encoder_create())
     if not encoder:
         raise MemoryError("no JPEG-LS encoder")

@@ -120,18 +120,7 @@ _MOST_SCANS: Final = 500
 def _decode_jpeg_ls(codestream: Buffer, geometry: FrameGeometry) -> Samples:
     header = jpeg.parse(codestream)
     check_agrees(header.rows, header.columns, header.components, geometry)
-    data = bytes(codestream)
-    if _EOI not in data[-3:]:
-        # CharLS counts zeros behind the end of cut data for 10 seconds and more; at a marker it stops at once.
-        data += _EOI
-    try:
-        decoded = _codecs.jpegls_decode(data)
-    except imagecodecs.JpeglsError:
-        # Some encoders fill up with zeros before EOI, which CharLS 2.3 and later refuses.
-        unfilled = data[: data.rindex(_EOI)].rstrip(b"\0") + _EOI
-        if len(unfilled) >= len(data.rstrip(b"\0")):
-            raise
-        decoded = _codecs.jpegls_decode(unfilled)
+    decoded = _decode_scans(bytes(codestream))
     moved = aligned(decoded, geometry, header.precision)
     if moved is not decoded:
         return conform(moved, geometry, geometry.bits_stored)
@@ -140,6 +129,27 @@ def _decode_jpeg_ls(codestream: Buffer, geometry: FrameGeometry) -> Samples:
 
 
 _EOI: Final = b"\xff\xd9"
+
+
+def _decode_scans(data: bytes) -> Samples:
+    """A JPEG-LS that may lack EOI, or have zeros before it, which CharLS 2.3 and later refuses."""
+    if _EOI not in data[-3:]:
+        # CharLS counts zeros behind the end of cut data for 10 seconds and more; at a marker it stops at once.
+        data += _EOI
+    try:
+        whole: Samples = _codecs.jpegls_decode(data)
+        return whole
+    except imagecodecs.JpeglsError:
+        scans = data[: data.rindex(_EOI)].removesuffix(_EOI)
+        if not scans.endswith(b"\0"):
+            raise
+    # The last byte of the scan can be a zero itself.
+    scans = scans.rstrip(b"\0")
+    try:
+        unfilled: Samples = _codecs.jpegls_decode(scans + _EOI)
+    except imagecodecs.JpeglsError:
+        unfilled = _codecs.jpegls_decode(scans + b"\0" + _EOI)
+    return unfilled
 
 
 def _decode_jpeg_xl(codestream: Buffer, geometry: FrameGeometry) -> Samples:

@@ -103,6 +103,9 @@ def _unsigned(samples: Samples, geometry: FrameGeometry) -> Samples:
 
 
 def _jpeg_ls(samples: Samples, geometry: FrameGeometry, quality: float | None) -> bytes:
+    if not charls.available():
+        # All bits of the cells, so that the highest one is the sign for decoders.
+        return bytes(_codecs.jpegls_encode(samples.view(f"u{samples.itemsize}")))
     return charls.encode(_unsigned(samples, geometry), declared_precision(geometry))
 
 

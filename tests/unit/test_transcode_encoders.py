@@ -101,7 +101,7 @@ def test_codestreams_declare_bits_stored_and_sign(dtype: str, bits: int, photome
 def test_jpeg_ls_is_lossless_and_by_sample() -> None:
     samples, geometry = noise("uint16", 12, "RGB")
     rendition = transcode.plan(NATIVE, geometry, uids.JPEG_LS_LOSSLESS)
-    assert rendition is not None and charls._library() is not None
+    assert rendition is not None and charls.available()
     encoded = transcode.encode(samples, geometry, rendition)
     scan = encoded.index(b"\xff\xda")
     components = encoded[scan + 4]
@@ -109,15 +109,31 @@ def test_jpeg_ls_is_lossless_and_by_sample() -> None:
     assert (components, near, interleave) == (3, 0, 2)
 
 
-@pytest.mark.parametrize("fill", [1, 2, 3, 100])
-def test_jpeg_ls_filled_up_with_zeros(fill: int) -> None:
-    """As some encoders write it before EOI, and fragments behind it."""
-    samples, geometry = noise("uint16", 12, "MONOCHROME2")
+@pytest.mark.parametrize(("dtype", "bits"), [("int16", 12), ("uint16", 10), ("int8", 6)])
+def test_jpeg_ls_without_the_library(dtype: str, bits: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the interface of CharLS is not to be had the precision is 8 or 16, and the samples are the same."""
+    monkeypatch.setattr(charls, "_library", lambda: None)
+    samples, geometry = noise(dtype, bits, "MONOCHROME2")
     rendition = transcode.plan(NATIVE, geometry, uids.JPEG_LS_LOSSLESS)
     assert rendition is not None
     encoded = transcode.encode(samples, geometry, rendition)
-    for filled in (encoded[:-2] + bytes(fill) + encoded[-2:], encoded + bytes(fill)):
-        assert np.array_equal(transcode.decode_frame(filled, geometry, uids.JPEG_LS_LOSSLESS), samples)
+    assert jpeg.parse(encoded).precision == 8 * samples.itemsize
+    assert np.array_equal(transcode.decode_frame(encoded, geometry, uids.JPEG_LS_LOSSLESS), samples)
+
+
+@pytest.mark.parametrize("fill", [1, 2, 3, 100])
+def test_jpeg_ls_filled_up_with_zeros(fill: int) -> None:
+    """As some encoders write it before EOI, and fragments behind it. Some scans end with a zero of their own."""
+    endings = set()
+    for _ in range(40):
+        samples, geometry = noise("uint16", 12, "MONOCHROME2", 7, 5)
+        rendition = transcode.plan(NATIVE, geometry, uids.JPEG_LS_LOSSLESS)
+        assert rendition is not None
+        encoded = transcode.encode(samples, geometry, rendition)
+        endings.add(encoded[-3] == 0)
+        for filled in (encoded[:-2] + bytes(fill) + encoded[-2:], encoded + bytes(fill)):
+            assert np.array_equal(transcode.decode_frame(filled, geometry, uids.JPEG_LS_LOSSLESS), samples)
+    assert False in endings
 
 
 def test_rle_of_pydicom_is_the_same_size_or_larger() -> None:
