@@ -10,7 +10,7 @@ from functools import partial
 from aiohttp.web import BaseRequest
 
 from pacs import renditions, uids
-from pacs.dicomweb import multipart, negotiation, wado
+from pacs.dicomweb import conditional, multipart, negotiation, wado
 from pacs.dicomweb.answer import Answer, Stream
 from pacs.dicomweb.negotiation import DICOM, Choice
 from pacs.dicomweb.service import Service
@@ -75,6 +75,9 @@ async def instance(service: Service, request: BaseRequest, target: ResourceId) -
     if form.multipart is not False:
         return _multipart_of((entry,), service, accept, quality)
     etag = f'"{entry.descriptor.sha256.hex()[:32]}-{form.mark}"'
+    known = request.headers.get("If-None-Match")
+    if known is not None and conditional.matches(known, etag, weak=True):
+        return Answer(200, _part_type(form), b"", wado.KEEP, etag, "Accept")  # becomes 304: nothing is made for it
     if form.exact:
         body = Stream(_exact(service, entry), entry.descriptor.file_size)
     else:

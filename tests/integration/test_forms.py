@@ -170,6 +170,7 @@ def test_lengths_that_are_known_are_told(client: Client, ct: Stored) -> None:
         assert np.array_equal(data.pixel_array, stored.data.pixel_array), syntax
         again = client.get(stored.path, accept)
         assert (again.body, again.headers["etag"]) == (reply.body, reply.headers["etag"])
+        assert client.get(stored.path, accept, If_None_Match=again.headers["etag"]).status == 304
         if known:
             part = client.get(stored.path, accept, Range="bytes=1000-2999")
             assert (part.status, part.body) == (206, reply.body[1000:3000])
