@@ -1,0 +1,89 @@
+"""examples/progressive: it builds, and reads a series over a link that breaks."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import os
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser
+
+from benchmarks.link import Shape, link_thread
+from pacs import demo
+from tests.browser.truth import DIGEST, digest
+from tests.conftest import ROOT, Server
+from tests.integration.exchange import Client, Stored
+
+pytestmark = [
+    pytest.mark.xdist_group("browser"),
+    pytest.mark.skipif(
+        not os.environ.get("TEST_EXAMPLES"), reason="fetches 100 npm packages: set TEST_EXAMPLES=1 to build examples"
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def page_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The built page, behind a plain web server of another origin than the archive's."""
+    folder = tmp_path_factory.mktemp("example") / "progressive"
+    ignored = shutil.ignore_patterns("node_modules", "dist")
+    shutil.copytree(ROOT / "examples" / "progressive", folder, ignore=ignored)
+    for command in (["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], ["npm", "run", "build"]):
+        run = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
+        assert run.returncode == 0, run.stdout + run.stderr
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=folder / "dist")) as web:
+        thread = threading.Thread(target=web.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{web.server_port}/"
+        web.shutdown()
+        thread.join()
+
+
+def test_no_registry_is_named() -> None:
+    lock = (ROOT / "examples" / "progressive" / "package-lock.json").read_text(encoding="utf-8")
+    assert '"resolved"' not in lock and '"integrity": "sha512-' in lock
+
+
+def test_stream_over_a_link_that_breaks(browser: Browser, page_url: str, ohif_server: Server) -> None:
+    count = 15
+    files = list(demo.head_slices(count, rows=256, name="browser: example"))
+    client = Client(ohif_server)
+    client.store(*files)
+    client.close()
+    middle = Stored(files[count // 2]).data
+    host, _, port = ohif_server.address.partition(":")
+    page = browser.new_page()
+    wrong: list[str] = []
+    asked: list[str] = []
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    with link_thread((host, int(port)), Shape(6e6, 0.02)) as link:
+        link.cut_after(250_000)
+        page.goto(f"{page_url}?server={link.url}/dicomweb&study={middle.StudyInstanceUID}&plan=stream")
+        page.wait_for_selector("text=every slice lossless", timeout=40_000)
+        page.wait_for_selector("#holding:has-text('lossless, 256')", timeout=10_000)
+        sent = link.down.bytes
+    reached = [line.split("\t")[0] for line in page.inner_text("#milestones").splitlines()]
+    order = ["every slice small", "every slice at 45 dB", "every slice lossless"]
+    assert [name for name in reached if name in order] == order
+    assert "first image small" in reached and "first image lossless" in reached
+    assert page.locator("#slices i[data-rung='3']").count() == count
+    assert page.evaluate(f"() => ({DIGEST})(viewport)") == digest(middle)
+    assert not page.inner_text("#problem") and not wrong
+    streams = [url for url in asked if "/stream?" in url]
+    assert len(streams) == 2 and "after=" not in streams[0] and "after=" in streams[1]
+    client = Client(ohif_server)
+    whole = client.get(f"{streams[0].partition('/dicomweb')[2]}").body
+    client.close()
+    assert sent < len(whole) + 100_000, "what came before the break is not sent again"
+    page.close()
