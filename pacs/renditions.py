@@ -109,6 +109,8 @@ def of_instance(entry: InstanceEntry) -> tuple[str, ...]:
 @lru_cache(maxsize=1024)
 def _of_instance(arrival: str, of: Stored, apart: bool, pixels: bool) -> tuple[str, ...]:
     found = {arrival: None}
+    if _elsewhere(arrival):
+        return (arrival,)
     planned = of_frames(of) if apart else ()
     native = not pixels or not uids.transfer_syntax(of.transfer_syntax).encapsulated
     if native or not of.received or any(one.kind == "native" for one in planned):
@@ -117,6 +119,13 @@ def _of_instance(arrival: str, of: Stored, apart: bool, pixels: bool) -> tuple[s
         syntaxes = (one.transfer_syntax for one in planned)
         found.update((syntax, None) for syntax in syntaxes if uids.transfer_syntax(syntax).encapsulated)
     return tuple(found)
+
+
+def _elsewhere(arrival: str) -> bool:
+    """Whether files in this Transfer Syntax refer to pixel data that they do not hold (JPIP, real-time video)."""
+    row = uids.transfer_syntax(arrival)
+    plain = (*rewriting.NATIVE, uids.EXPLICIT_VR_BIG_ENDIAN)
+    return row.known and not row.encapsulated and arrival not in plain and not row.implicit
 
 
 def seconds(entry: InstanceEntry, transfer_syntax: str) -> float:
@@ -244,6 +253,8 @@ class Renditions:
     def _frames(self, entry: InstanceEntry, transfer_syntax: str, quality: float | None) -> rewriting.Frames | None:
         descriptor = entry.descriptor
         key, geometry = descriptor.array_key, descriptor.geometry
+        if _elsewhere(descriptor.transfer_syntax):
+            raise UnsupportedTransferSyntaxError(f"the pixel data of instance {descriptor.instance} is elsewhere")
         native = transfer_syntax in rewriting.NATIVE
         if key is None or (native and key.encoding is not Encoding.ENCAPSULATED):
             return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import shutil
 import threading
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +17,8 @@ import pydicom
 import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_file_meta_info
 
 from pacs import codestream, reading, renditions, transcode, uids
 from pacs.archive import Archive
@@ -248,6 +251,30 @@ def test_what_an_instance_is_at_hand_in(archive: Archive) -> None:
         archive.renditions().instance(entry, uids.JPEG_LS_LOSSLESS)
     with pytest.raises(UnsupportedTransferSyntaxError):
         archive.renditions().instance(frame(archive).entry, uids.JPEG_XL_LOSSLESS)
+
+
+@pytest.mark.parametrize("syntax", ["1.2.840.10008.1.2.4.94", "1.2.840.10008.1.2.4.205", "1.2.840.10008.1.2.7.1"])
+def test_pixel_data_that_is_elsewhere_stays_there(archive: Archive, syntax: str) -> None:
+    data = pydicom.dcmread(io.BytesIO(image(NOISE, uid="1.2.9")))
+    del data.PixelData
+    data.PixelDataProviderURL = "https://pixels.example/1"
+    data.file_meta.TransferSyntaxUID = pydicom.uid.UID(syntax)
+    body, meta = io.BytesIO(), data.file_meta
+    del data.file_meta
+    pydicom.dcmwrite(body, data, implicit_vr=False, little_endian=True, force_encoding=True)
+    deflate = zlib.compressobj(wbits=-15)
+    plain = body.getvalue()[132:] if body.getvalue()[128:132] == b"DICM" else body.getvalue()
+    packed = deflate.compress(plain) + deflate.flush() if uids.transfer_syntax(syntax).deflated else plain
+    out = DicomBytesIO()
+    out.is_implicit_VR, out.is_little_endian = False, True
+    out.write(bytes(128) + b"DICM")
+    write_file_meta_info(out, meta)
+    result = archive.store(out.getvalue() + packed)
+    assert result.status == "stored", result.error
+    entry = archive.instance("1.2.1", "1.2.2", "1.2.9")
+    assert renditions.of_instance(entry) == (syntax,)
+    with pytest.raises(UnsupportedTransferSyntaxError, match="elsewhere"):
+        archive.renditions().instance(entry, uids.EXPLICIT_VR_LITTLE_ENDIAN)
 
 
 def test_a_report_is_at_hand_in_every_plain_syntax(archive: Archive) -> None:
