@@ -180,6 +180,24 @@ def decode(
     return array
 
 
+def provisional_geometry(data: bytes, transfer_syntax: str) -> FrameGeometry | None:
+    """What a codestream says of its samples, for an image that is not final; None for what is no JPEG 2000.
+
+    The Data Set's word counts in the end: a codestream does not know Bits Allocated, and its sign may be another.
+    """
+    if transfer_syntax not in _JPEG_2000:
+        return None
+    try:
+        parsed = j2k.parse(data)
+    except CodestreamError:
+        return None
+    several = len(parsed.components) > 1
+    return FrameGeometry(
+        parsed.rows, parsed.columns, len(parsed.components), 8 if parsed.precision <= 8 else 16, parsed.precision,
+        parsed.precision - 1, int(parsed.signed), 0, "RGB" if several else "MONOCHROME2", 1,
+    )  # fmt: skip
+
+
 def samples(data: bytes, transfer_syntax: str, geometry: FrameGeometry, *, floating: bool = False) -> Samples:
     """One whole frame, native or encapsulated, as (rows, columns[, samples]). Raises PixelError,
     UnsupportedTransferSyntaxError."""

@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Se
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from typing import Final
 
 from pacs.client import frames, parts
@@ -70,6 +71,8 @@ class SeriesReader:
         Raises what a request raises, and at the end AnswerError when some of the frames could not be shown.
         """
         index = asyncio.create_task(self._read_index())
+        # Codecs take longer to load than the first bytes to come.
+        loading = asyncio.create_task(asyncio.to_thread(import_module, "pacs.transcode"))
         try:
             async for view in self._streamed(index):
                 yield view
@@ -79,6 +82,7 @@ class SeriesReader:
             index.cancel()
             with suppress(asyncio.CancelledError, PacsError):
                 await index
+            await loading
             await self._views.close()
         failed = self._views.failed
         if failed:

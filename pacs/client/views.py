@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pacs.client import index as indexing
 from pacs.client import series as series_of
 from pacs.client.frames import StoredFrame
-from pacs.client.held import HeldCodestream, Samples, Step, decode
+from pacs.client.held import HeldCodestream, Samples, Step, decode, provisional_geometry
 from pacs.client.index import IndexedFrame, SeriesIndex
 from pacs.client.rungs import FINAL, Rank, Rung
 from pacs.client.transport import Transport
@@ -38,7 +38,8 @@ class FrameView:
     """What the array shows: `level=2` (a resolution level, 0 the coarsest), `layer=3` (full size, so many quality
     layers), `quality=45` (full size, PSNR in dB), `lossless`."""
     array: Samples
-    """(rows, columns[, samples]) of that rung, or of the whole frame with `upscale`; the Data Set's own type."""
+    """(rows, columns[, samples]) of that rung, or of the whole frame with `upscale`. Its type is the Data Set's, until
+    metadata has come and the frame is not final the codestream's: they differ only where the two contradict."""
     final: bool
     """Whether it is the whole frame, proven complete: nothing sharper will come."""
     rows: int
@@ -119,9 +120,10 @@ class Views:
         if step is None or step.rank <= self._shown.get(key, _NOTHING):
             self._forget(position, held, step)
             return None
+        data = held.snapshot(step)
         try:
-            geometry, floating = await self._described(frame)
-            array = await asyncio.to_thread(self._decode, held, step, held.snapshot(step), geometry, floating)
+            geometry, floating = await self._described(frame, None if step.final else (data, held.transfer_syntax))
+            array = await asyncio.to_thread(self._decode, held, step, data, geometry, floating)
         except _UNDECODABLE as error:
             if step.final:
                 self.failed[position] = error
@@ -157,10 +159,18 @@ class Views:
     async def _describe(self) -> Mapping[str, tuple[FrameGeometry, bool]]:
         return indexing.described(await series_of.metadata(self._transport, *self._path))
 
-    async def _described(self, frame: IndexedFrame) -> tuple[FrameGeometry, bool]:
+    async def _described(
+        self, frame: IndexedFrame, provisional: tuple[bytes, str] | None
+    ) -> tuple[FrameGeometry, bool]:
+        """Image Pixel description, and whether the pixels are floating. A `provisional` image (its bytes and Transfer
+        Syntax) does not wait for metadata."""
         if frame.geometry is not None:
             return frame.geometry, frame.floating
         assert self._descriptions is not None
+        if provisional is not None and not self._descriptions.done():
+            geometry = provisional_geometry(*provisional)
+            if geometry is not None:
+                return geometry, False
         found = (await asyncio.shield(self._descriptions)).get(frame.instance)
         if found is None:
             raise AnswerError(self._transport.url(*self._path), f"no metadata of instance {frame.instance}")
