@@ -201,6 +201,12 @@ class ChangedError(PacsError):
     code = "WEB-11"
 
 
+class ForbiddenError(PacsError):
+    """The resource is not for clients of this address."""
+
+    code = "WEB-12"
+
+
 class ViewerError(PacsError):
     """The viewer has not been fetched, cannot be, or is not the version that this program knows."""
 

@@ -25,7 +25,7 @@ class Measure(StrEnum):
     COMMIT_WAIT = "commit_wait"
     """From being ready until a batch has the writer's lock."""
     COMMIT = "commit"
-    """A batch, from the lock to durable and visible."""
+    """Of the batch that it is in, from the lock to durable and visible."""
     SYNC = "sync"
     """Of the file system, within a commit."""
     INDEX = "index"

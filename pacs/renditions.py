@@ -155,6 +155,8 @@ class Renditions:
         self._lock = threading.Lock()
         self.made = 0
         """Frames that were computed, not found."""
+        self.memory_hits = self.memory_misses = self.disk_hits = self.disk_misses = 0
+        """For metrics: two threads that count at once may lose one."""
 
     def direct(self, frame: Frame, rendition: Rendition) -> bool:
         """Whether the bytes to send are those on disk: no need to make or keep anything.
@@ -166,7 +168,9 @@ class Renditions:
 
     def recent(self, frame: Frame, rendition: Rendition, quality: float | None = None) -> Made | None:
         """The frame if it is in memory."""
-        return self._memory.get(key_of(frame, rendition, quality))
+        found = self._memory.get(key_of(frame, rendition, quality))
+        self.memory_hits += found is not None
+        return found
 
     def frame(
         self, frame: Frame, rendition: Rendition, quality: float | None = None, *, remember: bool = True
@@ -223,9 +227,12 @@ class Renditions:
                 del self._running[key]
 
     def _found_or_made(self, group: bytes, key: str, make: Callable[[], Made], kept: bool) -> Made:
+        self.memory_misses += 1
         packed = self._disk.get(group, key) if kept else None
         if packed is not None:
+            self.disk_hits += 1
             return Made.unpacked(packed)
+        self.disk_misses += kept
         made = make()
         self.made += 1
         if kept:

@@ -18,6 +18,9 @@ _OTHER_PREFIXED = {"PACS_SHARED_DATA", "PACS_ZARR_PYTHON"}
 """Read by the tests, not settings of the server."""
 
 
+_LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
+
+
 def _setting(default: Any, help_text: str) -> Any:
     return field(default=default, metadata={"help": help_text})
 
@@ -53,6 +56,18 @@ class Settings:
     write_buffer: int = _setting(128 << 10, "Bytes kept for a slow reader before its response waits.")
     query_limit: int = _setting(5_000, "Most matches that one search answers; larger answers are paged.")
     shutdown_grace: float = _setting(10.0, "How long running requests may go on after SIGTERM.")
+    least_free: int = _setting(1 << 30, "Free bytes on the archive's disk below which /readyz says: not ready.")
+    networks: tuple[str, ...] = _setting(
+        (), "Names of client networks for metrics and the access log, name=10.1.0.0/16, separated by commas."
+    )
+    metrics_from: tuple[str, ...] = _setting(
+        ("loopback", "private"),
+        "Who may see /metrics: loopback, private, all, or networks such as 10.1.0.0/16, separated by commas.",
+    )
+    access_log: str = _setting(
+        "", "File that gets a line of JSON for each request, without patient data; - is standard output, empty none."
+    )
+    log_level: str = _setting("warning", "What is logged on standard error: debug, info, warning, error or critical.")
     codec_threads: int = _setting(0, "Threads for encoding and decoding, in each worker; 0: one per core.")
 
     @classmethod
@@ -74,6 +89,8 @@ def _read(variable: str, text: str, default: Any) -> Any:
     if isinstance(default, tuple):
         return tuple(part.strip() for part in text.split(",") if part.strip())
     if isinstance(default, str):
+        if variable == "PACS_LOG_LEVEL" and text.lower() not in _LOG_LEVELS:
+            raise SettingsError(f"{variable}={text!r} is none of {', '.join(_LOG_LEVELS)}")
         return text
     try:
         value = type(default)(text)

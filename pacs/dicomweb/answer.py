@@ -84,10 +84,19 @@ class Answer:
 class Sent(web.StreamResponse):
     """What a handler returns to aiohttp once everything is on its way."""
 
-    def __init__(self, status: int, length: int, keep_alive: bool) -> None:
+    def __init__(
+        self, status: int, length: int, keep_alive: bool, first_byte: float = 0.0, *, aborted: bool = False,
+        error: str = "",
+    ) -> None:  # fmt: skip
         super().__init__(status=status)
         self._keep_alive = keep_alive
         self._body_length = length
+        self.first_byte = first_byte
+        """When it went out, by `time.perf_counter`; 0.0 when none did."""
+        self.aborted = aborted
+        """Whether the transfer ended early."""
+        self.error = error
+        """Code of the error that it tells of, or that ended it."""
 
     async def prepare(self, request: BaseRequest) -> AbstractStreamWriter | None:
         return None
@@ -167,8 +176,9 @@ def _head(request: BaseRequest, status: int, lines: bytes, common: bytes, keep_a
 
 async def _send_head(request: BaseRequest, status: int, lines: bytes, common: bytes) -> Sent:
     keep_alive = request.keep_alive
+    first_byte = time.perf_counter()
     await request.writer.write(_head(request, status, lines, common, keep_alive))
-    return Sent(status, 0, keep_alive)
+    return Sent(status, 0, keep_alive, first_byte)
 
 
 async def _send_whole(request: BaseRequest, status: int, body: bytes, lines: bytes, common: bytes) -> Sent:
@@ -177,6 +187,7 @@ async def _send_whole(request: BaseRequest, status: int, body: bytes, lines: byt
     lines += b"" if status == 204 else b"Content-Length: %d\r\n" % len(body)
     head = _head(request, status, lines, common, keep_alive)
     length = 0
+    first_byte = time.perf_counter()
     if request.method == "HEAD":
         await request.writer.write(head)
     elif len(body) <= SLICE:
@@ -186,7 +197,7 @@ async def _send_whole(request: BaseRequest, status: int, body: bytes, lines: byt
         length = len(body)
         await request.writer.write(head)
         await _write_sliced(request, body, ())
-    return Sent(status, length, keep_alive)
+    return Sent(status, length, keep_alive, first_byte)
 
 
 async def _send_entity(
@@ -203,7 +214,7 @@ async def _send_entity(
     bound_write_buffer(request, write_buffer)
     pending: list[bytes | memoryview] = [head]
     size = position = 0
-    sent_any = False
+    first_byte = 0.0
     for piece in entity.pieces:
         length = len(piece) if isinstance(piece, bytes) else piece.length
         low, high = max(start - position, 0), min(end - position, length)
@@ -219,21 +230,23 @@ async def _send_entity(
                 if len(data) != length:
                     raise InternalError(f"an entity changed its length from {length} to {len(data)}")
             except BaseException as error:
-                if not sent_any:
+                if not first_byte:
                     raise
-                return abort(request, error)
+                return abort(request, error, first_byte)
             cuts = piece.cuts if low == 0 else ()
         block = data if low == 0 and high == length else memoryview(data)[low:high]
         pending.append(block)
         size += len(block)
         if size > SLICE:
             pending.pop()
+            first_byte = first_byte or time.perf_counter()
             await _write_sliced(request, block, cuts, b"".join(pending))
-            pending, size, sent_any = [], 0, True
+            pending, size = [], 0
     if pending:
+        first_byte = first_byte or time.perf_counter()
         # Joined and written once: one copy of a frame, one system call.
         await request.writer.write(b"".join(pending))
-    return Sent(status, end - start, keep_alive)
+    return Sent(status, end - start, keep_alive, first_byte)
 
 
 async def _send_stream(
@@ -253,6 +266,7 @@ async def _send_stream(
     # The first block may still turn into an error answer; nothing is sent before it.
     blocks = aiter(body.blocks)
     block: bytes | None = await anext(blocks, None)
+    first_byte = time.perf_counter()
     length = 0
     pending = head
     try:
@@ -270,8 +284,8 @@ async def _send_stream(
     except ConnectionError:
         raise
     except Exception as error:  # noqa: BLE001 - whatever it is, the head is out: only the connection can tell
-        return abort(request, error)
-    return Sent(status, length, keep_alive)
+        return abort(request, error, first_byte)
+    return Sent(status, length, keep_alive, first_byte)
 
 
 async def _window(blocks: AsyncIterator[bytes], start: int, end: int) -> AsyncIterator[bytes]:
@@ -317,11 +331,12 @@ def bound_write_buffer(request: BaseRequest, size: int) -> None:
     transport.set_write_buffer_limits(high=size)
 
 
-def abort(request: BaseRequest, error: BaseException) -> Sent:
+def abort(request: BaseRequest, error: BaseException, first_byte: float = 0.0) -> Sent:
     """End a transfer that cannot be finished, so that the client notices."""
     if request.transport is not None:
         request.transport.abort()
     if not isinstance(error, Exception):
         raise error
     _log.error("ALARM a transfer was broken off: %s", error, exc_info=None if hasattr(error, "code") else error)
-    return Sent(500, 0, False)
+    code = getattr(error, "code", InternalError.code)
+    return Sent(500, request.writer.output_size, False, first_byte, aborted=True, error=code)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -30,13 +29,13 @@ from pacs.dicomweb import (
 )  # fmt: skip
 from pacs.dicomweb.answer import Answer, Sent, abort, send
 from pacs.dicomweb.cors import CorsPolicy
+from pacs.dicomweb.health import PATHS, Health
+from pacs.dicomweb.observe import Route
 from pacs.dicomweb.service import Service
 from pacs.dicomweb.target import BASE, ResourceId, parse
 from pacs.dicomweb.viewer import ViewerPages
-from pacs.errors import MethodError, StalledError
+from pacs.errors import InternalError, MethodError, PacsError, StalledError
 from pacs.settings import Settings
-
-_access_log = logging.getLogger("pacs.access")
 
 _CLIENT_GONE: Final = 499
 """For the log alone, as nginx writes it."""
@@ -79,6 +78,7 @@ class Dicomweb:
     def __init__(self, archive: Archive, settings: Settings) -> None:
         self.service = Service(archive, settings)
         self._viewer = ViewerPages(settings.viewer, self.service.offload)
+        self._health = Health(self.service)
         self._cors = CorsPolicy(settings.cors_origins)
         self._write_buffer = settings.write_buffer
         self.active: set[web.RequestHandler] = set()
@@ -108,7 +108,8 @@ class Dicomweb:
 
     async def _answered(self, request: BaseRequest) -> Sent:
         started = time.perf_counter()
-        template = ""
+        observer = self.service.observer
+        route: Route | None = None
         common = self._cors.lines(request.headers.get("Origin"))
         try:
             path = request.raw_path.partition("?")[0]
@@ -117,21 +118,28 @@ class Dicomweb:
             urls.check_host(request, self.service.settings)
             if path.startswith(BASE + "/"):
                 target = parse(path)
-                template = target.template
+                route = observer.enter(request.method, target.template, target.kind)
                 answer = await self._answer(request, target)
+            elif path in PATHS:
+                route = observer.enter(request.method, path, "")
+                answer = await self._health.answer(request, path)
             else:
-                template = "page"
+                route = observer.enter(request.method, "page", "")
                 answer = self._viewer.answer(request, path) or pages.page(request.method, path, self._viewer.root)
             sent = await send(request, answer, common, self._write_buffer)
         except ConnectionError:
-            sent = Sent(_CLIENT_GONE, 0, False)  # nobody is there to be told
+            sent = _gone(request)
         except Exception as error:  # noqa: BLE001 - the one place where a fault becomes an answer
-            sent = await self._tell(request, error, template or "an unknown path", common)
-        if _access_log.isEnabledFor(logging.INFO):
-            _access_log.info(
-                "%s %s %d %.1f ms %d bytes",
-                request.method, template, sent.status, (time.perf_counter() - started) * 1e3, sent.body_length,
-            )  # fmt: skip
+            try:
+                sent = await self._tell(request, error, route.template if route else "an unknown path", common)
+            except ConnectionError:
+                sent = _gone(request)
+            sent.error = error.code if isinstance(error, PacsError) else InternalError.code
+        except BaseException:
+            if route is not None:
+                observer.forget(route)
+            raise
+        observer.leave(request, route or observer.enter(request.method, "unknown", ""), started, sent)
         return sent
 
     async def _answer(self, request: BaseRequest, target: ResourceId) -> Answer:
@@ -166,6 +174,11 @@ class Dicomweb:
 
     def close(self) -> None:
         self.service.close()
+
+
+def _gone(request: BaseRequest) -> Sent:
+    """Nobody is there to be told."""
+    return Sent(_CLIENT_GONE, request.writer.output_size, False, aborted=True)
 
 
 def make_app(archive: Archive, settings: Settings) -> web.Application:

@@ -64,6 +64,11 @@ class Offload:
         future.add_done_callback(partial(self._done, lane))
         return future
 
+    def depths(self) -> dict[str, int]:
+        """Calls that wait or run, by the name of their lane; of those that read the disk, calls that wait."""
+        named = {name: count for (_, name), count in zip(_LANES, self._in_work, strict=True)}
+        return {"read": self._readers._work_queue.qsize(), **named}
+
     def _done(self, lane: int, _: object) -> None:
         self._in_work[lane] -= 1
 
@@ -132,6 +137,15 @@ class ByteSemaphore:
     def free(self) -> int:
         return self._free
 
+    @property
+    def taken(self) -> int:
+        return self._capacity - self._free
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for their turn."""
+        return len(self._waiting)
+
     async def acquire(self, wanted: int) -> int:
         """Wait for `wanted` bytes; what was taken, to be given to `release`."""
         taken = min(max(0, wanted), self._capacity)
@@ -190,11 +204,15 @@ class ByteCache:
         self._capacity = capacity
         self._size = 0
         self._values: OrderedDict[Hashable, bytes] = OrderedDict()
+        self.hits = self.misses = 0
 
     def get(self, key: Hashable) -> bytes | None:
         value = self._values.get(key)
-        if value is not None:
-            self._values.move_to_end(key)
+        if value is None:
+            self.misses += 1
+            return None
+        self.hits += 1
+        self._values.move_to_end(key)
         return value
 
     def put(self, key: Hashable, value: bytes) -> None:

@@ -78,15 +78,18 @@ class Plans:
         self._plans: OrderedDict[tuple[str, int], SeriesPlan] = OrderedDict()
         self._frames = 0
         self._once: Once[SeriesPlan] = Once()
+        self.hits = self.misses = 0
 
     async def of(self, entry: SeriesEntry) -> SeriesPlan:
         """The plan of a series as it is now. Raises RequestError when it has too many frames."""
         key = (entry.uid, entry.sequence)
         plan = self._plans.get(key)
         if plan is None:
+            self.misses += 1
             plan = await self._once(key, lambda: self._offload.read(self._plan, entry))
             self._keep(key, plan)
         else:
+            self.hits += 1
             self._plans.move_to_end(key)
         return plan
 

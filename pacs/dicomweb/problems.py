@@ -48,6 +48,7 @@ PROBLEMS: Final[dict[type[PacsError], Problem]] = {
     errors.HostError: Problem(421, _PROCESSING_FAILURE),
     errors.StalledError: Problem(408, _CANNOT_UNDERSTAND),
     errors.ChangedError: Problem(412, _PROCESSING_FAILURE),
+    errors.ForbiddenError: Problem(403, _PROCESSING_FAILURE),
     errors.ViewerError: Problem(404, _PROCESSING_FAILURE),
     errors.BusyError: Problem(503, _OUT_OF_RESOURCES),
     errors.StorageError: Problem(503, _OUT_OF_RESOURCES),

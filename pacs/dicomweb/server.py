@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Final
 
 from pacs import errors
+from pacs.dicomweb import access_log, metrics_directory, networks
 from pacs.errors import PacsError, SettingsError
 from pacs.settings import Settings
 
@@ -48,6 +49,8 @@ def serve(
     Prints `pacs is ready at http://HOST:PORT/` once every worker is. Raises SettingsError for an address that other
     machines can reach, unless `insecure`; the worker's PacsError when the archive cannot be opened.
     """
+    networks.Clients(settings)
+    access_log.check(settings.access_log)
     if not insecure and not _is_loopback(host):
         raise SettingsError(f"{host} can be reached by other machines and there is no authentication: say insecure")
     try:
@@ -76,6 +79,8 @@ class _Worker:
     """Connections go one way over it, one line of JSON comes back: that the worker is ready, or why not."""
     pidfd: int
     started: float
+    number: int
+    """Its place among the workers: one that takes its place has the same."""
     ready: bool = False
 
     def close(self) -> None:
@@ -92,6 +97,8 @@ class _Parent:
         self._workers: list[_Worker] = []
         self._turn = 0
         self._stopping = False
+        self._deaths = 0
+        self._metrics = metrics_directory.make()
         self._selector = selectors.DefaultSelector()
 
     def run(self) -> None:
@@ -114,6 +121,7 @@ class _Parent:
                 self._listener.close()
                 self._stop()
                 self._selector.close()
+                metrics_directory.remove(self._metrics)
 
     # --- connections
 
@@ -161,16 +169,21 @@ class _Parent:
 
     def _spawn(self) -> _Worker:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        number = min(set(range(len(self._workers) + 1)) - {worker.number for worker in self._workers})
         with theirs:
             task = json.dumps(
-                {"archive": str(self._archive), "channel": theirs.fileno(), "settings": asdict(self._settings)}
-            )
+                {
+                    "archive": str(self._archive), "channel": theirs.fileno(), "settings": asdict(self._settings),
+                    "worker": number, "deaths": self._deaths, "parent": os.getpid(),
+                }
+            )  # fmt: skip
             process = subprocess.Popen(
                 [sys.executable, "-m", "pacs.dicomweb.worker", task],
                 pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL,
+                env={**os.environ, metrics_directory.DIRECTORY: self._metrics},
             )  # fmt: skip
         ours.settimeout(_START_SECONDS)
-        worker = _Worker(process, ours, os.pidfd_open(process.pid), time.monotonic())
+        worker = _Worker(process, ours, os.pidfd_open(process.pid), time.monotonic(), number)
         self._workers.append(worker)
         return worker
 
@@ -192,6 +205,8 @@ class _Parent:
         self._workers.remove(worker)
         worker.close()
         status = worker.process.wait()
+        metrics_directory.mark_dead(self._metrics, worker.number)
+        self._deaths += 1
         if self._stopping:
             return
         _log.error("worker %d died with status %d; another is started", worker.process.pid, status)
@@ -217,6 +232,8 @@ class _Parent:
             worker.process.kill()
             worker.process.wait()
             worker.close()
+            metrics_directory.mark_dead(self._metrics, worker.number)
+            self._deaths += 1
             time.sleep(_PAUSE)
             self._replace()
 

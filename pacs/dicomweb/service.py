@@ -9,7 +9,9 @@ from aiohttp.web import BaseRequest
 
 from pacs import renditions, uids
 from pacs.archive import Archive
+from pacs.dicomweb.metrics import Metrics
 from pacs.dicomweb.negotiation import Choice, choices
+from pacs.dicomweb.observe import Observer
 from pacs.dicomweb.offload import ByteCache, ByteSemaphore, Offload, Once
 from pacs.dicomweb.plans import Plans
 from pacs.dicomweb.priority import RightOfWay
@@ -38,6 +40,10 @@ class Service:
         self.once_made: Once[Made] = Once()
         self.plans = Plans(archive, self.renditions, self.offload)
         self._reading = Budget(max(settings.spool_threshold, settings.ingest_memory // 4))
+        self._frames_at_once = self._frames_waited_for = 0
+        self._counted: dict[tuple[str, str], int] = {}
+        self.observer = Observer(settings, self._tell_levels)
+        archive.observe(self.observer.measured)
 
     def collect(self) -> Collected:
         """Where the next uploaded part is gathered."""
@@ -47,7 +53,11 @@ class Service:
     async def read_frame(self, frame: Frame) -> bytes | memoryview:
         """The frame as stored: at once where the page cache has it, else from a thread. Raises ChecksumError."""
         data = self.archive.read_frame_cached(frame) if frame.length <= _READ_IN_LOOP else None
-        return data if data is not None else await self.offload.read(self.archive.read_frame, frame)
+        if data is not None:
+            self._frames_at_once += 1
+            return data
+        self._frames_waited_for += 1
+        return await self.offload.read(self.archive.read_frame, frame)
 
     async def made(self, frame: Frame, rendition: Rendition, quality: float | None = None) -> Made:
         """The frame in another form, made once for all who ask and kept for a while: readers of one examination look
@@ -74,5 +84,27 @@ class Service:
                 return choices(",".join(named))
         return choices(request.headers.get("Accept", ""))
 
+    def _tell_levels(self, metrics: Metrics) -> None:
+        """Set the metrics that are kept here: what waits, and what caches had."""
+        ingest, commit = self.archive.waiting()
+        depths = {"ingest": ingest, "commit": commit, "memory": self.ingest_memory.waiting, **self.offload.depths()}
+        for queue, depth in depths.items():
+            metrics.queue.labels(queue).set(depth)
+        metrics.ingest_memory.set(self.ingest_memory.taken)
+        renditions = self.renditions
+        for cache, hits, misses in (
+            ("page", self._frames_at_once, self._frames_waited_for),
+            ("metadata", self.metadata_cache.hits, self.metadata_cache.misses),
+            ("plans", self.plans.hits, self.plans.misses),
+            ("frames", renditions.memory_hits, renditions.memory_misses),
+            ("renditions", renditions.disk_hits, renditions.disk_misses),
+        ):
+            for outcome, count in (("hit", hits), ("miss", misses)):
+                fresh = count - self._counted.get((cache, outcome), 0)
+                if fresh:
+                    metrics.cache.labels(cache, outcome).inc(fresh)
+                    self._counted[cache, outcome] = count
+
     def close(self) -> None:
+        self.observer.close()
         self.offload.close()

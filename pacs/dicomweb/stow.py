@@ -65,6 +65,12 @@ class _Upload:
     refused: PacsError | None = None
     """Why the part being read is not going to be stored; the rest of it is passed over."""
 
+    def note(self, part: int, result: StoreResult) -> None:
+        """What became of a part."""
+        self.results[part] = result
+        reason = result.error.code if result.error is not None else "warning" if result.warnings else ""
+        self.service.observer.stored(result.status, reason)
+
     async def take(self, event: multipart.Event) -> None:
         if isinstance(event, PartStart):
             self._begin(event)
@@ -92,7 +98,7 @@ class _Upload:
         error = self.refused or end.error
         collected = self.collected
         if error is not None or collected is None:
-            self.results[self.part] = StoreResult("refused", error=error or PartError("an empty part"))
+            self.note(self.part, StoreResult("refused", error=error or PartError("an empty part")))
             self.drop()
             return
         while len(self.running) >= _IN_FLIGHT:
@@ -110,7 +116,7 @@ class _Upload:
         except (StorageError, OSError) as error:
             memory.release(claim)
             refusal = StorageError(f"an upload could not be kept: {error}")
-            self.results[self.part] = StoreResult("refused", error=refusal)
+            self.note(self.part, StoreResult("refused", error=refusal))
             self.drop()
             return
         except BaseException:
@@ -124,7 +130,7 @@ class _Upload:
             memory.release(claim)
             self.running.discard(done)
             if not done.cancelled() and done.exception() is None:
-                self.results[part] = done.result()
+                self.note(part, done.result())
 
         future.add_done_callback(finished)
 

@@ -19,8 +19,9 @@ from aiohttp import web
 from aiohttp.web import BaseRequest, StreamResponse
 
 from pacs.archive import Archive
-from pacs.dicomweb import problems
+from pacs.dicomweb import metrics, metrics_directory, problems
 from pacs.dicomweb.app import Dicomweb
+from pacs.dicomweb.metrics_directory import DIRECTORY
 from pacs.errors import PacsError, RequestError
 from pacs.settings import Settings
 
@@ -92,10 +93,11 @@ class _Server(web.Server):
         )
 
 
-async def _run(archive: Archive, channel: socket.socket, settings: Settings) -> None:
+async def _run(archive: Archive, channel: socket.socket, settings: Settings, deaths: int) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     handler = Dicomweb(archive, settings)
+    handler.service.observer.metrics.deaths.set(deaths)
     server = _Server(handler)
     connecting: set[asyncio.Task[None]] = set()
 
@@ -154,12 +156,11 @@ def main() -> int:
     sys.setswitchinterval(_SWITCH_INTERVAL)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    level = logging.getLevelName(os.environ.get("LOG_LEVEL", "WARNING").upper())
-    logging.basicConfig(
-        level=level if isinstance(level, int) else logging.WARNING,
-        format="%(asctime)s %(process)d %(levelname)s %(name)s %(message)s",
-    )
     settings = msgspec.convert(task["settings"], Settings)
+    logging.basicConfig(
+        level=settings.log_level.upper(), format="%(asctime)s %(process)d %(levelname)s %(name)s %(message)s"
+    )
+    metrics.join(task["worker"])
     with socket.socket(fileno=task["channel"]) as channel:
         try:
             archive = Archive.open(task["archive"], create=True, threads=settings.codec_threads)
@@ -169,7 +170,9 @@ def main() -> int:
         with archive:
             channel.send(b'{"ready": true}')
             with contextlib.suppress(KeyboardInterrupt):
-                uvloop.run(_run(archive, channel, settings))
+                uvloop.run(_run(archive, channel, settings, task["deaths"]))
+    if os.getppid() != task["parent"]:
+        metrics_directory.remove(os.environ[DIRECTORY])  # the parent was killed, and cannot
     return 0
 
 

@@ -44,6 +44,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "uvloop": ("pacs.dicomweb", "pacs.client", "pacs.cli", "benchmarks"),
     # Its dictionaries and character sets; reading files with it is for tests.
     "pydicom": ("pacs.charset", "pacs.part10", "pacs.rewriting", "pacs.dicomweb.query", "pacs.demo", "benchmarks"),
+    "prometheus_client": ("pacs.dicomweb",),
     "tqdm": ("pacs.cli", "benchmarks"),
     "argparse": ("pacs.cli", "benchmarks"),
 }
