@@ -86,6 +86,16 @@ class Reader:
             self.page.wait_for_timeout(50)
         pytest.fail(f"the image did not become whole: {[(look.arrived, look.quality) for look in looks]}, {self.wrong}")
 
+    def frames(self, count: int) -> list[str]:
+        """The frames asked for so far, once there are so many different ones."""
+        end = time.monotonic() + SECONDS
+        while time.monotonic() < end:
+            found = [url for url in self.asked if "/frames/" in url]
+            if len({url.partition("?")[0] for url in found}) >= count:
+                return found
+            self.page.wait_for_timeout(50)
+        pytest.fail(f"not {count} frames were asked for, but {found}")
+
     def shows(self, data: Dataset) -> bool:
         """Whether the samples behind the screen are those of a Data Set."""
         viewport = "window.cornerstone.getRenderingEngines()[0].getViewports()[0]"
@@ -178,6 +188,21 @@ def test_cr_sharpens_as_it_arrives(reader: Reader, ohif_server: Server, shared_d
     assert part <= 0.5, story
     assert len([url for url in reader.asked if "/frames/" in url]) == 1, "one request brings all of it"
     assert reader.shows(shown)
+    assert not reader.wrong
+
+
+def test_a_lossy_cine_comes_as_it_is(reader: Reader, ohif_server: Server) -> None:
+    """What arrived as JPEG baseline gains nothing by another lossy rung."""
+    file = next(path for path in demo.real_files() if path.name == "examples_ybr_color.dcm").read_bytes()
+    client = Client(ohif_server)
+    client.store(file)
+    client.close()
+    shown = Stored(file).data
+    reader.open(Shape(8e6, 0.02), StudyInstanceUIDs=shown.StudyInstanceUID)
+    reader.watch(shown.SOPInstanceUID)
+    frames = reader.frames(shown.NumberOfFrames)
+    assert not [url for url in frames if "quality=" in url]
+    assert len(frames) == len(set(frames)), "each once"
     assert not reader.wrong
 
 

@@ -11,20 +11,29 @@
   const READABLE = { urlArguments: "quality=45", decodeLevel: 0, imageQualityStatus: LOSSY };
   const LOSSLESS = { streaming: false };
 
-  // A slice of a CT or MR is shorter than what Cornerstone3D waits for before it first decodes: it comes twice, once
-  // lossy at full size in a tenth of the bytes, then whole.
-  const SLICES = {
+  // A slice of a CT or MR is shorter than what Cornerstone3D waits for before it first decodes, and other codecs than
+  // HTJ2K are not decoded before they are there whole: such an image comes twice, once lossy at full size in a tenth of
+  // the bytes, then whole.
+  const TWICE = {
     stages: [{ id: "readable", retrieveType: "readable" }, { id: "lossless", retrieveType: "lossless" }],
     retrieveOptions: { readable: READABLE, lossless: LOSSLESS },
   };
 
   // A radiograph or a mammogram comes once: its bytes are in the order of its resolution levels, and it is decoded
   // again as they arrive. `minChunkSize` is when to look first; Cornerstone3D's own is 128 KiB.
-  const LARGE = {
+  const STREAMED = {
     stages: [{ id: "streamed", retrieveType: "streamed" }],
     retrieveOptions: { streamed: { streaming: true, decodeLevel: 3, minChunkSize: 24 << 10 } },
   };
-  const LARGE_FROM = 4 << 20; // bytes of decoded samples
+  const LARGE = 4 << 20; // bytes of decoded samples
+
+  // What arrived lossy is short, and less of it would be no shorter.
+  const AT_ONCE = { stages: [{ id: "lossless", retrieveType: "default" }], retrieveOptions: { default: LOSSLESS } };
+
+  // Transfer Syntaxes of arrival: of images stored as HTJ2K in the order of its levels, and of lossy ones.
+  const NATIVE = ["1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"];
+  const LEVELS = new Set([...NATIVE, "1.2.840.10008.1.2.4.202", "1.2.840.10008.1.2.4.203"]);
+  const LOSSY_ON_ARRIVAL = /^1\.2\.840\.10008\.1\.2\.4\.(50|51|81|91|111|112|203)$/;
 
   // A volume: first every fourth slice small, spread over its neighbours, then the others, then all of them whole.
   // `default` is what Cornerstone3D takes where it knows no stages: the whole.
@@ -46,17 +55,30 @@
 
   const size = (pixel) => pixel.rows * pixel.columns * (pixel.samplesPerPixel ?? 1) * ((pixel.bitsAllocated ?? 16) / 8);
 
+  // The archive lists what an instance is at hand in, the Transfer Syntax of arrival first.
+  function arrivalOf(imageId) {
+    const instance = window.cornerstone.metaData.get("instance", imageId);
+    return [instance?.AvailableTransferSyntaxUID].flat()[0] ?? NATIVE[0];
+  }
+
   // The plan for an image of a stack.
   function planOf(imageId) {
     const pixel = window.cornerstone.metaData.get("imagePixelModule", imageId);
-    return pixel?.rows && size(pixel) <= LARGE_FROM ? SLICES : LARGE;
+    const arrival = arrivalOf(imageId);
+    if (LOSSY_ON_ARRIVAL.test(arrival)) return AT_ONCE;
+    return LEVELS.has(arrival) && pixel?.rows && size(pixel) > LARGE ? STREAMED : TWICE;
   }
 
   const STACK = {
     create: () => ({
       loadImages(imageIds, listener) {
-        const { createProgressive } = window.cornerstone.ProgressiveRetrieveImages;
-        return createProgressive(planOf(imageIds[0])).loadImages(imageIds, listener);
+        const { ProgressiveRetrieveImages, utilities } = window.cornerstone;
+        const plan = planOf(imageIds[0]);
+        if (plan === AT_ONCE) {
+          // Fetched ahead in the same way. An entry of an image goes before that of its kind of viewport.
+          for (const imageId of listener.getImageIds?.() ?? []) utilities.imageRetrieveMetadataProvider.add(imageId, AT_ONCE);
+        }
+        return ProgressiveRetrieveImages.createProgressive(plan).loadImages(imageIds, listener);
       },
     }),
     // What is fetched ahead of the reader: small. The whole follows for each slice that is looked at.
