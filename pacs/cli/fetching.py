@@ -35,7 +35,7 @@ def fetch(arguments: argparse.Namespace) -> int:
 
         def show(progress: Progress) -> None:
             done = progress.fetched + progress.already
-            note = f", {done:,} of {count_text(progress.items, unit)}"
+            note = f"{done:,} of {count_text(progress.items, unit)}"
             note += f", {progress.failed:,} failed" if progress.failed else ""
             bar.show(progress.received, max(progress.received, _estimate(progress)), note)
 

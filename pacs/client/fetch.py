@@ -151,7 +151,7 @@ async def _fetch_files(transport: Transport, options: Options, progress: Progres
         async with asyncio.TaskGroup() as group:
             for _ in range(min(options.jobs, len(names))):
                 group.create_task(work())
-    except* UnreachableError as errors:
+    except* (UnreachableError, OSError) as errors:
         raise errors.exceptions[0] from None
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMANDS = ("serve", "store", "import", "export", "check", "reindex", "info", "viewer")
+COMMANDS = ("serve", "store", "fetch", "import", "export", "check", "reindex", "info", "viewer")
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 _HEAVY = {
@@ -52,6 +52,7 @@ def test_every_command_has_help(capsys: pytest.CaptureFixture[str]) -> None:
     "arguments",
     [
         [], ["nonsense"], ["serve"], ["store"], ["export", "1.2.3"], ["serve", "--archive", "x", "--port", "99999"],
+        ["fetch"], ["fetch", "no url"],
         ["serve", "--archive", "x", "--workers", "0"], ["store", "x", "--header", "no colon"],
         ["serve", "--archive", "x", "--host", "0.0.0.0"], ["serve", "--archive", "x", "--host", "pacs.example"],
     ],
