@@ -120,7 +120,10 @@ class SeriesReader:
                 return
             except CutError as error:
                 attempts = Attempts(self._transport.patience) if done > before else attempts
-                await attempts.wait(error)
+                try:
+                    await attempts.wait(error)
+                except CutError:
+                    return  # it breaks at the same place again and again: frame by frame then
             except RemoteChangedError:
                 await self._views.take(await self._read_index())
                 return
