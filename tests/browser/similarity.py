@@ -15,10 +15,23 @@ Grey: TypeAlias = npt.NDArray[np.float64]
 
 WINDOW = 7
 RANGE = 255.0
+FLAT = 4.0
+"""Variance of a window that looks even."""
 
 
 def ssim(first: npt.NDArray[np.generic], second: npt.NDArray[np.generic], window: int = WINDOW) -> float:
     """The mean over all windows, 1 for equal images; about 0 for unrelated ones. Samples are from 0 to 255."""
+    return float(_similarities(first, second, window).mean())
+
+
+def likeness(image: npt.NDArray[np.generic], final: npt.NDArray[np.generic], window: int = WINDOW) -> float:
+    """As `ssim`, of the windows alone in which `final` shows something: what is even says nothing of an image."""
+    grey = final.astype(np.float64)
+    shows = _means(grey * grey, window) - _means(grey, window) ** 2 > FLAT
+    return float(_similarities(image, final, window)[shows].mean())
+
+
+def _similarities(first: npt.NDArray[np.generic], second: npt.NDArray[np.generic], window: int) -> Grey:
     a, b = first.astype(np.float64), second.astype(np.float64)
     mean_a, mean_b = _means(a, window), _means(b, window)
     unbiased = window * window / (window * window - 1)
@@ -28,7 +41,8 @@ def ssim(first: npt.NDArray[np.generic], second: npt.NDArray[np.generic], window
     c1, c2 = (0.01 * RANGE) ** 2, (0.03 * RANGE) ** 2
     above = (2 * mean_a * mean_b + c1) * (2 * covariance + c2)
     below = (mean_a**2 + mean_b**2 + c1) * (variance_a + variance_b + c2)
-    return float((above / below).mean())
+    similarities: Grey = above / below
+    return similarities
 
 
 def _means(image: Grey, window: int) -> Grey:

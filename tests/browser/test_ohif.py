@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset
 
 from benchmarks.link import Shape, ThreadedLink, link_thread
 from pacs import demo
-from tests.browser.similarity import picture, smaller, ssim
+from tests.browser.similarity import likeness, picture, smaller
 from tests.browser.truth import DIGEST, digest
 from tests.conftest import Server
 from tests.integration.exchange import Client, Stored
@@ -134,18 +134,18 @@ def reader(context: BrowserContext, link: ThreadedLink) -> Iterator[Reader]:
     link.reshape(Shape())
 
 
-def likeness(looks: list[Look]) -> list[float]:
+def likenesses(looks: list[Look]) -> list[float]:
     """Of each screen to the last one, in the middle of the picture, from a distance: seen near, a CT is noise."""
     area = picture(looks[-1].screen)
     middle = tuple(slice((3 * s.start + s.stop) // 4, (s.start + 3 * s.stop) // 4) for s in area)
     final = smaller(looks[-1].screen[middle], 6)
-    assert ssim(np.zeros_like(final), final) < RECOGNISABLE / 2, "an empty screen would do"
-    return [ssim(smaller(look.screen[middle], 6), final) for look in looks]
+    assert likeness(np.zeros_like(final), final) < RECOGNISABLE / 2, "an empty screen would do"
+    return [likeness(smaller(look.screen[middle], 6), final) for look in looks]
 
 
 def judge(looks: list[Look], before: int) -> tuple[float, list[tuple[int, int, float]]]:
     """(the part of the bytes after which the image was recognisable, the whole story)."""
-    alike = likeness(looks)
+    alike = likenesses(looks)
     story = [(look.arrived - before, look.quality, round(value, 3)) for look, value in zip(looks, alike, strict=True)]
     first = next(number for number, value in enumerate(alike) if value >= RECOGNISABLE)
     # No later look is worse: an image on the screen only sharpens.
@@ -187,6 +187,23 @@ def test_cr_sharpens_as_it_arrives(reader: Reader, ohif_server: Server, shared_d
     part, story = judge(looks, before)
     assert part <= 0.5, story
     assert len([url for url in reader.asked if "/frames/" in url]) == 1, "one request brings all of it"
+    assert reader.shows(shown)
+    assert not reader.wrong
+
+
+def test_mammogram_of_another_codec(reader: Reader, ohif_server: Server, shared_data: Path) -> None:
+    """JPEG lossless, which the viewer decodes only when it is there whole; and a VOI LUT Function, SIGMOID."""
+    file = (shared_data / "large2d" / "GH133.dcm").read_bytes()
+    client = Client(ohif_server)
+    client.store(file)
+    client.close()
+    shown = Stored(file).data
+    before = reader.link.down.bytes
+    reader.open(Shape(8e6, 0.02), StudyInstanceUIDs=shown.StudyInstanceUID)
+    looks = reader.watch(shown.SOPInstanceUID)
+    part, story = judge(looks, before)
+    assert part <= 0.5, story
+    assert [("quality=" in url) for url in reader.frames(1)] == [True, False]
     assert reader.shows(shown)
     assert not reader.wrong
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.browser.similarity import picture, smaller, ssim
+from tests.browser.similarity import likeness, picture, smaller, ssim
 
 RAMP = np.add.outer(np.arange(96), np.arange(128)) % 64 * 4
 
@@ -16,6 +16,13 @@ def test_equal_unrelated_and_dark() -> None:
     assert abs(ssim(noise, np.random.default_rng(2).integers(0, 256, RAMP.shape))) < 0.05
     assert ssim(RAMP, np.zeros_like(RAMP)) < 0.05
     assert ssim(RAMP, 255 - RAMP) < 0
+
+
+def test_what_is_even_does_not_count() -> None:
+    final = np.pad(RAMP, 200)
+    assert ssim(np.zeros_like(final), final) > 0.8
+    assert likeness(np.zeros_like(final), final) < 0.1
+    assert likeness(final, final) == pytest.approx(1)
 
 
 def test_it_falls_with_damage() -> None:

@@ -94,6 +94,21 @@
     return new Map([[viewportId, volumeInputArray]]);
   }
 
+  // OHIF gives the VOI LUT Function as a text, of which Cornerstone3D's loader takes the first letter, and then paints
+  // nothing: mammograms stay black. Under the loader's second name for it the text is read whole.
+  let asking = false;
+  function wholeFunction(type, imageId) {
+    if (type !== "voiLutModule" || asking) return undefined;
+    asking = true;
+    try {
+      const found = window.cornerstone.metaData.get(type, imageId);
+      if (typeof found?.voiLUTFunction !== "string") return found;
+      return { ...found, voiLUTFunction: undefined, voiLutFunction: found.voiLUTFunction };
+    } finally {
+      asking = false;
+    }
+  }
+
   const progressive = {
     id: "pacs.progressive",
     // After OHIF's own extension has set what it prefers.
@@ -102,6 +117,9 @@
       imageRetrieveMetadataProvider.add("stack", STACK);
       imageRetrieveMetadataProvider.add("volume", VOLUME);
       servicesManager.services.hangingProtocolService.registerImageLoadStrategy("nth", loadInStages);
+      const { metaData } = window.cornerstone;
+      metaData.removeProvider(wholeFunction);
+      metaData.addProvider(wholeFunction, 20_000);
     },
   };
 
