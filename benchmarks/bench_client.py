@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 
-from benchmarks import load
 from benchmarks.report import Figure
 from benchmarks.scale import Scale
 from benchmarks.servers import Null
+from pacs.bench import load
 
 CASES = (("small answers", 300), ("frames of 185 kB", 185_000), ("frames of 525 kB", 525_000))
 

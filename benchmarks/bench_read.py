@@ -14,11 +14,11 @@ from collections.abc import Iterator
 import imagecodecs
 import numpy as np
 
-from benchmarks import load
 from benchmarks.report import Figure
 from benchmarks.scale import Scale
 from benchmarks.servers import Server
 from benchmarks.workload import Instance
+from pacs.bench import load
 
 STORED = "multipart/related; type=application/octet-stream; transfer-syntax=*"
 DECODED = 'multipart/related; type="application/octet-stream"'

@@ -14,11 +14,12 @@ import socket
 from collections.abc import Iterator
 from multiprocessing.synchronize import Event
 
-from benchmarks import bench_read, bench_store, load, machine
+from benchmarks import bench_read, bench_store, machine
 from benchmarks.report import Figure
 from benchmarks.scale import Scale
 from benchmarks.servers import Pacs
 from benchmarks.workload import Instance
+from pacs.bench import load
 
 _RATE = 1e6 / 8
 """Bytes a second of one reader."""

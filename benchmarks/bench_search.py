@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 
-from benchmarks import load, workload
+from benchmarks import workload
 from benchmarks.report import Figure
 from benchmarks.scale import Scale
 from benchmarks.servers import Server
 from benchmarks.workload import SmallStudy
+from pacs.bench import load
 
 PAGE = 101
 _FIELDS = "includefield=00081030%2C00080060"

@@ -36,12 +36,13 @@ import numpy as np
 import numpy.typing as npt
 import pydicom
 
-from benchmarks import bench_store, load, workload
+from benchmarks import bench_store, workload
 from benchmarks.link import Shape, ThreadedLink, link_thread
 from benchmarks.report import Figure
 from benchmarks.scale import Scale
 from benchmarks.servers import Server
 from benchmarks.workload import Instance
+from pacs.bench import load
 
 READABLE = 45.0
 """dB over the full stored range."""

@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from benchmarks import load, workload
+from benchmarks import workload
 from benchmarks.report import Figure
 from benchmarks.scale import Scale
 from benchmarks.servers import Server
 from benchmarks.workload import Instance
+from pacs.bench import load
 
 RUNS = ((1, 1), (10, 1), (1, 4), (10, 4))
 """(instances in a request, clients)"""

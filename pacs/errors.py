@@ -275,3 +275,12 @@ class RemoteChangedError(PacsError):
     def __init__(self, url: str, text: str = "it changed while it was read") -> None:
         super().__init__(f"{url}: {text}")
         self.url = url
+
+
+# --- measuring ------------------------------------------------------------------------------------------------
+
+
+class BenchError(PacsError):
+    """`pacs bench` cannot measure here: too little room, an archive where none may be, a server that answers wrongly."""
+
+    code = "BEN-01"

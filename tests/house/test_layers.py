@@ -29,7 +29,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     # 5
     ("pacs.dicomweb", "pacs.client"),
     # 6
-    ("pacs.cli", "pacs.__main__", "benchmarks"),
+    ("pacs.cli", "pacs.bench", "pacs.__main__", "benchmarks"),
 )  # fmt: skip
 
 ONLY_IN: dict[str, tuple[str, ...]] = {
@@ -40,8 +40,8 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "openjpeg": ("pacs.transcode",),
     "libjpeg": ("pacs.transcode",),
     "aiohttp": ("pacs.dicomweb", "pacs.client", "pacs.cli", "benchmarks"),
-    "asyncio": ("pacs.dicomweb", "pacs.client", "pacs.cli", "pacs.storage.zarr_codec", "benchmarks"),
-    "uvloop": ("pacs.dicomweb", "pacs.client", "pacs.cli", "benchmarks"),
+    "asyncio": ("pacs.dicomweb", "pacs.client", "pacs.cli", "pacs.bench", "pacs.storage.zarr_codec", "benchmarks"),
+    "uvloop": ("pacs.dicomweb", "pacs.client", "pacs.cli", "pacs.bench", "benchmarks"),
     # Its dictionaries and character sets; reading files with it is for tests.
     "pydicom": ("pacs.charset", "pacs.part10", "pacs.rewriting", "pacs.dicomweb.query", "pacs.demo", "benchmarks"),
     "prometheus_client": ("pacs.dicomweb",),

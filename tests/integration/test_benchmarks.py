@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from benchmarks import __main__ as benchmarks
-from benchmarks import bench_read, load, report, workload
+from benchmarks import bench_read, report, workload
 from benchmarks.bench_micro import header_of_250
 from benchmarks.report import Figure
 from pacs import part10
+from pacs.bench import load
 
 
 def test_all_benchmarks_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

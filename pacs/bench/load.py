@@ -1,16 +1,20 @@
 """A cheap HTTP client for load: prepared requests, kept-alive connections, bodies counted and mostly not kept.
 
-It runs beside the server on the same cores, so what it costs itself is measured too (`bench_client`).
+Beside a server on the same cores it takes from what it measures: its own CPU time is always told.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
+import pickle
+import ssl
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import cast
+from itertools import islice
+from typing import TypeAlias, cast
 
 import uvloop
 
@@ -19,32 +23,41 @@ import uvloop
 class Request:
     """Bytes to send as they are."""
 
-    pieces: tuple[bytes, ...]
-    head: bool = False
+    pieces: tuple[bytes | memoryview, ...]
+    instances: int = 0
+    """Of an upload."""
+    name: str = ""
+    """Under which its latency is kept apart too."""
 
 
-def get(path: str, host: str, accept: str = "*/*", **headers: str) -> Request:
-    """A GET request; keyword `x_y` becomes header `x-y`."""
+def get(path: str, host: str, accept: str = "*/*", headers: Mapping[str, str] | None = None) -> Request:
+    """A GET request."""
     lines = [f"GET {path} HTTP/1.1", f"Host: {host}", f"Accept: {accept}"]
-    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
-    return Request(("\r\n".join([*lines, "", ""]).encode(),))
+    lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
+    return Request(("\r\n".join([*lines, "", ""]).encode("latin-1"),))
 
 
-def stow(path: str, host: str, files: Sequence[bytes]) -> Request:
+File: TypeAlias = bytes | Sequence[bytes | memoryview]
+"""A Part 10 file, whole or in pieces."""
+
+
+def stow(path: str, host: str, files: Sequence[File], headers: Mapping[str, str] | None = None) -> Request:
     """A STOW-RS request of several instances."""
     boundary = "benchmark-0123456789"
     part = f"\r\n--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode()
     closing = f"\r\n--{boundary}--\r\n".encode()
-    length = sum(len(part) + len(data) for data in files) + len(closing)
+    bodies = [(file,) if isinstance(file, bytes) else tuple(file) for file in files]
+    length = sum(len(part) + sum(map(len, body)) for body in bodies) + len(closing)
+    more = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
     head = (
-        f"POST {path} HTTP/1.1\r\nHost: {host}\r\nAccept: application/dicom+json\r\n"
+        f"POST {path} HTTP/1.1\r\nHost: {host}\r\nAccept: application/dicom+json\r\n{more}"
         f'Content-Type: multipart/related; type="application/dicom"; boundary={boundary}\r\n'
         f"Content-Length: {length}\r\n\r\n"
     )
-    pieces = [head.encode()]
-    for data in files:
-        pieces += [part, data]
-    return Request((*pieces, closing))
+    pieces: list[bytes | memoryview] = [head.encode("latin-1")]
+    for body in bodies:
+        pieces += [part, *body]
+    return Request((*pieces, closing), len(files))
 
 
 @dataclass(slots=True)
@@ -62,15 +75,31 @@ class Load:
     """What a run of requests took."""
 
     requests: int = 0
+    instances: int = 0
+    """Uploaded."""
     bytes: int = 0
+    """Received in bodies."""
     seconds: float = 0.0
     client_seconds: float = 0.0
     """CPU time of this process meanwhile."""
     latencies: list[float] = field(default_factory=list)
+    by_name: dict[str, list[float]] = field(default_factory=dict)
+    """Latencies of requests that have a name."""
 
     @property
     def rate(self) -> float:
         return self.requests / self.seconds
+
+    def add(self, other: Load) -> None:
+        """Another process ran beside this one."""
+        self.requests += other.requests
+        self.instances += other.instances
+        self.bytes += other.bytes
+        self.seconds = max(self.seconds, other.seconds)
+        self.client_seconds += other.client_seconds
+        self.latencies += other.latencies
+        for name, latencies in other.by_name.items():
+            self.by_name.setdefault(name, []).extend(latencies)
 
     def quantile(self, q: float) -> float:
         """Latency in milliseconds that the share `q` of requests does not exceed."""
@@ -80,6 +109,9 @@ class Load:
     @property
     def median(self) -> float:
         return statistics.median(self.latencies) * 1e3
+
+
+Address: TypeAlias = tuple[str, int]
 
 
 class RequestFailedError(Exception):
@@ -199,12 +231,20 @@ def _unchunk(data: bytearray) -> bytes | None:
 
 
 async def _run(
-    address: tuple[str, int], requests: Iterator[Request], clients: int, seconds: float | None,
-    check: Callable[[Response], None] | None, keep: bool,
+    address: Address, requests: Iterator[Request], clients: int, seconds: float | None,
+    check: Callable[[Response], None] | None, keep: bool, tls: ssl.SSLContext | None,
 ) -> Load:  # fmt: skip
     loop = asyncio.get_running_loop()
     load = Load()
-    connections = [(await loop.create_connection(_Connection, *address))[1] for _ in range(clients)]
+    name = address[0] if tls is not None else None
+
+    async def connect() -> _Connection:
+        try:
+            return (await loop.create_connection(_Connection, *address, ssl=tls, server_hostname=name))[1]
+        except OSError as error:
+            raise RequestFailedError(f"{address[0]}:{address[1]} cannot be reached: {error}") from None
+
+    connections = [await connect() for _ in range(clients)]
     began, cpu = time.perf_counter(), time.process_time()
     end = began + seconds if seconds is not None else float("inf")
 
@@ -214,10 +254,13 @@ async def _run(
             if sent > end:
                 return
             if connection.transport is None:
-                _, connection = await loop.create_connection(_Connection, *address)
+                connection = await connect()
             response = await connection.send(request, keep)
             load.latencies.append(time.perf_counter() - sent)
+            if request.name:
+                load.by_name.setdefault(request.name, []).append(load.latencies[-1])
             load.requests += 1
+            load.instances += request.instances
             load.bytes += response.length
             if check is not None:
                 check(response)
@@ -237,18 +280,62 @@ async def _run(
 
 
 def run(
-    address: tuple[str, int], requests: Iterator[Request], *, clients: int = 1, seconds: float | None = None,
-    check: Callable[[Response], None] | None = None, keep: bool = False,
+    address: Address, requests: Iterator[Request], *, clients: int = 1, seconds: float | None = None,
+    check: Callable[[Response], None] | None = None, keep: bool = False, tls: ssl.SSLContext | None = None,
+    processes: int = 1,
 ) -> Load:  # fmt: skip
-    """Send `requests` over `clients` connections, until they end or `seconds` are over."""
+    """Send `requests` over `clients` connections, until they end or `seconds` are over.
+
+    With several `processes` each sends its share of the requests over its share of the connections: one core of
+    client does not load a large machine. What `check` sees stays in its process. Raises RequestFailedError.
+    """
+    if processes > 1:
+        return _run_in_processes(address, requests, clients, seconds, check, keep, tls, processes)
     try:
-        return uvloop.run(_run(address, requests, clients, seconds, check, keep))
+        return uvloop.run(_run(address, requests, clients, seconds, check, keep, tls))
     except* RequestFailedError as errors:
         raise errors.exceptions[0] from None
 
 
-def fetch(address: tuple[str, int], request: Request) -> Response:
+def _run_in_processes(
+    address: Address, requests: Iterator[Request], clients: int, seconds: float | None,
+    check: Callable[[Response], None] | None, keep: bool, tls: ssl.SSLContext | None, processes: int,
+) -> Load:  # fmt: skip
+    """Forks, so that nothing of the requests is copied or pickled."""
+    children: list[tuple[int, int]] = []
+    for number in range(processes):
+        reading, writing = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            found: Load | str
+            try:
+                share = islice(requests, number, None, processes)
+                own = clients // processes + (number < clients % processes)
+                found = run(address, share, clients=own, seconds=seconds, check=check, keep=keep, tls=tls)
+            except BaseException as error:  # noqa: BLE001
+                found = f"{error}"
+            with os.fdopen(writing, "wb") as pipe:
+                pickle.dump(found, pipe)
+            os._exit(0)
+        os.close(writing)
+        children.append((pid, reading))
+    whole, failures = Load(), []
+    for pid, reading in children:
+        with os.fdopen(reading, "rb") as pipe:
+            data = pipe.read()
+        os.waitpid(pid, 0)
+        share_of = pickle.loads(data) if data else "a client process died"
+        if isinstance(share_of, Load):
+            whole.add(share_of)
+        else:
+            failures.append(share_of)
+    if failures:
+        raise RequestFailedError(failures[0])
+    return whole
+
+
+def fetch(address: Address, request: Request, tls: ssl.SSLContext | None = None) -> Response:
     """One request, its whole answer."""
     answers: list[Response] = []
-    run(address, iter((request,)), check=answers.append, keep=True)
+    run(address, iter((request,)), check=answers.append, keep=True, tls=tls)
     return answers[0]
