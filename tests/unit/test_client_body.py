@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import socket
@@ -213,6 +214,30 @@ async def test_nobody_there_is_said_at_once() -> None:
     for nonsense in ("", "ftp://x/", "no url", "http://", "http://[::1"):
         with pytest.raises(UnreachableError):
             Transport(nonsense)
+
+
+async def test_connections_are_kept_and_dead_ones_are_not_trusted(server: Origin, transport: Transport) -> None:
+    server.will(entity(BODY))
+    for _ in range(5):
+        assert await everything(Body(transport, server.url, {})) == BODY
+        assert await everything(Body(transport, server.url, {}, start=5, stop=20)) == BODY[5:20]
+    assert server.connections == 1
+    server.answers.clear()
+    server.will(Reply(b"", 404), entity(BODY))
+    with pytest.raises(RemoteError):
+        await everything(Body(transport, server.url, {}))
+    assert await everything(Body(transport, server.url, {})) == BODY
+    assert server.connections == 1, "an error that the server explains costs no connection"
+    # Two idle connections; one of them turns out to be dead, so the other is not used again either.
+    server.answers.clear()
+    server.will(entity(BODY, cut=10, silent=True), entity(BODY))
+    slow = asyncio.ensure_future(everything(Body(transport, server.url, {})))
+    while len(server.asked) < 13:
+        await asyncio.sleep(0)
+    assert await everything(Body(transport, server.url, {})) == BODY
+    assert server.connections == 2
+    assert await slow == BODY
+    assert server.connections == 3
 
 
 async def test_content_codings(server: Origin, transport: Transport) -> None:
