@@ -17,7 +17,7 @@ from pacs.client.body import Body, CutError, read
 from pacs.client.patience import Attempts, Patience
 from pacs.client.transport import Transport
 from pacs.errors import AnswerError, NotFoundError, RemoteChangedError, RemoteError, UnreachableError
-from tests.unit.origin import QUICK, Origin, Reply, entity, origin
+from tests.unit.origin import QUICK, Asked, Origin, Reply, entity, origin
 
 BODY = bytes(range(256)) * 3 + b"the end"
 ETAG = {"ETag": '"one"', "Accept-Ranges": "bytes"}
@@ -230,10 +230,15 @@ async def test_connections_are_kept_and_dead_ones_are_not_trusted(server: Origin
     assert server.connections == 1, "an error that the server explains costs no connection"
     # Two idle connections; one of them turns out to be dead, so the other is not used again either.
     server.answers.clear()
-    server.will(entity(BODY, cut=10, silent=True), entity(BODY))
+    asked_for = asyncio.Event()
+
+    def falls_silent(asked: Asked) -> Reply:
+        asked_for.set()
+        return entity(BODY, cut=10, silent=True)(asked)
+
+    server.will(falls_silent, entity(BODY))
     slow = asyncio.ensure_future(everything(Body(transport, server.url, {})))
-    while len(server.asked) < 13:
-        await asyncio.sleep(0)
+    await asked_for.wait()
     assert await everything(Body(transport, server.url, {})) == BODY
     assert server.connections == 2
     assert await slow == BODY
