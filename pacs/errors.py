@@ -118,6 +118,12 @@ class FormatVersionError(PacsError):
     code = "STO-05"
 
 
+class BackupError(PacsError):
+    """A folder that a backup cannot go to: another archive, or a copy that something else has written to."""
+
+    code = "STO-06"
+
+
 class SettingsError(PacsError):
     """An unknown or impossible setting."""
 

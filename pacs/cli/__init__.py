@@ -58,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"pacs {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for add in (_serve, _store, _fetch, _import, _export, _check, _reindex, _info, _viewer):
+    for add in (_serve, _store, _fetch, _import, _export, _backup, _check, _reindex, _info, _viewer):
         add(commands)
     return top
 
@@ -193,6 +193,21 @@ def _export(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     _archive(command)
     command.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder to write into")
     command.set_defaults(run=_Lazy("sending", "export"))
+
+
+def _backup(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = _command(
+        commands, "backup", "copy an archive, or bring its copy up to date",
+        "The copy is an archive itself, as it was at one commit; a server may be running on the archive. The next run\n"
+        "copies what is new since, and goes on with what was cut short. Every frame is verified on its way: what is\n"
+        "damaged in the archive is listed, copied as it is, and the exit status is 1.",
+    )  # fmt: skip
+    _archive(command)
+    command.add_argument(
+        "--to", metavar="DIR", type=Path, required=True,
+        help="folder of the copy, best on another disk; made when it does not exist",
+    )  # fmt: skip
+    command.set_defaults(run=_Lazy("backing_up", "backup"))
 
 
 def _check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

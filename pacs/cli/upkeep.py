@@ -24,7 +24,7 @@ from pacs.storage.reindex import reindex as reindex_archive
 
 
 @contextmanager
-def _reading(root: Path) -> Iterator[Index]:
+def reading(root: Path) -> Iterator[Index]:
     """The index of an archive for reading only: nothing is repaired or written by looking at it."""
     _require(root)
     lock = ArchiveLock(root)
@@ -47,7 +47,7 @@ def _require(root: Path) -> None:
 def check(arguments: argparse.Namespace) -> int:
     root: Path = arguments.archive
     errors = notes = 0
-    with _reading(root) as index, Progress("checking", 0, "series") as progress:
+    with reading(root) as index, Progress("checking", 0, "series") as progress:
 
         def verify(entry: InstanceEntry) -> None:
             proof.verify(Committed(root, index, entry))
@@ -83,7 +83,7 @@ def reindex(arguments: argparse.Namespace) -> int:
 
 def info(arguments: argparse.Namespace) -> int:
     root: Path = arguments.archive
-    with _reading(root) as index:
+    with reading(root) as index:
         with index.read() as view:
             counters = view.counters()
         description = layout.read_description(root)

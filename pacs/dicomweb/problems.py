@@ -55,6 +55,7 @@ PROBLEMS: Final[dict[type[PacsError], Problem]] = {
     errors.ChecksumError: Problem(500, _PROCESSING_FAILURE),
     errors.IndexMismatchError: Problem(503, _PROCESSING_FAILURE),
     errors.ArchiveLockedError: Problem(503, _PROCESSING_FAILURE),
+    errors.BackupError: Problem(500, _PROCESSING_FAILURE),
     errors.InternalError: Problem(500, _PROCESSING_FAILURE),
     PacsError: Problem(500, _PROCESSING_FAILURE),
 }

@@ -60,12 +60,12 @@ def shard_name(key: ArrayKey, shard: int) -> str:
     return f"c.{shard}.0" if key.encoding is Encoding.NATIVE else f"c.{shard}"
 
 
-def create(disk: Disk, root: Root) -> ArchiveDescription:
-    """A new archive in `root`, a directory that is missing or empty."""
+def create(disk: Disk, root: Root, description: ArchiveDescription | None = None) -> ArchiveDescription:
+    """A new archive in `root`, a directory that is missing or empty; a copy has the `description` of another."""
     disk.mkdir(str(root))
     if not _only_begun(root):
         raise StorageError(f"{root} is not an archive and not empty")
-    description = ArchiveDescription(FORMAT_VERSION, str(uuid.uuid4()))
+    description = description or ArchiveDescription(FORMAT_VERSION, str(uuid.uuid4()))
     disk.mkdir(f"{root}/{STUDIES}")
     disk.mkdir(f"{root}/{STAGING}")
     for path in (LOCK, WRITE_LOCK):

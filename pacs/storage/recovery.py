@@ -15,7 +15,7 @@ import msgspec
 
 from pacs import tags
 from pacs.errors import ChecksumError, IndexMismatchError, StorageError
-from pacs.storage import frames, hierarchy, layout, records, shard, staging
+from pacs.storage import copying, frames, hierarchy, layout, records, shard, staging
 from pacs.storage.disk import Disk
 from pacs.storage.entries import Entries
 from pacs.storage.index import Index
@@ -55,6 +55,7 @@ def open_index(root: Root, disk: Disk) -> Index:
             state = view.state()
         if state.archive_id != archive_id or state.index_format != INDEX_FORMAT:
             raise IndexMismatchError(f"{path} belongs to another archive or version: {_REINDEX}")
+        copying.undo(root, index, disk)
         boot = boot_id()
         if state.boot != boot:
             _after_boot(root, index, disk, last, boot)

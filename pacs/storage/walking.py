@@ -9,9 +9,9 @@ from pacs.storage import records
 from pacs.storage.records import Record, RecordError
 
 
-def walk_damaged(descriptor: int, path: str, end: int) -> Iterator[Record | RecordError]:
-    """Every record of a log, going on behind those whose head is damaged."""
-    position = 0
+def walk_damaged(descriptor: int, path: str, end: int, start: int = 0) -> Iterator[Record | RecordError]:
+    """Every record of a log from `start` on, going on behind those whose head is damaged."""
+    position = start
     while position < end:
         try:
             record = records.read_head(descriptor, path, position, end)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMANDS = ("serve", "store", "fetch", "import", "export", "check", "reindex", "info", "viewer")
+COMMANDS = ("serve", "store", "fetch", "import", "export", "backup", "check", "reindex", "info", "viewer")
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 _HEAVY = {
@@ -69,9 +69,10 @@ def test_misuse_is_status_two(arguments: list[str], capsys: pytest.CaptureFixtur
     assert captured.err and not captured.out
 
 
-@pytest.mark.parametrize("command", ["check", "reindex", "info", "export"])
+@pytest.mark.parametrize("command", ["check", "reindex", "info", "export", "backup"])
 def test_folder_that_is_no_archive(command: str, tmp_path: Path, pacs_command: Run) -> None:
-    more = ["1.2.3", "--out", str(tmp_path / "out")] if command == "export" else []
+    out = str(tmp_path / "out")
+    more = {"export": ["1.2.3", "--out", out], "backup": ["--to", out]}.get(command, [])
     for folder in (tmp_path, tmp_path / "missing"):
         run = pacs_command(command, "--archive", folder, *more)
         assert run.returncode == 1

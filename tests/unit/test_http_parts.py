@@ -130,7 +130,10 @@ def test_a_proxy_that_names_no_url() -> None:
 
 def test_every_kind_of_error_has_a_row() -> None:
     kinds = {kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, PacsError)}
-    elsewhere = {errors.SettingsError, errors.FormatVersionError, errors.UploadError}  # of the start, and of clients
+    elsewhere = {  # of the start, and of clients
+        errors.SettingsError, errors.FormatVersionError, errors.UploadError, errors.RemoteError,
+        errors.UnreachableError, errors.AnswerError, errors.RemoteChangedError,
+    }  # fmt: skip
     assert kinds - elsewhere <= set(problems.PROBLEMS)
 
 

@@ -1,0 +1,362 @@
+"""A copy of an archive that is an archive itself, brought up to date while the archive is written to.
+
+What is committed never changes and is durable before the index tells of it. So a moment of the index names bytes that
+can be read at leisure, whatever is stored meanwhile, and what two moments differ in is the ends of logs: only those
+records and their frames are copied, each verified on its way. They are entered into the copy's own index in the
+order of their commits and in batches that end between two of them: whenever a backup is cut short, its copy is the
+archive as it was at an earlier commit. There are no hard links: the last shard and the log of a series still grow.
+"""
+
+from __future__ import annotations
+
+import os
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from pacs.errors import BackupError, ChecksumError
+from pacs.storage import copying, hierarchy, layout, records, recovery, shard
+from pacs.storage.checksum import crc32c
+from pacs.storage.disk import Disk
+from pacs.storage.entries import Entries
+from pacs.storage.index import Index
+from pacs.storage.last_commit import LastCommit
+from pacs.storage.layout import Root
+from pacs.storage.locks import ArchiveLock, WriterLock
+from pacs.storage.model import ChunkLocation, Counters
+from pacs.storage.records import Record, RecordError
+from pacs.storage.views import WriteView
+from pacs.storage.walking import walk_damaged
+
+BATCH_BYTES: Final = 256 << 20
+"""Copied between two syncs of the copy: what a backup that is cut short does again at most."""
+_BATCH_RECORDS: Final = 5000
+_PIECE: Final = 4 << 20
+_COMPARED: Final = 4096
+"""Bytes before the end of a log by which the copy is recognised."""
+_ORDINALS: Final = 1 << 16
+
+Progress = Callable[[int, int, int], None]
+"""Called with (instances copied, of how many, bytes copied)."""
+
+
+@dataclass(slots=True)
+class BackedUp:
+    """What `backup` did."""
+
+    instances: int = 0
+    bytes: int = 0
+    """Written to logs and shards of the copy."""
+    sequence: int = 0
+    """The commit of the archive that the copy now stands at."""
+    damaged: list[str] = field(default_factory=list)
+    """What does not match its checksum in the archive; it is in the copy as it is."""
+
+
+class _Grown(NamedTuple):
+    """A series whose log has grown since the last backup, from `start` to `end`."""
+
+    study: str
+    series: str
+    start: int
+    end: int
+
+
+def backup(
+    source: Root, index: Index, target: Root, *, disk: Disk | None = None, batch_bytes: int = BATCH_BYTES,
+    progress: Progress | None = None,
+) -> BackedUp:  # fmt: skip
+    """Bring `target` to the newest commit of the archive `source`, whose open index is `index`.
+
+    `target` is a copy made by this before, or a directory that is missing or empty. Raises BackupError when it is
+    something else or has been written to by others, ArchiveLockedError while somebody has it open, OSError when its
+    disk refuses: the next run goes on from there.
+    """
+    _check_apart(source, target)
+    description = layout.read_description(source)
+    with ExitStack() as closing:
+        if disk is None:
+            disk = Disk()
+            closing.callback(disk.close)
+        if not layout.is_archive(target):
+            layout.create(disk, target, description)
+        elif layout.read_description(target).archive_id != description.archive_id:
+            raise BackupError(f"{target} is another archive than {source}")
+        lock = ArchiveLock(target, exclusive=True)
+        closing.callback(lock.close)
+        writer = WriterLock(target)
+        closing.callback(writer.close)
+        with writer:
+            copy = recovery.open_index(target, disk)
+            closing.callback(copy.close)
+            return _Backup(source, index, target, copy, disk, batch_bytes, progress or (lambda *_: None)).run()
+
+
+def _check_apart(source: Root, target: Root) -> None:
+    here, there = os.path.realpath(source), os.path.realpath(target)
+    if here == there or os.path.commonpath((here, there)) in (here, there):
+        raise BackupError(f"{target} and {source} are not apart: one holds the other")
+
+
+class _Backup:
+    def __init__(
+        self, source: Root, index: Index, target: Root, copy: Index, disk: Disk, batch_bytes: int, progress: Progress
+    ) -> None:
+        self._source, self._index = source, index
+        self._target, self._copy = target, copy
+        self._disk = disk
+        self._batch_bytes = batch_bytes
+        self._progress = progress
+        self._last = LastCommit(target, disk)
+        self._counters = Counters()
+        """Of the archive, at the moment that is copied."""
+        self._grown: list[_Grown] = []
+        self._ends: list[int] = []
+        """How far the log of each grown series has been copied."""
+        self._done = BackedUp()
+        # One row a record: order of commit, number of its series, offset, size. 32 bytes, so millions fit in memory.
+        self._orders, self._places, self._offsets, self._sizes = array("Q"), array("Q"), array("Q"), array("Q")
+        self._total = 0
+
+    def run(self) -> BackedUp:
+        self._compare()
+        for grown in self._grown:
+            self._recognise(grown)
+        for place, grown in enumerate(self._grown):
+            self._collect(place, grown)
+        orders = np.array(self._orders, np.uint64)
+        order = np.argsort(orders, kind="stable")
+        self._total = len(order)
+        for rows in self._batches(order):
+            last = self._done.instances + len(rows) == self._total
+            self._copy_batch(rows, self._done.sequence if last else int(self._orders[rows[-1]]) // _ORDINALS, last)
+        if self._behind():
+            self._copy_batch([], self._done.sequence, True)
+        self._disk.syncfs(str(self._target))
+        with self._copy.read() as ours:
+            if ours.counters() != self._counters:
+                self._done.damaged.append("the copy counts otherwise than the archive: run `pacs check` on both")
+        return self._done
+
+    def _behind(self) -> bool:
+        """Whether the last commits entered nothing, or a log ends with what is no record."""
+        with self._copy.read() as ours:
+            if ours.counters().sequence < self._done.sequence:
+                return True
+        return any(end < grown.end for grown, end in zip(self._grown, self._ends, strict=True))
+
+    # --- what is new ---
+
+    def _compare(self) -> None:
+        """Find the logs that have grown. Raises BackupError when the copy has what the archive has not."""
+        known = 0
+        with self._index.read() as theirs, self._copy.read() as ours:
+            counters = ours.counters()
+            self._counters = theirs.counters()
+            self._done.sequence = self._counters.sequence
+            for study in theirs.studies():
+                for series in theirs.series_of(study.uid):
+                    end = theirs.files(series.number).log_end
+                    mine = ours.series(study.uid, series.uid)
+                    start = ours.files(mine.number).log_end if mine is not None else 0
+                    known += mine is not None
+                    if start > end:
+                        raise self._foreign(f"series {series.uid} has more than the archive's")
+                    if start < end:
+                        self._grown.append(_Grown(study.uid, series.uid, start, end))
+        if counters.sequence > self._done.sequence or counters.series != known:
+            raise self._foreign("it has what the archive has not")
+        self._ends = [grown.start for grown in self._grown]
+
+    def _recognise(self, grown: _Grown) -> None:
+        """Raises BackupError when the log of the copy is not how the archive's begins."""
+        start = max(0, grown.start - _COMPARED)
+        tails = []
+        for root in (self._source, self._target):
+            if grown.start:
+                descriptor, _ = records.open_log(root, grown.study, grown.series)
+                try:
+                    tails.append(os.pread(descriptor, grown.start - start, start))
+                finally:
+                    os.close(descriptor)
+        if len(tails) == 2 and tails[0] != tails[1]:
+            raise self._foreign(f"series {grown.series} is not the archive's")
+
+    def _foreign(self, text: str) -> BackupError:
+        return BackupError(f"{self._target} has been written to, not only by backups of {self._source}: {text}")
+
+    def _collect(self, place: int, grown: _Grown) -> None:
+        """Note where the new records of a series are; those that the archive's index has not, nobody can ask for."""
+        descriptor, path = records.open_log(self._source, grown.study, grown.series)
+        try:
+            with self._index.read() as view:
+                for found in walk_damaged(descriptor, path, grown.end, grown.start):
+                    if isinstance(found, RecordError):
+                        self._done.damaged.append(found.message)
+                        continue
+                    entry = view.instance(found.descriptor.instance)
+                    if entry is None or (entry.record_offset, entry.sequence) != (found.offset, found.sequence):
+                        continue
+                    self._orders.append(found.sequence * _ORDINALS + found.ordinal)
+                    self._places.append(place)
+                    self._offsets.append(found.offset)
+                    # Frames are about half of the file; how long exactly is not worth reading the table for.
+                    self._sizes.append(found.length + found.descriptor.file_size // 2)
+        finally:
+            os.close(descriptor)
+
+    def _batches(self, order: npt.NDArray[np.intp]) -> Iterator[list[int]]:
+        """Rows in the order of commits, cut between two commits."""
+        batch: list[int] = []
+        size = 0
+        for _, commit in groupby((int(row) for row in order), key=lambda row: self._orders[row] // _ORDINALS):
+            rows = list(commit)
+            amount = sum(self._sizes[row] for row in rows)
+            if batch and (size + amount > self._batch_bytes or len(batch) + len(rows) > _BATCH_RECORDS):
+                yield batch
+                batch, size = [], 0
+            batch += rows
+            size += amount
+        if batch:
+            yield batch
+
+    # --- copying it ---
+
+    def _head(self, row: int) -> tuple[_Grown, Record]:
+        grown = self._grown[self._places[row]]
+        descriptor, path = records.open_log(self._source, grown.study, grown.series)
+        try:
+            return grown, records.read_head(descriptor, path, self._offsets[row], grown.end)
+        finally:
+            os.close(descriptor)
+
+    def _copy_batch(self, rows: Sequence[int], sequence: int, last: bool) -> None:
+        """Copy these records with their frames, and be at commit `sequence`. The order is that of a commit."""
+        heads = [self._head(row) for row in rows]
+        ends = {self._places[row]: record.end for row, (_, record) in zip(rows, heads, strict=True)}
+        if last:  # what follows the last record that is whole
+            ends.update((place, grown.end) for place, grown in enumerate(self._grown) if self._ends[place] < grown.end)
+        touched = [self._grown[place] for place in sorted(ends)]
+        copying.begin(self._target, self._disk, [(grown.study, grown.series) for grown in touched])
+        for grown in touched:
+            hierarchy.write_groups(self._disk, self._target, hierarchy.series_groups(grown.study, grown.series))
+        for position, (grown, record) in enumerate(heads):
+            self._progress(self._done.instances + position, self._total, self._done.bytes)
+            self._copy_frames(grown, record)
+        for place, end in ends.items():
+            self._copy_log(place, end)
+        self._last.write(sequence, [])
+        self._disk.syncfs(str(self._target))
+        self._disk.step("copied")
+        self._enter([record for _, record in heads], touched, sequence, last)
+        self._disk.step("entered")
+        copying.end(self._target, self._disk)
+        self._done.instances += len(rows)
+        self._progress(self._done.instances, self._total, self._done.bytes)
+
+    def _copy_log(self, place: int, end: int) -> None:
+        grown, start = self._grown[place], self._ends[place]
+        path = layout.log_path(grown.study, grown.series)
+        descriptor, _ = records.open_log(self._source, grown.study, grown.series)
+        try:
+            self._make(path)
+            for position in range(start, end, _PIECE):
+                piece = os.pread(descriptor, min(_PIECE, end - position), position)
+                self._write(path, position, piece)
+        finally:
+            os.close(descriptor)
+        self._ends[place] = end
+
+    def _copy_frames(self, grown: _Grown, record: Record) -> None:
+        """Verify a record and copy its frames. What is damaged is noted, and copied as it is."""
+        descriptor, path = records.open_log(self._source, grown.study, grown.series)
+        try:
+            records.verify_parts(descriptor, path, record)
+            table = recovery.table_of(descriptor, path, record)
+        except ChecksumError as error:
+            self._done.damaged.append(error.message)
+            return
+        finally:
+            os.close(descriptor)
+        if record.chunks:
+            self._disk.mkdir(f"{self._target}/{layout.array_path(grown.study, grown.series, record.array)}")
+        for shard_path, locations in groupby(recovery.locations(record, table), key=lambda location: location.path):
+            try:
+                self._copy_chunks(shard_path, list(locations))
+            except ChecksumError as error:
+                self._done.damaged.append(error.message)
+
+    def _copy_chunks(self, path: str, locations: Sequence[ChunkLocation]) -> None:
+        try:
+            descriptor = os.open(f"{self._source}/{path}", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise ChecksumError(f"{path} cannot be opened: {error.strerror}") from None
+        wrong: list[int] = []
+        try:
+            self._make(path)
+            for location in locations:
+                if not self._copy_chunk(descriptor, location):
+                    wrong.append(location.offset)
+        finally:
+            os.close(descriptor)
+        if wrong:
+            raise ChecksumError(f"{path}: {len(wrong)} frames, the first at byte {wrong[0]}, do not match")
+
+    def _copy_chunk(self, descriptor: int, location: ChunkLocation) -> bool:
+        """Copy a chunk and the checksum behind it; whether it matches. A disk that cannot read it is as a mismatch."""
+        crc, position, end = 0, location.offset, location.offset + location.length
+        whole = end + shard.CHECKSUM.size
+        while position < whole:
+            try:
+                piece = os.pread(descriptor, min(_PIECE, whole - position), position)
+            except OSError:
+                return False
+            if not piece:
+                return False
+            crc = crc32c(piece[: max(0, end - position)], crc)
+            self._write(location.path, position, piece)
+            position += len(piece)
+        return crc == location.crc32c
+
+    def _make(self, path: str) -> None:
+        if not os.path.exists(f"{self._target}/{path}"):
+            self._disk.create(f"{self._target}/{path}")
+
+    def _write(self, path: str, offset: int, data: bytes) -> None:
+        self._done.bytes += self._disk.write(f"{self._target}/{path}", offset, [data])
+
+    # --- and entering it ---
+
+    def _enter(self, entered: Sequence[Record], touched: Sequence[_Grown], sequence: int, last: bool) -> None:
+        _, settled = self._last.read()
+        with self._copy.write() as view:
+            entries = Entries(view, sequence)
+            for record in entered:
+                try:
+                    recovery.enter(self._target, entries, record)
+                except ChecksumError as error:
+                    self._done.damaged.append(f"left out of the index of the copy: {error.message}")
+            entries.put()
+            if last:
+                _close_logs(view, touched)
+            dirty = {place: entry for place, entry in view.dirty().items() if entry.sequence > settled}
+            view.put_dirty(entries.add_dirty(dirty))
+        with self._copy.read() as reading:
+            if hierarchy.settle(self._disk, self._target, reading, reading.dirty()):
+                self._last.settle(sequence)
+
+
+def _close_logs(view: WriteView, touched: Sequence[_Grown]) -> None:
+    """The logs end where the archive's do, also when what they end with is no whole record."""
+    for grown in touched:
+        entry = view.series(grown.study, grown.series)
+        if entry is not None:
+            files = view.files(entry.number)
+            files.log_end = grown.end
+            view.put_files(entry.number, files)
