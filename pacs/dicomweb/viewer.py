@@ -61,9 +61,10 @@ _ISOLATED: Final[Headers] = (
 _PAGE: Final[Headers] = (
     *_ISOLATED,
     (
-        # The viewer compiles WebAssembly, starts workers from blobs and writes styles; it asks nobody else.
+        # The viewer compiles WebAssembly, starts workers from blobs and writes scripts and styles into its page; it asks
+        # nobody else.
         "Content-Security-Policy",
-        "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' 'wasm-unsafe-eval' blob:; "
+        "default-src 'self'; script-src 'self' 'unsafe-inline' 'wasm-unsafe-eval' blob:; "
         "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; media-src 'self' blob:; "
         "connect-src 'self' blob: data:; worker-src 'self' blob:; frame-src 'self' blob:; object-src 'self' blob:; "
         "base-uri 'self'; form-action 'self'; frame-ancestors 'self'",
