@@ -73,5 +73,6 @@ def test_the_page_in_a_browser(start_server: StartServer, archive_dir: Path, tmp
     series = stored.data.SeriesInstanceUID
     viewer = dump(f"{server.root_url}/#/study/{study}/series/{series}", tmp_path / "c")
     assert "Image 1 / 5" in viewer
+    assert '<span id="arriving" role="status">still arriving' in viewer, "the newest slice came a moment ago"
     assert re.search(r'<img id="image"[^>]*src="blob:', viewer)
     assert str(stored.data.PatientID) in re.sub(r".*id=\"viewer-identity\"", "", viewer, flags=re.DOTALL)

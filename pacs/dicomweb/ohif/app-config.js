@@ -74,9 +74,10 @@
       loadImages(imageIds, listener) {
         const { ProgressiveRetrieveImages, utilities } = window.cornerstone;
         const plan = planOf(imageIds[0]);
-        if (plan === AT_ONCE) {
+        const { get, add } = utilities.imageRetrieveMetadataProvider;
+        if (plan === AT_ONCE && get("imageRetrieveConfiguration", imageIds[0]) !== AT_ONCE) {
           // Fetched ahead in the same way. An entry of an image goes before that of its kind of viewport.
-          for (const imageId of listener.getImageIds?.() ?? []) utilities.imageRetrieveMetadataProvider.add(imageId, AT_ONCE);
+          for (const imageId of listener.getImageIds?.() ?? imageIds) add(imageId, AT_ONCE);
         }
         return ProgressiveRetrieveImages.createProgressive(plan).loadImages(imageIds, listener);
       },
