@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from base64 import b64encode
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -78,12 +79,15 @@ async def instance(service: Service, request: BaseRequest, target: ResourceId) -
     known = request.headers.get("If-None-Match")
     if known is not None and conditional.matches(known, etag, weak=True):
         return Answer(200, _part_type(form), b"", wado.KEEP, etag, "Accept")  # becomes 304: nothing is made for it
+    headers = wado.KEEP
     if form.exact:
         body = Stream(_exact(service, entry), entry.descriptor.file_size)
+        # The checksum that the file had when it came: a client can prove that nothing was lost. RFC 9530
+        headers += (("Repr-Digest", f"sha-256=:{b64encode(entry.descriptor.sha256).decode()}:"),)
     else:
         rewritten = await _opened(service, entry, form)
         body = Stream(_pieces(service, entry, form, rewritten), rewritten.length)
-    return Answer(200, _part_type(form), body, wado.KEEP, etag, "Accept")
+    return Answer(200, _part_type(form), body, headers, etag, "Accept")
 
 
 async def series(service: Service, request: BaseRequest, target: ResourceId) -> Answer:

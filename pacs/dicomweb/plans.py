@@ -12,7 +12,7 @@ from pacs import renditions, uids
 from pacs.archive import Archive
 from pacs.dicomweb.offload import Offload, Once
 from pacs.errors import RequestError
-from pacs.reading import Frame
+from pacs.reading import Frame, is_native
 from pacs.renditions import Renditions
 from pacs.storage.model import SeriesEntry
 from pacs.transcode import Rendition
@@ -33,6 +33,15 @@ class PlannedFrame:
     transfer_syntax: str
     ends: tuple[int, ...]
     """Where its resolution levels end, coarsest first, the last one with the end marker; () until it has been made."""
+    crc32c: int | None
+    """Of those bytes; None where they are not at hand as one piece."""
+
+    @property
+    def etag(self) -> str:
+        """That of the answer which brings the codestream as a single part, without quotes."""
+        if self.rendition is None:
+            return f"{self.frame.etag}-s"
+        return f"{self.frame.etag}-s-{self.crc32c:08x}" if self.crc32c is not None else ""
 
     @property
     def length(self) -> int | None:
@@ -114,12 +123,14 @@ class Plans:
     def _planned(self, frame: Frame) -> PlannedFrame:
         rendition = progressive(frame)
         if rendition is None:
-            return PlannedFrame(frame, None, frame.transfer_syntax, ends(frame.level_ends, frame.length))
+            known = frame.chunks[0].crc32c if len(frame.chunks) == 1 and not is_native(frame) else None
+            return PlannedFrame(frame, None, frame.transfer_syntax, ends(frame.level_ends, frame.length), known)
         if rendition.kind == "encoded":
-            return PlannedFrame(frame, rendition, rendition.transfer_syntax, ())
+            return PlannedFrame(frame, rendition, rendition.transfer_syntax, (), None)
         # Packets are put in order in a fraction of a millisecond: rather now than to leave its levels unknown.
         made = self._made.frame(frame, rendition, remember=False)
-        return PlannedFrame(frame, rendition, rendition.transfer_syntax, ends(made.level_ends, len(made.data)))
+        levels = ends(made.level_ends, len(made.data))
+        return PlannedFrame(frame, rendition, rendition.transfer_syntax, levels, made.crc32c)
 
 
 def ends(levels: tuple[int, ...], length: int) -> tuple[int, ...]:

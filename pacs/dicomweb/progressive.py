@@ -7,17 +7,19 @@ of each frame ends can ask for all the ranges it wants at once, without a round 
 from __future__ import annotations
 
 import zlib
+from typing import NamedTuple
 
 import msgspec
 import zstandard
 from aiohttp.web import BaseRequest
 
-from pacs import uids
+from pacs import renditions, uids
 from pacs.dicomweb import negotiation, rungs
 from pacs.dicomweb.answer import Answer
 from pacs.dicomweb.plans import SeriesPlan
 from pacs.dicomweb.service import Service
 from pacs.dicomweb.target import ResourceId
+from pacs.geometry import FrameGeometry
 
 
 async def of_target(service: Service, target: ResourceId) -> SeriesPlan:
@@ -44,23 +46,51 @@ async def index(service: Service, request: BaseRequest, target: ResourceId) -> A
     return Answer(200, content_type, body, headers, etag, "Accept, Accept-Encoding")
 
 
+class _Shape(NamedTuple):
+    """What the frames of an image have in common."""
+
+    geometry: FrameGeometry | None
+    floating: bool
+    levels: int
+
+    def described(self) -> dict[str, object]:
+        """The Image Pixel description, without which samples cannot be told from a codestream. PS3.3 C.7.6.3"""
+        geometry = self.geometry
+        if geometry is None:
+            return {"rows": 0, "columns": 0, "levels": [(0, 0)]}
+        return {
+            "rows": geometry.rows,
+            "columns": geometry.columns,
+            "levels": rungs.sizes(geometry.rows, geometry.columns, max(1, self.levels)),
+            "samplesPerPixel": geometry.samples_per_pixel,
+            "bitsAllocated": geometry.bits_allocated,
+            "bitsStored": geometry.bits_stored,
+            "highBit": geometry.high_bit,
+            "pixelRepresentation": geometry.pixel_representation,
+            "planarConfiguration": geometry.planar_configuration,
+            "photometricInterpretation": geometry.photometric_interpretation,
+            "floating": self.floating,
+        }
+
+
 def _encoded(plan: SeriesPlan, receiving: bool, coding: str) -> bytes:
-    shapes: dict[tuple[int, int, int], int] = {}
+    shapes: dict[_Shape, int] = {}
     frames = []
     for planned in plan.frames:
         frame = planned.frame
-        position = shapes.setdefault((*planned.size, max(1, len(planned.ends))), len(shapes))
+        shape = _Shape(frame.entry.descriptor.geometry, renditions.stored(frame.entry).floating, len(planned.ends))
         frames.append(
             {
                 "instance": frame.entry.descriptor.instance,
                 "frame": frame.number,
                 "url": planned.url,
-                "etag": frame.etag,
+                "etag": planned.etag,
                 "length": planned.length,
                 "transferSyntax": planned.transfer_syntax,
                 "mediaType": uids.transfer_syntax(planned.transfer_syntax).media_type,
-                "shape": position,
+                "shape": shapes.setdefault(shape, len(shapes)),
                 "ends": planned.ends,
+                "crc32c": "" if planned.crc32c is None else f"{planned.crc32c:08x}",
             }
         )
     text = msgspec.json.encode(
@@ -69,10 +99,7 @@ def _encoded(plan: SeriesPlan, receiving: bool, coding: str) -> bytes:
             "series": plan.series,
             "receiving": receiving,
             "state": plan.state,
-            "shapes": [
-                {"rows": rows, "columns": columns, "levels": rungs.sizes(rows, columns, levels)}
-                for rows, columns, levels in shapes
-            ],
+            "shapes": [shape.described() for shape in shapes],
             "frames": frames,
         }
     )

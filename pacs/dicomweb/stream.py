@@ -77,7 +77,9 @@ async def series(service: Service, request: BaseRequest, target: ResourceId) -> 
     named = f"{plan.state} {[rung.name for rung in wanted]} {first} {after} {renditions.made_by()}"
     etag = f'"{hashlib.blake2b(named.encode(), digest_size=12).hexdigest()}"'
     boundary = multipart.boundary(etag)
-    headers: Headers = (("Cache-Control", "private, no-cache"), ("Series-State", plan.state))
+    headers: Headers = (
+        ("Cache-Control", "private, no-cache"), ("Series-State", plan.state), ("Series-Frames", str(count)),
+    )  # fmt: skip
     if plan.receiving(service.settings.receiving):
         headers += (("Series-Receiving", "true"),)
     content_type = f'multipart/related; type="{_type(plan)}"; boundary={boundary}'

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 import imagecodecs
 import numpy as np
 import pydicom
@@ -64,11 +65,14 @@ def test_the_index_tells_every_frame_and_where_its_levels_end(client: Client, se
     shape = index["shapes"][index["frames"][0]["shape"]]
     assert shape == {
         "rows": 128, "columns": 128, "levels": [[4, 4], [8, 8], [16, 16], [32, 32], [64, 64], [128, 128]],
+        "samplesPerPixel": 1, "bitsAllocated": 16, "bitsStored": 12, "highBit": 11, "pixelRepresentation": 0,
+        "planarConfiguration": 0, "photometricInterpretation": "MONOCHROME2", "floating": False,
     }  # fmt: skip
     for frame, file in zip(index["frames"], files, strict=True):
         whole = get(client, f"{series}/{frame['url']}", {"Accept": "image/jphc"})
         assert len(whole.body) == frame["length"] == frame["ends"][-1]
-        assert frame["etag"] in whole.headers["etag"]
+        assert f'"{frame["etag"]}"' == whole.headers["etag"]
+        assert google_crc32c.value(whole.body) == int(frame["crc32c"], 16)
         assert np.array_equal(imagecodecs.htj2k_decode(whole.body), samples(file))
         for (rows, columns), end in list(zip(shape["levels"], frame["ends"], strict=True))[2:]:
             part = get(client, f"{series}/{frame['url']}", {"Accept": "image/jphc", "Range": f"bytes=0-{end - 1}"})
@@ -239,6 +243,9 @@ def test_frames_of_other_codecs_have_levels_too(client: Client, name: str, synta
         at = (str(position), "level=1")
         (small,) = (len(data) for header, data in reply.parts if (header["Frame"], header["Rung"]) == at)
         assert small < len(held[position])
+        if syntax != "202":
+            single = get(client, f"{stored.series}/{index[position - 1]['url']}", {"Accept": "image/jp2"})
+            assert single.body == held[position] and single.headers["etag"] == f'"{index[position - 1]["etag"]}"'
     url = index[mine[0] - 1]["url"]
     alone = get(client, f"{stored.series}/{url}?level=2", {"Accept": "multipart/related; transfer-syntax=*"})
     assert alone.parts[0][0]["Content-Type"].endswith(f".4.{syntax}")
