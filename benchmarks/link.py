@@ -200,6 +200,7 @@ class _Line:
         self._turns: deque[_Pipe] = deque()
         self._wake = asyncio.Event()
         self._clock = 0.0
+        self._idle = True
 
     def queue(self, pipe: _Pipe) -> None:
         if (pipe.waiting or pipe.ended) and pipe not in self._turns:
@@ -210,6 +211,7 @@ class _Line:
         loop = asyncio.get_running_loop()
         while True:
             while not self._turns:
+                self._idle = True
                 self._wake.clear()
                 await self._wake.wait()
             pipe = self._turns.popleft()
@@ -229,7 +231,11 @@ class _Line:
         data = pipe.take(size)
         now = loop.time()
         if shape.rate:
-            self._clock = max(self._clock, now - shape.burst * 8 / shape.rate) + len(data) * 8 / shape.rate
+            if self._idle:
+                self._clock = max(self._clock, now - shape.burst * 8 / shape.rate)
+                self._idle = False
+            # While there is something to carry, what this process sleeps too long is made up for.
+            self._clock += len(data) * 8 / shape.rate
             if self._clock - now > _TICK:
                 await asyncio.sleep(self._clock - now)
         at = max(self._clock, now) + shape.rtt / 2

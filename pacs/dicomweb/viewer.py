@@ -61,7 +61,7 @@ _ISOLATED: Final[Headers] = (
 _PAGE: Final[Headers] = (
     *_ISOLATED,
     (
-        # The viewer compiles WebAssembly, starts workers from blobs and writes scripts and styles into its page; it asks
+        # The viewer compiles WebAssembly, starts workers from blobs and has scripts and styles in its page; it asks
         # nobody else.
         "Content-Security-Policy",
         "default-src 'self'; script-src 'self' 'unsafe-inline' 'wasm-unsafe-eval' blob:; "

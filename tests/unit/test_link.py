@@ -73,22 +73,24 @@ async def ask(link: Link, count: int, *, times: int = 1) -> list[float]:
 
 
 async def test_rate_is_shared_by_all_connections() -> None:
+    alone, together, apart = [], [], []
     async with linked(Shape(RATE)) as link:
-        [alone] = await ask(link, 3 * BLOCK)
-        started = time.perf_counter()
-        both = await asyncio.gather(ask(link, 3 * BLOCK), ask(link, 3 * BLOCK))
-        together = time.perf_counter() - started
-    assert 0.28 < alone < 0.6
-    assert 1.7 < together / alone < 2.6
-    first, second = (seconds[0] for seconds in both)
-    assert 0.6 < first / second < 1.7, "neither waits for the other"
+        for _ in range(3):
+            alone += await ask(link, 2 * BLOCK)
+            started = time.perf_counter()
+            [first], [second] = await asyncio.gather(ask(link, 2 * BLOCK), ask(link, 2 * BLOCK))
+            together.append(time.perf_counter() - started)
+            apart.append(abs(first - second) / max(first, second))
+    assert 0.19 < min(alone) < 0.4
+    assert 0.38 < min(together) < 0.8
+    assert min(apart) < 0.4, "neither waits for the other"
 
 
 async def test_delay_and_handshake() -> None:
     async with linked(Shape(0, rtt=0.1)) as link:
-        first, second, third = await ask(link, 10, times=3)
-    assert 0.19 < first < 0.4, "a round trip for the connection, one for the exchange"
-    assert 0.095 < second < 0.2 and 0.095 < third < 0.2
+        first, *later = await ask(link, 10, times=4)
+    assert 0.19 < first < 0.6, "a round trip for the connection, one for the exchange"
+    assert 0.095 < min(later) < 0.18
 
 
 async def test_stalls_hold_a_connection_back_and_repeat_with_the_seed() -> None:
@@ -100,7 +102,7 @@ async def test_stalls_hold_a_connection_back_and_repeat_with_the_seed() -> None:
     assert counts[0] == counts[1]
     assert 1 <= counts[0] <= 12, "of 69 segments"
     async with linked(Shape(RATE * 4, rtt=0.05, stalls=1.0)) as link:
-        late = (await ask(link, 10, times=2))[1]
+        late = min((await ask(link, 10, times=3))[1:])
     assert 0.14 < late < 0.4, "there and back, and a repeat each way"
 
 
