@@ -191,6 +191,11 @@ def _assemble(data: Buffer, identity: Identity, store: PixelStore | None) -> New
         big_endian=file.big_endian,
         unused_bits=store.unused_bits if store is not None else UnusedBits.ZERO,
         word_swapped=encoding.word_swapped(file, geometry),
+        overlay_in_samples=(
+            geometry is not None
+            and geometry.bits_stored < geometry.bits_allocated
+            and part10.overlay_in_samples(file.json)
+        ),
     )
     return NewInstance(
         descriptor=descriptor,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from array import array
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from typing import Any, Literal, NamedTuple, TypeAlias, overload
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, overload
 
 import msgspec
 from pydicom._dicom_dict import DicomDictionary, RepeatersDictionary
@@ -379,6 +380,20 @@ def geometry(json: bytes) -> FrameGeometry | None:
         photometric_interpretation=_text(found.get(tags.PHOTOMETRIC_INTERPRETATION)),
         frames=_whole(found.get(tags.NUMBER_OF_FRAMES), 1, _LARGEST_IS) or 1,
     )
+
+
+_OVERLAY_ROWS: Final = re.compile(rb'"(60[01][02468ACE])0010":')
+
+
+def overlay_in_samples(json: bytes) -> bool:
+    """Whether an overlay lies in unused bits of the samples: it is described and has no data of its own.
+
+    Retired, and common in old archives. PS3.5 8.1.2, PS3.3 C.9.2
+    """
+    groups = {int(group, 16) << 16 for group in _OVERLAY_ROWS.findall(json)}
+    wanted = [group + element for group in sorted(groups) for element in (0x0010, 0x3000)]
+    found = index_fragments(json, wanted) if wanted else {}
+    return any(group + 0x0010 in found and group + 0x3000 not in found for group in groups)
 
 
 class _Element(msgspec.Struct):

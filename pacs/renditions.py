@@ -69,6 +69,26 @@ class Stored(NamedTuple):
     """Float or Double Float Pixel Data."""
     received: bool
     """Whether the frames are as they came, in the words of `transcode.plan`."""
+    exact: bool = False
+    """Whether the samples are labels or measurements, of which nothing lossy is made."""
+
+
+_EXACT: Final = tuple(
+    f'"1.2.840.10008.5.1.4.1.1.{end}"'.encode()
+    for end in (
+        "66.4",  # Segmentation
+        "66.7",  # Label Map Segmentation
+        "66.8",  # Height Map Segmentation
+        "30",  # Parametric Map
+        "481.2",  # RT Dose
+    )
+)
+"""SOP Classes whose samples are no picture: a label that is one off names another organ. PS3.3 A.51, A.75, A.18"""
+
+
+@lru_cache(maxsize=256)
+def _exact(sop_class: bytes) -> bool:
+    return any(uid in sop_class for uid in _EXACT)
 
 
 def stored(entry: InstanceEntry) -> Stored:
@@ -80,22 +100,33 @@ def stored(entry: InstanceEntry) -> Stored:
         syntax = uids.EXPLICIT_VR_LITTLE_ENDIAN
     elif key.encoding is Encoding.HTJ2K:
         syntax, received = uids.HTJ2K_LOSSLESS_RPCL, False
-    return Stored(syntax, descriptor.geometry, descriptor.pixel_tag != tags.PIXEL_DATA, received)
+    exact = _exact(entry.attributes.get(tags.SOP_CLASS_UID, b""))
+    return Stored(syntax, descriptor.geometry, descriptor.pixel_tag != tags.PIXEL_DATA, received, exact)
 
 
 @lru_cache(maxsize=1024)
 def of_frames(of: Stored) -> tuple[Rendition, ...]:
     """Everything that such a frame can be sent as, the stored form first, lossless before lossy."""
-    return transcode.renditions(of.transfer_syntax, of.geometry, floating=of.floating, received=of.received)
+    return transcode.renditions(
+        of.transfer_syntax, of.geometry, floating=of.floating, received=of.received, exact=of.exact
+    )
 
 
 @lru_cache(maxsize=1024)
 def irreversible(of: Stored, transfer_syntax: str) -> Rendition | None:
     """What such a frame becomes where a quality is asked for; None for a Transfer Syntax of lossless frames alone."""
     planned = transcode.plan(
-        of.transfer_syntax, of.geometry, transfer_syntax, floating=of.floating, received=of.received, lossy=True
-    )
+        of.transfer_syntax, of.geometry, transfer_syntax, floating=of.floating, received=of.received, lossy=True,
+        exact=of.exact,
+    )  # fmt: skip
     return planned if planned is not None and not planned.lossless else None
+
+
+@lru_cache(maxsize=1024)
+def layers(of: Stored) -> bool:
+    """Whether such a frame can be had with quality layers, of which all but the last are lossy."""
+    lossless = any(one.transfer_syntax == uids.JPEG_2000_LOSSLESS for one in of_frames(of))
+    return lossless and irreversible(of, uids.JPEG_2000) is not None
 
 
 def of_instance(entry: InstanceEntry) -> tuple[str, ...]:
@@ -103,7 +134,10 @@ def of_instance(entry: InstanceEntry) -> tuple[str, ...]:
     descriptor = entry.descriptor
     geometry = descriptor.geometry
     apart = geometry is not None and reading.frame_count(entry) == max(1, geometry.frames)
-    return _of_instance(descriptor.transfer_syntax, stored(entry), apart, bool(descriptor.pixel_tag))
+    found = _of_instance(descriptor.transfer_syntax, stored(entry), apart, bool(descriptor.pixel_tag))
+    if descriptor.overlay_in_samples:
+        return tuple(uid for uid in found if uid == descriptor.transfer_syntax or uid in rewriting.NATIVE)
+    return found
 
 
 @lru_cache(maxsize=1024)

@@ -59,15 +59,17 @@ async def frames(service: Service, request: BaseRequest, target: ResourceId) -> 
 
 def _syntaxes(frame: Frame, rung: Rung) -> tuple[str, ...]:
     """The Transfer Syntaxes that a rung may be labelled with. Raises NotAcceptableError for a frame without it."""
+    stored = renditions.stored(frame.entry)
     if rung.kind in (rungs.LAYER, rungs.BYTES):
-        found = renditions.of_frames(renditions.stored(frame.entry))
-        if any(one.transfer_syntax == uids.JPEG_2000_LOSSLESS for one in found):
+        if renditions.layers(stored):
             # Not all layers are not lossless. PS3.5 A.4.4
             return (uids.JPEG_2000,)
-        raise NotAcceptableError(f"frame {frame.number} cannot be had with quality layers")
+        raise NotAcceptableError(f"frame {frame.number} cannot be had with quality layers", wado.offered(stored))
     rendition = plans.progressive(frame)
     if rendition is None and not frame.level_ends:
-        raise NotAcceptableError(f"frame {frame.number} cannot be had with resolution levels")
+        raise NotAcceptableError(
+            f"frame {frame.number} cannot be had with resolution levels", wado.offered(stored)
+        )
     syntax = frame.transfer_syntax if rendition is None else rendition.transfer_syntax
     return (syntax, *RELABELS.get(syntax, ()))
 

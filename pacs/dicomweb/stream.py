@@ -228,7 +228,7 @@ class _Writer:
                 made = await service.made(frame, lossy, float(step.rung.value))
                 return Form(uids.HTJ2K, made.data, (len(made.data),))
             if kind == rungs.LAYER or (kind == rungs.LOSSLESS and self._layers):
-                if any(one.transfer_syntax == uids.JPEG_2000_LOSSLESS for one in renditions.of_frames(stored)):
+                if renditions.layers(stored):
                     made = await service.layered(frame)
                     return Form(uids.JPEG_2000_LOSSLESS, made.data, plans.ends(made.level_ends, len(made.data)))
                 if kind == rungs.LAYER:

@@ -61,11 +61,15 @@ def plan(accept: tuple[Choice, ...], stored: Stored, quality: float | None = Non
             made_lossy = not rendition.lossless and rendition.transfer_syntax not in choice.transfer_syntaxes
             if not made_lossy and choice.takes(_media_type(rendition), rendition.transfer_syntax):
                 return _planned(choice, rendition, stored, quality)
-    offered = chain.from_iterable(
+    raise NotAcceptableError("no representation of this frame is within Accept", offered(stored))
+
+
+def offered(stored: Stored) -> tuple[str, ...]:
+    """What can be asked for of such a frame, as `Accept` would say it."""
+    return tuple(chain.from_iterable(
         negotiation.describe(_media_type(rendition), (rendition.transfer_syntax,), multipart=several)
-        for several in (True, False) for rendition in offers
-    )  # fmt: skip
-    raise NotAcceptableError("no representation of this frame is within Accept", tuple(offered))
+        for several in (True, False) for rendition in renditions.of_frames(stored)
+    ))  # fmt: skip
 
 
 def _media_type(rendition: Rendition) -> str:

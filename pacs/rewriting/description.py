@@ -42,8 +42,10 @@ def describe(data_set: Dataset, geometry: FrameGeometry) -> None:
 def check_overlays(data_set: Dataset, transfer_syntax: str) -> None:
     """UnsupportedTransferSyntaxError when an overlay lies in the unused bits of the samples: a codestream has none.
 
-    Retired, and common in old archives. PS3.5 8.1.2, PS3.3 C.9.2
+    `part10.overlay_in_samples` tells the same of its JSON. PS3.5 8.1.2, PS3.3 C.9.2
     """
+    if data_set.get("BitsStored") == data_set.get("BitsAllocated"):
+        return
     for group in _OVERLAYS:
         if (group, 0x0010) in data_set and (group, 0x3000) not in data_set:
             name = uids.transfer_syntax(transfer_syntax).name

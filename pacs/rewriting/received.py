@@ -149,4 +149,5 @@ def _swap_words(data_set: Dataset) -> None:
 def unreadable(error: Exception, transfer_syntax: str) -> UnsupportedTransferSyntaxError:
     """What to raise for anything that pydicom raised."""
     name = uids.transfer_syntax(transfer_syntax).name
-    return UnsupportedTransferSyntaxError(f"the Data Set cannot be rewritten as {name}: {error}")
+    said = str(error).partition("\n")[0][:200]  # pydicom's own messages end in a traceback
+    return UnsupportedTransferSyntaxError(f"the Data Set cannot be rewritten as {name}: {said}")

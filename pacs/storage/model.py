@@ -117,6 +117,8 @@ class Descriptor(msgspec.Struct, frozen=True, array_like=True):
     """Empty: which fragments make a frame is in the chunk and span tables. What earlier versions wrote is not read."""
     word_swapped: bool = False
     """Samples of 1 or 8 bits in big endian words (OW), bytes two by two the wrong way round. PS3.5 8.2, D.2"""
+    overlay_in_samples: bool = False
+    """An overlay lies in unused bits of the samples, which a codestream has no place for. PS3.5 8.1.2"""
 
 
 class NewInstance(msgspec.Struct):

@@ -127,7 +127,8 @@ def _rle(samples: Samples, geometry: FrameGeometry, quality: float | None) -> by
     segments = []
     for plane in cells:
         for place in range(samples.itemsize):
-            packed = bytes(_codecs.packbits_encode(np.ascontiguousarray(plane[..., place]), axis=-1))
+            # A copy, which is contiguous to imagecodecs even where numpy sees no difference: in a single sample.
+            packed = bytes(_codecs.packbits_encode(plane[..., place].copy(), axis=-1))
             segments.append(packed + bytes(len(packed) % 2))
     header = [len(segments)]
     at = 64

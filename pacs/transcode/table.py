@@ -102,13 +102,15 @@ def plan(
     floating: bool = False,
     received: bool = False,
     lossy: bool = False,
+    exact: bool = False,
 ) -> Rendition | None:
     """How a frame stored as `stored` becomes `wanted`; None when it cannot.
 
     `geometry` is the Data Set's. `floating`: of Float or Double Float Pixel Data. `received`: the stored frame is as
     it arrived, so the Data Set describes it as it is; a .202 frame of our own carries RGB as YBR_RCT. `lossy`: for
     .203 and .91 an irreversible encoding is asked for even where a stored lossless stream fits the label; the lossless
-    Transfer Syntaxes never give one. PS3.5 8.2, PS3.18 8.7.3
+    Transfer Syntaxes never give one. `exact`: the samples are labels or measurements, of which nothing lossy is made.
+    PS3.5 8.2, PS3.18 8.7.3
     """
     if not (lossy and wanted in TARGETS and TARGETS[wanted].method):
         if wanted == stored:
@@ -120,18 +122,25 @@ def plan(
     if wanted in NATIVE:
         return Rendition(wanted, "native", True, _native(stored, geometry))
     target = TARGETS.get(wanted)
-    if target is None or floating:
+    if target is None or floating or (exact and target.method):
         return None
     found = _encoded(decoded_geometry(geometry), target)
     return Rendition(wanted, "encoded", not target.method, found, target.method) if found is not None else None
 
 
 def renditions(
-    stored: str, geometry: FrameGeometry | None, *, floating: bool = False, received: bool = False
+    stored: str,
+    geometry: FrameGeometry | None,
+    *,
+    floating: bool = False,
+    received: bool = False,
+    exact: bool = False,
 ) -> tuple[Rendition, ...]:
     """Everything that `plan` can make of a frame: the stored one first, lossless ones before lossy ones."""
     order = dict.fromkeys((stored, *RELABELS.get(stored, ()), *NATIVE, *TARGETS))
-    planned = (plan(stored, geometry, wanted, floating=floating, received=received) for wanted in order)
+    planned = (
+        plan(stored, geometry, wanted, floating=floating, received=received, exact=exact) for wanted in order
+    )
     found = [rendition for rendition in planned if rendition is not None]
     return tuple(sorted(found, key=lambda rendition: not rendition.lossless))
 

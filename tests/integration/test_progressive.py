@@ -20,6 +20,7 @@ from pydicom.data import get_testdata_file
 from pacs import demo
 from tests.conftest import Server, StartServer
 from tests.integration.exchange import Client, Reply, Stored
+from tests.objects import images
 
 COUNT = 9
 
@@ -221,6 +222,19 @@ def test_frames_without_levels_come_whole(client: Client, name: str, frames: int
         assert [header["Rung"] for header, _ in reply.parts] == ["lossless"]
         assert received(reply)[1] == get(client, f"{stored.path}/frames/1", {"Accept": "image/jpeg"}).body
         assert get(client, f"{stored.path}/frames/1?level=1").status == 406
+
+
+def test_indices_of_a_palette_have_no_lossy_layers(client: Client) -> None:
+    """An index that is one off is another colour. The answer names what there is instead."""
+    built = images.native("palette layers", [images.pattern(40, 56, 8)], photometric="PALETTE COLOR")
+    stored = Stored(built.file)
+    client.store(stored.file)
+    for rung in ("layer=1", "bytes=500"):
+        reply = get(client, f"{stored.path}/frames/1?{rung}")
+        assert reply.status == 406 and any("4.90" in offer for offer in reply.json["offered"])
+    parts = get(client, f"{stored.series}/stream?rungs=layer:1,lossless").parts
+    assert [header["Rung"] for header, _ in parts] == ["lossless"]
+    assert np.array_equal(imagecodecs.htj2k_decode(parts[0][1]), samples(built.file))
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from pacs import uids
+from pacs import renditions, rewriting, uids
 from pacs.archive import Archive
 from pacs.errors import UnsupportedTransferSyntaxError
 from pacs.rewriting import pixel_data
@@ -199,6 +199,14 @@ def rewritten(tmp_path: Path, data: bytes, syntax: str, quality: float | None = 
     return pydicom.dcmread(BytesIO(file))
 
 
+def offered(tmp_path: Path, data: bytes) -> tuple[str, ...]:
+    """The Transfer Syntaxes that the instance is said to be at hand in."""
+    with Archive.open(tmp_path / "archive", create=True, threads=1) as archive:
+        result = archive.store(data)
+        assert result.status in ("stored", "duplicate"), result.error
+        return renditions.of_instance(archive.instance(result.study, result.series, result.instance))
+
+
 def picture(**more: object) -> Dataset:
     """A smooth colour image of 8 bits."""
     data_set = described(ExplicitVRLittleEndian)
@@ -267,6 +275,32 @@ def test_decoding_a_lossy_image_does_not_make_it_lossless(shared_data: Path, tmp
         assert found.SOPInstanceUID == source.SOPInstanceUID
 
 
+@pytest.mark.parametrize(
+    "sop_class", ["1.2.840.10008.5.1.4.1.1.66.7", "1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.481.2"]
+)
+def test_labels_and_doses_are_never_made_lossy(tmp_path: Path, sop_class: str) -> None:
+    data_set = described(ExplicitVRLittleEndian)
+    data_set.SOPClassUID = sop_class
+    data_set.PixelData = PIXELS + b"\0"
+    data_set["PixelData"].VR = "OB"
+    data = written(data_set)
+    found = offered(tmp_path, data)
+    assert uids.JPEG_2000 not in found and uids.JPEG_BASELINE not in found
+    for syntax in found:
+        assert rewritten(tmp_path, data, syntax).SOPInstanceUID == "1.2.3"
+    # What is stored without loss is valid under the label of the lossy kind, and a quality changes nothing.
+    assert rewritten(tmp_path, data, uids.HTJ2K, quality=20).SOPInstanceUID == "1.2.3"
+    with pytest.raises(UnsupportedTransferSyntaxError):
+        rewritten(tmp_path, data, uids.JPEG_2000, quality=20)
+
+
+def test_what_pydicom_cannot_write_is_said_in_a_line(tmp_path: Path, shared_data: Path) -> None:
+    damaged = (shared_data / "malformed/GH179A.dcm").read_bytes()
+    with pytest.raises(UnsupportedTransferSyntaxError, match="0028,0120") as refused:
+        rewritten(tmp_path, damaged, uids.DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN)
+    assert "\n" not in refused.value.message and ".py" not in refused.value.message
+
+
 def test_an_overlay_in_unused_bits_is_not_lost_silently(tmp_path: Path) -> None:
     source = described(ExplicitVRLittleEndian)
     source.BitsAllocated, source.BitsStored, source.HighBit = 16, 12, 11
@@ -280,10 +314,12 @@ def test_an_overlay_in_unused_bits_is_not_lost_silently(tmp_path: Path) -> None:
     data = written(source)
     with pytest.raises(UnsupportedTransferSyntaxError, match="overlays"):
         rewritten(tmp_path, data, uids.JPEG_2000_LOSSLESS)
+    assert offered(tmp_path, data) == rewriting.NATIVE
     assert rewritten(tmp_path, data, uids.IMPLICIT_VR_LITTLE_ENDIAN).PixelData[:18] == source.PixelData[:18]
     source.add_new((0x6000, 0x3000), "OW", b"\xaa\1")  # with data of its own it goes along
     source.SOPInstanceUID = source.file_meta.MediaStorageSOPInstanceUID = "1.2.3.1"
     assert rewritten(tmp_path, written(source), uids.JPEG_2000_LOSSLESS)[0x60003000].value == b"\xaa\1"
+    assert uids.JPEG_2000_LOSSLESS in offered(tmp_path, written(source))
 
 
 def test_an_encapsulated_icon_goes_where_its_transfer_syntax_goes(tmp_path: Path) -> None:

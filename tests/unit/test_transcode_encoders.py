@@ -184,8 +184,8 @@ def test_what_is_not_planned_is_not_encoded() -> None:
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (2, 3)])
 def test_tiny_images(shape: tuple[int, int]) -> None:
-    for photometric in ("MONOCHROME2", "RGB"):
-        samples, geometry = noise("uint8", 8, photometric, *shape)
+    for bits, photometric in ((8, "MONOCHROME2"), (8, "RGB"), (16, "MONOCHROME2"), (16, "RGB")):
+        samples, geometry = noise(f"uint{bits}", bits, photometric, *shape)
         for rendition in transcode.renditions(NATIVE, geometry):
             if rendition.kind == "encoded":
                 assert rendition.geometry is not None

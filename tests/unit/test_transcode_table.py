@@ -154,3 +154,12 @@ def test_every_rendition_is_described() -> None:
             assert rendition.geometry == msgspec.structs.replace(geometry, high_bit=11)
         else:
             assert rendition.geometry == geometry
+
+
+def test_labels_and_measurements_are_never_lossy() -> None:
+    label = gray(bits_allocated=8, bits_stored=8, high_bit=7)
+    assert encoded(label, exact=True) == LOSSLESS
+    for wanted in LOSSY:
+        assert transcode.plan(uids.EXPLICIT_VR_LITTLE_ENDIAN, label, wanted, lossy=True, exact=True) is None
+    stored = transcode.plan(RPCL, label, uids.HTJ2K, exact=True)
+    assert stored is not None and stored.lossless
