@@ -223,7 +223,7 @@ class Exchange:
         self, requests: Iterator[Request], clients: int, *, share: float = 1.0,
         check: Callable[[Response], None] | None = None, keep: bool = False,
     ) -> tuple[Load, Point]:  # fmt: skip
-        cpu = self.target.cpu_seconds()
+        cpu, busy = self.target.cpu_seconds(), machine.busy_seconds()
         run = load.run(
             self.target.address, requests, clients=clients, seconds=self.effort.seconds * share, check=check, keep=keep,
             tls=self.target.tls, processes=self._processes(clients),
@@ -237,6 +237,8 @@ class Exchange:
         )  # fmt: skip
         if self.target.pid:
             point.server_cores = (self.target.cpu_seconds() - cpu) / run.seconds
+            busy = (machine.busy_seconds() - busy) / run.seconds
+            point.other_cores = max(0.0, busy - point.server_cores - point.client_cores)
         return run, point
 
     def _processes(self, clients: int) -> int:

@@ -77,6 +77,16 @@ def links() -> dict[str, int]:
     return found
 
 
+def busy_seconds() -> float:
+    """Processor time that this machine has used since it started, by whomever, and what its host withheld."""
+    with suppress(OSError, ValueError):
+        user, nice, system, _idle, _wait, irq, soft, stolen = map(
+            int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
+        )
+        return (user + nice + system + irq + soft + stolen) / _TICK
+    return 0.0
+
+
 # --- a server and its workers -----------------------------------------------------------------------------------
 
 

@@ -119,6 +119,8 @@ class Point(msgspec.Struct, kw_only=True):
     """Cores that the client kept busy."""
     server_cores: float | None = None
     """Cores that the server kept busy; None for a server that is elsewhere."""
+    other_cores: float | None = None
+    """Cores that other programs, or other guests of the same host, kept from both; None likewise."""
 
 
 class Sweep(msgspec.Struct, kw_only=True):

@@ -136,7 +136,7 @@ def _exchange(server: Target, corpus: Corpus, options: Options, report: Report, 
         try:
             work()
         except RequestFailedError as error:
-            report.notes.append(f"{what} was not measured: {error}")
+            report.notes.append(f"{what}: {error}")
 
     try:
         attempt("store", lambda: report.sweeps.append(exchange.store()))
@@ -149,7 +149,7 @@ def _exchange(server: Target, corpus: Corpus, options: Options, report: Report, 
         try:
             report.kinds += exchange.kinds(progress.step)
         except RequestFailedError as error:
-            report.notes.append(f"kinds of images were not measured: {error}")
+            report.notes.append(f"kinds of images: {error}")
         if options.soak:
             progress.step("soak")
             left = max(0, options.size - exchange.sent_bytes)

@@ -18,6 +18,7 @@ _NEAR: Final = 0.7
 """Share of a limit from which it is said to limit."""
 _MBIT: Final = 1e6 / 8
 _UNCACHED: Final = "disk, if no frame were cached"
+_UNKNOWN: Final = "network, if it had 1,000 Mbit/s"
 
 
 def judge(report: Report) -> Verdict:
@@ -26,12 +27,17 @@ def judge(report: Report) -> Verdict:
     store, read = _best(report, "store"), _readable(report)
     if store is not None:
         found.ct_studies_per_hour = store.rate * 3600 / STUDY
-        found.store_limits = sorted(_store_limits(report, store), key=lambda finding: -finding.share)
+        found.store_limits = sorted(_store_limits(report, store), key=_scarcity)
     if read is not None:
         found.readers = read.rate / PACE
-        found.read_limits = sorted(_read_limits(report, read), key=lambda finding: -finding.share)
+        found.read_limits = sorted(_read_limits(report, read), key=_scarcity)
     found.lines = list(_sentences(report, found, store, read))
     return found
+
+
+def _scarcity(finding: Finding) -> tuple[bool, float]:
+    """The scarcest first; what is assumed and not measured last."""
+    return finding.what.startswith((_UNKNOWN, _UNCACHED)), -finding.share
 
 
 def _best(report: Report, name: str) -> Point | None:
@@ -88,7 +94,7 @@ def _cores(report: Report, point: Point) -> Iterator[Finding]:
 def _network(report: Report, bytes_per_second: float) -> Finding:
     links: dict[str, int] = report.node.get("links", {})
     speed = max(links.values(), default=0)
-    name = f"network, {speed:,} Mbit/s" if speed else "network, if it had 1,000 Mbit/s"
+    name = f"network, {speed:,} Mbit/s" if speed else _UNKNOWN
     return Finding(what=name, used=bytes_per_second / _MBIT, limit=float(speed or 1000), unit="Mbit/s")
 
 
@@ -116,6 +122,7 @@ def _sentences(report: Report, found: Verdict, store: Point | None, read: Point 
     yield from _answers(report)
     yield from _disk(report)
     yield from _processor(report)
+    yield from _others(report)
     if "peak" in report.memory:
         yield f"The server held {report.memory['peak'] / 1e6:,.0f} MB at most."
     yield from _soak(report)
@@ -144,8 +151,8 @@ def _limit(findings: list[Finding], report: Report, point: Point) -> str:
     elif report.own_server is False and point.client_cores > _NEAR:
         text = f"The client was busy itself ({point.client_cores:.1f} cores): the server may carry more."
     if network is not None and network.share >= _NEAR:
-        text += f" Over a {network.what.removeprefix('network, ')} network that would not fit: it needs "
-        text += f"{network.used:,.0f} Mbit/s."
+        fits = "is all but full" if network.share <= 1 else "does not carry that"
+        text += f" A network of {network.limit:,.0f} Mbit/s {fits}: it needs {network.used:,.0f}."
     return text.strip()
 
 
@@ -218,6 +225,16 @@ def _processor(report: Report) -> Iterator[str]:
                 f"{most} cores encode {all_of_them / one:.1f} times as fast as one: they share something, as "
                 "hyper-threads and busy hosts do."
             )
+
+
+def _others(report: Report) -> Iterator[str]:
+    taken = [point.other_cores or 0.0 for sweep in report.sweeps for point in sweep.points]
+    cores = int(report.node.get("cores", 1))
+    if taken and statistics.median(taken) > 0.1 * cores:
+        yield (
+            f"Other programs or guests of the host took {statistics.median(taken):.1f} of {cores} cores meanwhile: the "
+            "figures would be higher on a quiet machine."
+        )
 
 
 def _htj2k(report: Report) -> Codec | None:

@@ -58,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"pacs {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for add in (_serve, _store, _fetch, _import, _export, _backup, _check, _reindex, _info, _viewer):
+    for add in (_serve, _store, _fetch, _import, _export, _backup, _check, _reindex, _info, _bench, _viewer):
         add(commands)
     return top
 
@@ -237,6 +237,66 @@ def _info(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     _archive(command)
     command.add_argument("--json", action="store_true", help="print one JSON object")
     command.set_defaults(run=_Lazy("upkeep", "info"))
+
+
+def _bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = _command(
+        commands, "bench", "measure what a node or a server carries",
+        "DIR is a folder on the disk that is to hold an archive: its syncs and reads, the codecs on every core, and a\n"
+        "server on a new archive below DIR, loaded with synthetic studies. Everything is removed afterwards, also\n"
+        "after Ctrl-C. URL is the DICOMweb root of a server that runs already: what is sent stays there.\n"
+        "Words and figures go to the terminal, all of it into NAME.json and, with plots, into NAME.html.\n"
+        "`compare` puts two such JSON files beside each other: two nodes, or two versions on one.",
+    )  # fmt: skip
+    command.usage = "pacs bench [options] DIR|URL\n       pacs bench compare [--out NAME] A.json B.json"
+    command.add_argument(
+        "target", metavar="DIR|URL", nargs="+", help="folder, DICOMweb root, or compare and two reports"
+    )
+    command.add_argument(
+        "--out", metavar="NAME", type=Path,
+        help="of the report's files, NAME.json and NAME.html (default: by the time, here; a comparison is written only "
+        "if this is given)",
+    )  # fmt: skip
+    command.add_argument(
+        "--size", metavar="BYTES", type=size, default=2 << 30,
+        help="the most that is sent and stored, such as 500M or 4G (default: 2G); a fifth is for the soak",
+    )  # fmt: skip
+    command.add_argument(
+        "--seconds", metavar="S", type=_above_zero, default=3.0,
+        help="length of each timed run; the whole takes about 40 times as long (default: 3)",
+    )  # fmt: skip
+    command.add_argument(
+        "--clients", metavar="N", type=positive, default=0, help="the most clients at once (default: four for a core)"
+    )
+    command.add_argument(
+        "--workers", metavar="N", type=positive, default=0, help="of the server below DIR (default: one per core)"
+    )
+    command.add_argument(
+        "--soak", metavar="MINUTES", type=_above_zero, default=0.0,
+        help="then a steady mixed load for so long: do latency and memory creep?",
+    )  # fmt: skip
+    command.add_argument("--yes", action="store_true", help="with URL: yes, leave what is sent in that server")
+    command.add_argument("--shrink", metavar="N", type=positive, default=1, help=argparse.SUPPRESS)
+    _header(command)
+    command.set_defaults(run=_Lazy("benching", "bench"))
+
+
+def size(text: str) -> int:
+    """Bytes, for argparse: 500M, 4G."""
+    number, unit = (text[:-1], text[-1].upper()) if text[-1:].isalpha() else (text, "")
+    if unit not in _UNITS:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of bytes")
+    return max(1, int(_above_zero(number) * _UNITS[unit]))
+
+
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+
+def _above_zero(text: str) -> float:
+    number = float(text)
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not above zero")
+    return number
 
 
 def _viewer(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMANDS = ("serve", "store", "fetch", "import", "export", "backup", "check", "reindex", "info", "viewer")
+COMMANDS = ("serve", "store", "fetch", "import", "export", "backup", "check", "reindex", "info", "bench", "viewer")
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 _HEAVY = {
