@@ -267,11 +267,18 @@ class Renditions:
             self.disk_hits += 1
             return Made.unpacked(packed)
         self.disk_misses += kept
-        made = make()
-        self.made += 1
-        if kept:
+        if not kept:
+            self.made += 1
+            return make()
+        # Another worker may be at it.
+        with self._disk.alone(group, key):
+            packed = self._disk.get(group, key)
+            if packed is not None:
+                return Made.unpacked(packed)
+            made = make()
+            self.made += 1
             self._disk.put(group, key, made.packed())
-        return made
+            return made
 
     def _make(self, frame: Frame, rendition: Rendition, quality: float | None) -> Made:
         if rendition.kind == "native":

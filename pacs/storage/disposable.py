@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import os
 import struct
+import time
 from collections.abc import Iterator
 from typing import Final
 
@@ -24,6 +25,12 @@ _MAGIC: Final = b"PACSKEPT"
 _COUNTER: Final = struct.Struct("<Q")
 _EVICT_TO: Final = 0.9
 """Of the capacity: looking at every file is paid once for a tenth of it."""
+_LOCK: Final = getattr(fcntl, "F_OFD_SETLK", None)
+"""Locks a range of a file for an open file: threads and processes alike. Where there is none, nobody waits."""
+_RANGE: Final = struct.Struct("@hhqqi0q")
+"""struct flock: type, whence, start, length, pid."""
+_LONGEST_WAIT: Final = 60.0
+"""Seconds that one waits for what another is making: he may hang."""
 _LEFT_FREE: Final = 256 << 20
 """Bytes that stay free on the disk: what is uploaded needs them more."""
 
@@ -79,6 +86,35 @@ class DisposableFiles:
             # Full, read-only, or just deleted by somebody: it is made again when it is asked for again.
             return False
         return True
+
+    @contextlib.contextmanager
+    def alone(self, group: bytes, name: str) -> Iterator[None]:
+        """Wait while another process is in here for the same key: what it makes is then to be had by `get`.
+
+        The kernel lets go of a lock when its holder dies. No promise: after a minute, or where the directory cannot
+        be written or was just deleted, two make the same.
+        """
+        if not self._capacity or _LOCK is None:
+            yield
+            return
+        with contextlib.ExitStack() as stack:
+            with contextlib.suppress(OSError):
+                self._make_directories(os.path.join(self._directory, "making"))
+                descriptor = os.open(
+                    os.path.join(self._directory, "making"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644
+                )
+                stack.callback(os.close, descriptor)
+                # Each key has a byte of its own in this file, which stays empty.
+                place = int.from_bytes(hashlib.blake2b(_key(group, name), digest_size=7).digest(), "big")
+                wanted = _RANGE.pack(fcntl.F_WRLCK, os.SEEK_SET, place, 1, 0)
+                until = time.monotonic() + _LONGEST_WAIT
+                while time.monotonic() < until:
+                    try:
+                        fcntl.fcntl(descriptor, _LOCK, wanted)
+                        break
+                    except BlockingIOError:
+                        time.sleep(0.01)
+            yield
 
     def forget(self, group: bytes) -> None:
         """Drop every value of a group."""

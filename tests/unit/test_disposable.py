@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -187,3 +188,81 @@ def test_a_file_in_the_way(tmp_path: Path) -> None:
     assert not kept.put(b"group", "name", b"value")
     assert kept.get(b"group", "name") is None
     assert kept.size() == 0
+
+
+def make_alone(directory: str, began: Any, made: Any) -> None:
+    kept = DisposableFiles(directory, 4 * MB)
+    began.wait()
+    with kept.alone(b"group", "name"):
+        if kept.get(b"group", "name") is None:
+            made.put(os.getpid())
+            kept.put(b"group", "name", b"value")
+
+
+def test_processes_share_one_making(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    for attempt in range(5):
+        began, made = context.Barrier(4), context.Queue()
+        several = [
+            context.Process(target=make_alone, args=(str(tmp_path / str(attempt)), began, made)) for _ in range(4)
+        ]
+        for process in several:
+            process.start()
+        for process in several:
+            process.join(30)
+            assert process.exitcode == 0
+        assert made.get(timeout=5) and made.empty()
+
+
+def test_another_key_waits_for_nobody_and_a_dead_holder_holds_nothing(tmp_path: Path) -> None:
+    kept, entered = DisposableFiles(str(tmp_path / "kept"), 4 * MB), threading.Event()
+    context = multiprocessing.get_context("fork")
+    held = context.Event()
+
+    def hold() -> None:
+        with kept.alone(b"group", "name"):
+            held.set()
+            time.sleep(60)
+
+    def enter() -> None:
+        with kept.alone(b"group", "name"):
+            entered.set()
+
+    holder = context.Process(target=hold)
+    holder.start()
+    assert held.wait(30)
+    with kept.alone(b"group", "other"):
+        pass
+    waiting = threading.Thread(target=enter)
+    waiting.start()
+    assert not entered.wait(0.2)
+    holder.kill()
+    assert entered.wait(30)
+    waiting.join()
+    holder.join()
+
+
+def test_threads_share_one_making_too(kept: DisposableFiles) -> None:
+    inside, most, lock = 0, 0, threading.Lock()
+
+    def enter() -> None:
+        nonlocal inside, most
+        with kept.alone(b"group", "name"):
+            with lock:
+                inside, most = inside + 1, max(most, inside + 1)
+            time.sleep(0.01)
+            with lock:
+                inside -= 1
+
+    several = [threading.Thread(target=enter) for _ in range(4)]
+    for thread in several:
+        thread.start()
+    for thread in several:
+        thread.join()
+    assert most == 1
+
+
+def test_nothing_waits_where_nothing_can_be_written(tmp_path: Path) -> None:
+    (tmp_path / "kept").write_text("in the way")
+    with DisposableFiles(str(tmp_path / "kept"), 4 * MB).alone(b"", ""), DisposableFiles("", 0).alone(b"", ""):
+        pass
