@@ -15,7 +15,7 @@ from pacs.dicomweb.negotiation import Choice
 from pacs.dicomweb.rungs import Rung
 from pacs.dicomweb.service import Service
 from pacs.dicomweb.target import ResourceId
-from pacs.errors import NotAcceptableError
+from pacs.errors import CodestreamError, NotAcceptableError
 from pacs.reading import Frame
 from pacs.storage.model import Buffer
 from pacs.transcode.table import RELABELS
@@ -107,4 +107,11 @@ async def _codestream(service: Service, frame: Frame, rung: Rung) -> bytes:
     rows, columns = (geometry.rows, geometry.columns) if geometry is not None else (0, 0)
     level = rung.level(rows, columns, len(levels))
     dropped = len(levels) - 1 - level
-    return codestream.reduce(memoryview(data)[: levels[level]], dropped) if dropped else bytes(data)
+    if not dropped:
+        return bytes(data)
+    try:
+        # A new header before the same bytes.
+        return codestream.reduce(memoryview(data)[: levels[level]], dropped)
+    except CodestreamError:
+        # Several tiles, or tiles with parameters of their own: packet by packet.
+        return await service.offload.decode(partial(progression.cut, data, levels_dropped=dropped))

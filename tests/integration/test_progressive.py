@@ -20,6 +20,7 @@ from pydicom.data import get_testdata_file
 from pacs import demo
 from tests.conftest import Server, StartServer
 from tests.integration.exchange import Client, Reply, Stored
+from tests.streams import decoders
 from tests.objects import images
 
 COUNT = 9
@@ -263,6 +264,18 @@ def test_frames_of_other_codecs_have_levels_too(client: Client, name: str, synta
     url = index[mine[0] - 1]["url"]
     alone = get(client, f"{stored.series}/{url}?level=2", {"Accept": "multipart/related; transfer-syntax=*"})
     assert alone.parts[0][0]["Content-Type"].endswith(f".4.{syntax}")
+
+
+def test_levels_of_a_stream_whose_tiles_have_parameters_of_their_own(client: Client, shared_data: Path) -> None:
+    stored = Stored((shared_data / "large2d" / "966_fixed.dcm").read_bytes())
+    client.store(stored.file)
+    reply = get(client, f"{stored.path}/frames/1?pixels=256", {"Accept": "image/jp2"})
+    assert reply.status == 200
+    whole = get(client, f"{stored.path}/frames/1", {"Accept": "image/jp2"}).body
+    small = imagecodecs.jpeg2k_decode(reply.body)
+    assert small.shape == (266, 250) and len(reply.body) < len(whole) / 50
+    (expected,) = decoders.openjpeg(whole, levels_dropped=3)
+    assert np.array_equal(small, expected)
 
 
 def decibels(decoded: np.ndarray[Any, Any], original: np.ndarray[Any, Any]) -> float:
