@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
@@ -223,14 +223,15 @@ def reduce(codestream: Buffer, levels_dropped: int) -> bytes:
         raise CodestreamError("the data ends before the last level kept", len(data))
     if levels_dropped == 0:
         return bytes(data[: parsed.level_ends[-1]]) + b"\xff\xd9"
-    out = bytearray(b"\xff\x4f")
+    ends = [parsed.tile_parts[0].offset, *parsed.level_ends[:kept]]
+    out, tlm = bytearray(b"\xff\x4f"), _tlm([stop - start for start, stop in pairwise(ends)])
     for marker, offset, length in headers.segments:
         at = offset - parsed.start
         segment = bytearray(data[at : at + length])
         if marker in (_PPM, _POC):
             raise CodestreamError("packed packet headers or a POC cannot be cut", offset)
         if marker == _TLM:
-            out += _reduced_tlm(segment, parsed, levels_dropped)
+            out, tlm = out + tlm, bytearray()
         elif marker != _PLM:
             out += reduced_segment(marker, segment, len(parsed.components), levels_dropped)
     for part, end in zip(parsed.tile_parts, parsed.level_ends[:kept], strict=False):
@@ -249,7 +250,8 @@ def reduced_segment(marker: int, segment: bytearray, components: int, dropped: i
     """`segment`, marker included, as a codestream without its finest `dropped` levels has it.
 
     SIZ, COD, COC, QCD and QCC change, others do not. Of SIZ every size and offset is divided: tiles stay right only
-    where there is one. Raises CodestreamError when there are fewer levels. T.800 A.5.1, A.6
+    where there is one. Where there are fewer levels none is left: that no component has fewer is for the caller to
+    see to, for a COD and QCD that COC and QCC override have no say. T.800 A.5.1, A.6
     """
     if not dropped:
         return segment
@@ -259,30 +261,23 @@ def reduced_segment(marker: int, segment: bytearray, components: int, dropped: i
             segment[at : at + 4] = (-(-value >> dropped)).to_bytes(4, "big")
     elif marker in (_COD, _COC):
         at = 9 if marker == _COD else 6 + (components >= 257)
-        if segment[at] < dropped:
-            raise CodestreamError(f"{dropped} of {segment[at]} levels cannot be dropped")
-        segment[at] -= dropped
+        segment[at] = max(segment[at] - dropped, 0)
         if len(segment) > at + 5:
             del segment[at + 6 + segment[at] :]
     elif marker in (_QCD, _QCC):
         at = 4 if marker == _QCD else 5 + (components >= 257)
         # Style 1 gives one value, from which those of all levels follow: it stays.
-        step = {0: 3, 2: 6}.get(segment[at] & 0x1F, 0) if len(segment) > at else 0
-        if step * dropped > len(segment) - at - 1:
-            raise CodestreamError("QCD or QCC lacks entries")
-        if step:
-            del segment[len(segment) - step * dropped :]
+        width = {0: 1, 2: 2}.get(segment[at] & 0x1F, 0) if len(segment) > at else 0
+        if width:
+            del segment[max(len(segment) - 3 * width * dropped, at + 1 + width) :]
     else:
         return segment
     segment[2:4] = (len(segment) - 2).to_bytes(2, "big")
     return segment
 
 
-def _reduced_tlm(segment: bytearray, parsed: Codestream, dropped: int) -> bytearray:
-    """One TLM for all tile-parts kept in place of the first; the others go."""
-    if segment[4] != 0:
-        return bytearray()
-    kept = parsed.tlm[: len(parsed.tlm) - dropped]
+def _tlm(lengths: Sequence[int]) -> bytearray:
+    """One TLM for all tile-parts of tile 0. T.800 A.7.1"""
     # Tiles are named (ST 1): to leave them out is for one tile-part a tile.
-    body = b"\x00\x50" + b"".join(b"\x00" + length.to_bytes(4, "big") for length in kept)
+    body = b"\x00\x50" + b"".join(b"\x00" + length.to_bytes(4, "big") for length in lengths)
     return bytearray(_TLM.to_bytes(2, "big") + (len(body) + 2).to_bytes(2, "big") + body)

@@ -84,7 +84,8 @@ def reorder(codestream: Buffer) -> bytes:
     `level_ends` of the result. Raises CodestreamError when a packet cannot be followed to its end.
     T.800 A.4.2, A.7.1 (TLM), A.7.3 (PLT), B.12.1.3 (RPCL)
     """
-    return _written(_kernel.walk(codestream), codestream, _RPCL)
+    with memoryview(codestream) as data:
+        return _written(_kernel.walk(data), data, _RPCL)
 
 
 def cut(
@@ -94,24 +95,26 @@ def cut(
     layers, of at most `most_bytes` bytes.
 
     To fit, packets are kept in the order layer, resolution level, tile, component, precinct, whatever order they lie
-    in: the first layers whole, the next one up to some resolution level. The rest of that layer becomes empty packets,
-    the layers behind it go. The result keeps the progression of `codestream`, RPCL in place of a POC, and has TLM and
-    PLT. Raises CodestreamError when a packet cannot be followed to its end, when there are fewer levels, when tiles
-    cannot be divided so often, or when not even empty packets fit. T.800 A.5.1, A.6
+    in. One that does not fit ends its precinct, whose layers build on each other; the others go on as far as they fit.
+    What is left out becomes empty packets; layers in which nothing is left go. The result keeps the progression of
+    `codestream`, RPCL in place of a POC, and has TLM and PLT. Raises CodestreamError when a packet cannot be followed
+    to its end, when there are fewer levels, when tiles cannot be divided so often, or when not even empty packets fit.
+    T.800 A.5.1, A.6
     """
     if levels_dropped < 0 or (layers is not None and layers < 1):
         raise ValueError(f"{levels_dropped} levels dropped, {layers} layers")
-    walked = _kernel.walk(codestream)
-    kept = _ALL_LAYERS if layers is None else min(layers, _ALL_LAYERS)
-    progression = _progression(walked)
-    whole = _written(walked, codestream, progression, levels_dropped, kept)
-    if most_bytes is None or len(whole) <= most_bytes:
-        return whole
-    room = most_bytes - _overhead(walked, codestream, progression, levels_dropped)
-    fitting, keep = _rewrite.within(walked, levels_dropped, kept, room) if room > 0 else (0, bytearray())
-    if not fitting:
-        raise CodestreamError(f"{most_bytes} bytes do not hold the headers and empty packets of one layer")
-    return _written(walked, codestream, progression, levels_dropped, fitting, keep)
+    with memoryview(codestream) as data:
+        walked = _kernel.walk(data)
+        kept = _ALL_LAYERS if layers is None else min(layers, _ALL_LAYERS)
+        progression = _progression(walked)
+        whole = _written(walked, data, progression, levels_dropped, kept)
+        if most_bytes is None or len(whole) <= most_bytes:
+            return whole
+        room = most_bytes - _overhead(walked, data, progression, levels_dropped)
+        fitting, keep = _rewrite.within(walked, levels_dropped, kept, room) if room > 0 else (0, bytearray())
+        if not fitting:
+            raise CodestreamError(f"{most_bytes} bytes do not hold the headers and empty packets of one layer")
+        return _written(walked, data, progression, levels_dropped, fitting, keep)
 
 
 def region(codestream: Buffer, rectangle: Rectangle, levels_dropped: int = 0) -> bytes:
@@ -122,12 +125,13 @@ def region(codestream: Buffer, rectangle: Rectangle, levels_dropped: int = 0) ->
     decodes to; outside to whatever the missing coefficients leave. Raises ValueError for a rectangle without a sample
     of the image, CodestreamError as `cut` does. T.800 B.6 (precincts), F.3 (what samples depend on)
     """
-    walked = _kernel.walk(codestream)
-    headers = walked.headers
-    left, right = _range(headers.x0, headers.columns, rectangle.left, rectangle.columns, levels_dropped)
-    top, bottom = _range(headers.y0, headers.rows, rectangle.top, rectangle.rows, levels_dropped)
-    keep = _rewrite.touching(walked, levels_dropped, left, top, right, bottom)
-    return _written(walked, codestream, _progression(walked), levels_dropped, _ALL_LAYERS, keep)
+    with memoryview(codestream) as data:
+        walked = _kernel.walk(data)
+        headers = walked.headers
+        left, right = _range(headers.x0, headers.columns, rectangle.left, rectangle.columns, levels_dropped)
+        top, bottom = _range(headers.y0, headers.rows, rectangle.top, rectangle.rows, levels_dropped)
+        keep = _rewrite.touching(walked, levels_dropped, left, top, right, bottom)
+        return _written(walked, data, _progression(walked), levels_dropped, _ALL_LAYERS, keep)
 
 
 def level_ends(codestream: Buffer) -> tuple[int, ...]:
@@ -155,19 +159,22 @@ def _progression(walked: _kernel.Packets) -> int:
 
 def _written(
     walked: _kernel.Packets,
-    codestream: Buffer,
+    data: memoryview,
     progression: int,
     dropped: int = 0,
     layers: int = _ALL_LAYERS,
     keep: bytearray | None = None,
 ) -> bytes:
-    main, tiles = _headers(walked, codestream, progression, dropped, layers)
-    return _rewrite.write(walked, codestream, main, tiles, progression, dropped, layers, keep)
+    levels = walked.decompositions()
+    if dropped > levels:
+        raise CodestreamError(f"{dropped} of {levels} levels cannot be dropped")
+    main, tiles = _headers(walked, data, progression, dropped, layers)
+    return _rewrite.write(walked, data, main, tiles, progression, dropped, layers, keep)
 
 
-def _overhead(walked: _kernel.Packets, codestream: Buffer, progression: int, dropped: int) -> int:
+def _overhead(walked: _kernel.Packets, data: memoryview, progression: int, dropped: int) -> int:
     """Bytes that everything but packets and their lengths takes, rounded up."""
-    main, tiles = _headers(walked, codestream, progression, dropped, 1)
+    main, tiles = _headers(walked, data, progression, dropped, 1)
     parts = walked.headers.tiles * _rewrite.pieces(walked, progression, dropped)
     tlm = 6 * parts + 6 * (parts // 10921 + 1)
     plt = 5 * (parts + 1 + 5 * len(walked) // 65528)
@@ -175,10 +182,9 @@ def _overhead(walked: _kernel.Packets, codestream: Buffer, progression: int, dro
 
 
 def _headers(
-    walked: _kernel.Packets, codestream: Buffer, progression: int, dropped: int, layers: int
+    walked: _kernel.Packets, data: memoryview, progression: int, dropped: int, layers: int
 ) -> tuple[bytes, dict[int, bytes]]:
     """The main header from SOC, without TLM, and what the first tile-part of each tile says of its own."""
-    data = memoryview(codestream)
     headers = walked.headers
 
     def rewritten(segments: list[tuple[int, int, int]]) -> bytes:

@@ -6,7 +6,7 @@ Nothing is allocated for what a header merely claims: every list grows with byte
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from pacs._codecs.markers cimport (
-    CAP, COC, COD, EOC, PLM, PLT, POC, PPM, PPT, QCC, QCD, SIZ, SOC, SOD, SOT, TLM,
+    CAP, COC, COD, CPF, CRG, EOC, EPH, PLM, PLT, POC, PPM, PPT, PRF, QCC, QCD, SIZ, SOC, SOD, SOP, SOT, TLM,
     Reader, left, part, skip, u8, u16, u32, u64,
 )
 
@@ -114,8 +114,8 @@ cdef int read_cod(Headers h, Reader *s, size_t at) except -1:
     h.block_columns, h.block_rows = u8(s), u8(s)
     h.style = u8(s)
     h.transform = u8(s)
-    if s.failed or (scod & 1 and left(s) < h.decompositions + 1):
-        fail("COD is cut", at)
+    if s.failed or left(s) != (<size_t>h.decompositions + 1 if scod & 1 else 0):
+        fail("COD has not a precinct size for each resolution level", at)
     if h.progression > 4 or h.layers == 0 or h.decompositions > 32 or h.block_columns > 8 or h.block_rows > 8:
         fail("COD with impossible values", at)
     return 0
@@ -123,28 +123,30 @@ cdef int read_cod(Headers h, Reader *s, size_t at) except -1:
 
 cdef int read_component_levels(Headers h, Reader *s, size_t at) except -1:
     """COC: only whether the component decomposes as COD says. T.800 A.6.2"""
-    if len(h.components) < 257:
-        u8(s)
-    else:
-        u16(s)
-    u8(s)
-    if u8(s) != h.decompositions:
+    cdef uint32_t component = u8(s) if len(h.components) < 257 else u16(s)
+    cdef uint32_t scoc = u8(s), decompositions = u8(s)
+    skip(s, 4)
+    if s.failed or component >= <size_t>len(h.components):
+        fail("COC is cut or of no component", at)
+    if left(s) != (<size_t>decompositions + 1 if scoc & 1 else 0):
+        fail("COC has not a precinct size for each resolution level", at)
+    if decompositions != h.decompositions:
         h.uniform = False
-    if s.failed:
-        fail("COC is cut", at)
     return 0
 
 
 cdef int read_tile_levels(Headers h, Reader *s, size_t at) except -1:
     """COD of a tile: whether it decomposes and progresses as the main header says. T.800 A.6.1"""
-    u8(s)
+    cdef uint32_t scod = u8(s), decompositions
     if u8(s) != h.progression:
         h.uniform = False
     skip(s, 3)
-    if u8(s) != h.decompositions:
+    decompositions = u8(s)
+    skip(s, 4)
+    if s.failed or left(s) != (<size_t>decompositions + 1 if scod & 1 else 0):
+        fail("COD has not a precinct size for each resolution level", at)
+    if decompositions != h.decompositions:
         h.uniform = False
-    if s.failed:
-        fail("COD is cut", at)
     return 0
 
 
@@ -198,6 +200,11 @@ cdef int read_segment(Headers h, Reader *r, size_t at, uint32_t marker, bint mai
     return 0
 
 
+cdef inline bint delimits(uint32_t marker) noexcept nogil:
+    """Whether a marker is none of those that begin a segment of a header. T.800 Table A.2"""
+    return marker < 0xFF30 or marker in (SOC, SIZ, SOT, SOP, EPH, SOD, EOC)
+
+
 cdef int read_main_header(Headers h, Reader *r) except -1:
     """From SOC to the first SOT, which is left unread. T.800 A.3"""
     cdef size_t at = r.at
@@ -223,7 +230,7 @@ cdef int read_main_header(Headers h, Reader *r) except -1:
         if marker == SOT:
             r.at = at
             break
-        if marker < 0xFF30 or marker == SOD or marker == EOC or marker == SOC or marker == SIZ:
+        if delimits(marker) or marker == PLT or marker == PPT:
             fail(f"marker {marker:04X} inside the main header", at)
         if marker == COD:
             if has_cod:
@@ -273,7 +280,9 @@ cdef int read_tile_part(Headers h, Reader *r) except -1:
             return 0
         if marker == SOD:
             break
-        if marker < 0xFF40 or marker == SOT or marker == EOC or marker == SOC or marker == SIZ:
+        if 0xFF30 <= marker <= 0xFF3F:
+            continue
+        if delimits(marker) or marker in (CAP, TLM, PLM, PPM, CRG, PRF, CPF):
             fail(f"marker {marker:04X} inside a tile-part header", header)
         if left(r) < 2 or left(r) < (<size_t>r.data[r.at] << 8 | r.data[r.at + 1]):
             r.at = at

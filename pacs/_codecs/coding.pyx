@@ -40,13 +40,16 @@ cdef object fail(str text, size_t at):
 
 cdef int read_style(Reader *s, Style *style, bint precincts, size_t at) except -1:
     """The SPcod or SPcoc parameters. T.800 Table A.15"""
-    cdef uint32_t r, sizes
+    cdef uint32_t r, sizes, columns, rows
     style.decompositions = u8(s)
-    style.xcb, style.ycb = u8(s) + 2, u8(s) + 2
+    columns, rows = u8(s), u8(s)
     style.style = u8(s)
     style.transform = u8(s)
-    if s.failed or style.decompositions > 32 or style.xcb > 10 or style.ycb > 10 or style.xcb + style.ycb > 12:
+    if s.failed or style.decompositions > 32 or columns > 8 or rows > 8 or columns + rows > 8:
         fail("COD or COC with impossible values", at)
+    style.xcb, style.ycb = columns + 2, rows + 2
+    if left(s) != (<size_t>style.decompositions + 1 if precincts else 0):
+        fail("COD or COC has not a precinct size for each resolution level", at)
     if style.style & STYLE_MIXED and not style.style & STYLE_HT:
         fail(f"unknown code-block style {style.style:02X}", at)
     for r in range(style.decompositions + 1):
@@ -54,8 +57,6 @@ cdef int read_style(Reader *s, Style *style, bint precincts, size_t at) except -
         if r and (sizes & 15 == 0 or sizes >> 4 == 0):
             fail("a precinct too small for its sub-bands", at)
         style.precincts[r] = sizes
-    if s.failed:
-        fail("COD or COC is cut", at)
     return 0
 
 
@@ -153,8 +154,14 @@ cdef list tile_part_segments(const uint8_t *data, size_t at, size_t end):
     cdef uint32_t marker, length
     found = []
     r.data, r.at, r.end, r.failed = data, at, end, False
-    while left(&r) >= 4:
-        marker, length = u16(&r), u16(&r)
+    while left(&r) >= 2:
+        marker = u16(&r)
+        if 0xFF30 <= marker <= 0xFF3F:
+            continue
+        length = u16(&r)
+        # Checked before; a bytearray can have been changed since.
+        if length < 2 or left(&r) < length - 2:
+            fail("a tile-part header has changed while it was read", at)
         found.append((marker, r.at - 4, length + 2))
         part(&r, length - 2)
     return found

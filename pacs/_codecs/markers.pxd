@@ -25,6 +25,8 @@ cdef enum:
     CRG = 0xFF63
     COM = 0xFF64
     SOT = 0xFF90
+    SOP = 0xFF91
+    EPH = 0xFF92
     SOD = 0xFF93
     EOC = 0xFFD9
 

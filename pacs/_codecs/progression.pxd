@@ -36,6 +36,7 @@ cdef class Packets:
         size_t packet_count
         size_t packet_room
         Limits limits
+        size_t length           # of the bytes walked
 
     cdef int make_tile(self, uint32_t number, Coding coding, uint64_t bytes_there, size_t at) except -1
     cdef int add_levels(self, Tile *tile, uint32_t component, Style *style, uint32_t dx, uint32_t dy,

@@ -10,7 +10,7 @@ from libc.stdlib cimport calloc, free, malloc, realloc
 
 from pacs._codecs.codestream cimport Headers
 from pacs._codecs.coding cimport Coding, joined, read_codings, shared, tile_part_segments
-from pacs._codecs.markers cimport COC, COD, PLM, PLT, POC, PPM, PPT
+from pacs._codecs.markers cimport COC, COD, PLM, PLT, POC, PPM, PPT, QCC, QCD, RGN
 from pacs._codecs.packet_order cimport Change, Order, Visit, arrange, sort_by_resolution
 from pacs._codecs.packet_walk cimport (
     PACKED, TOO_MANY_PACKETS, TOO_MUCH_WORK, UNORDERED, WHOLE, Packet, Part, Status, Walk, walk_tile,
@@ -23,7 +23,8 @@ from pacs.errors import CodestreamError
 cdef enum:
     ADS = 0xFF73
     DFS = 0xFF72
-    # Data from this size on is walked without the interpreter lock; for less, giving it back costs more than it brings.
+    # After so much data the next tile is walked without the interpreter lock; to give it back for each small one costs
+    # more than it brings.
     LONG = 1 << 20
 
 # In the order of `Status`.
@@ -56,6 +57,15 @@ cdef class Packets:
 
     def __len__(self):
         return self.packet_count
+
+    def decompositions(self):
+        """Of the tile-component that has fewest, among those with samples."""
+        cdef size_t i
+        cdef uint32_t fewest = 32
+        for i in range(self.level_count):
+            if self.levels[i].below == 0:
+                fewest = smaller(fewest, self.levels[i].resolution)
+        return fewest
 
     def tuples(self):
         """(tile, component, resolution, precinct, layer, header, its length, body, its length, packed) as they lie."""
@@ -153,6 +163,10 @@ cdef class Packets:
         cdef size_t i
         cdef uint32_t *numbers = <uint32_t *>malloc((2 * tile.levels + 1) * sizeof(uint32_t))
         cdef bint whole = True
+        if tile.packets == 0:
+            # Nothing to arrange, however many progressions and layers there are.
+            free(numbers)
+            return 0
         if numbers == NULL:
             raise MemoryError
         for i in range(tile.levels):
@@ -186,6 +200,17 @@ cdef class Packets:
         return 0
 
 
+cdef size_t data_end(const uint8_t *data, size_t at, size_t end) noexcept nogil:
+    """Where the data of a tile-part ends that lasts until EOC: before EOC and the zeros that fill it up, if they are
+    there. T.800 A.4.2"""
+    cdef size_t last = end
+    while last > at and data[last - 1] == 0:
+        last -= 1
+    if last >= at + 2 and data[last - 2] == 0xFF and data[last - 1] == 0xD9:
+        return last - 2
+    return end
+
+
 cdef class Walker:
     """What the main header gives to every tile."""
 
@@ -197,6 +222,7 @@ cdef class Walker:
         bytearray lengths
         list packed_shares, length_shares
         bint disagrees, has_lengths
+        uint64_t since          # bytes walked since the interpreter lock was given back
 
     cdef list by_tile(self):
         """The numbers of the tile-parts of each tile; they have to come in order. T.800 A.4.2"""
@@ -211,16 +237,16 @@ cdef class Walker:
                 fail(f"tile {tile} is missing", self.h.end)
         return [tiles[tile] for tile in range(self.h.tiles)]
 
-    cdef int read_part(self, size_t number, Part *p, list segments) except -1:
-        """Where the packets, packed headers and lengths of a tile-part are."""
+    cdef int read_part(self, size_t number, Part *p, list segments, bint packed) except -1:
+        """Where the packets, packed headers and lengths of a tile-part are. `packed`: the tile has PPT."""
         cdef Headers h = self.h
         _, _, _, offset, length, data = h.tile_parts[number]
         cdef bytes headers, lengths
         p.at = data
-        p.end = min(offset + length, h.end) if length else h.end
+        p.end = min(offset + length, h.end) if length else data_end(self.data, data, h.end)
         p.open_ended = length == 0
         headers, lengths = joined(self.data, segments, PPT), joined(self.data, segments, PLT)
-        p.packed = self.packed_shares is not None or any([marker == PPT for marker, _, _ in segments])
+        p.packed = packed or self.packed_shares is not None
         if self.packed_shares is not None:
             p.header, p.header_end = self.packed_shares[number]
         else:
@@ -253,16 +279,24 @@ cdef class Walker:
             raise MemoryError
         try:
             found = []
+            of_parts = [
+                tile_part_segments(self.data, self.h.tile_parts[part][3] + 12, self.h.tile_parts[part][5] - 2)
+                for part in parts
+            ]
+            packed = any([marker == PPT for segments in of_parts for marker, _, _ in segments])
             for i in range(w.part_count):
-                _, _, _, first, _, end = self.h.tile_parts[parts[i]]
-                segments = tile_part_segments(self.data, first + 12, end - 2)
-                self.read_part(parts[i], &w.parts[i], segments)
+                segments = of_parts[i]
+                self.read_part(parts[i], &w.parts[i], segments, packed)
                 bytes_there += w.parts[i].end - w.parts[i].at + w.parts[i].header_end - w.parts[i].header
-                for segment in segments:
-                    if i and (segment[0] == COD or segment[0] == COC):
-                        fail("COD or COC in a tile-part that is not the first", segment[1])
-                    if segment[0] != PPT and segment[0] != PLT:
-                        found.append(segment)
+                for marker, at, length in segments:
+                    if i and marker in (COD, COC, QCD, QCC, RGN):
+                        fail("COD, COC, QCD, QCC or RGN in a tile-part that is not the first", at)
+                    if marker == DFS or marker == ADS:
+                        fail("a decomposition of Part 2", at)
+                    if marker == PPT and self.packed_shares is not None:
+                        fail("PPM and PPT in one codestream", at)
+                    if marker != PPT and marker != PLT:
+                        found.append((marker, at, length))
             if found:
                 packets.tile_segments[number] = found
                 if any([marker in (COD, COC, POC) for marker, _, _ in found]):
@@ -278,7 +312,9 @@ cdef class Walker:
             w.levels, w.packets, w.order = packets.levels + tile.first_level, packets.packets, packets.order + tile.first_packet
             w.first_packet, w.packet_count, w.layers = tile.first_packet, tile.packets, tile.layers
             w.limits = &packets.limits
-            if bytes_there >= LONG:
+            self.since += bytes_there
+            if self.since >= LONG:
+                self.since = 0
                 with nogil:
                     status = walk_tile(&w)
             else:
@@ -300,6 +336,7 @@ def walk(const uint8_t[::1] data not None) -> Packets:
     cdef uint32_t tile
     cdef bytes chunk
     packets.headers, packets.packed, packets.tile_segments = h, bytearray(), {}
+    packets.length = data.shape[0]
     packets.limits.most_work, packets.limits.most_blocks = (1 << 20) + 64 * length, (1 << 18) + 8 * length
     walker.packets, walker.h, walker.data, walker.lengths = packets, h, &data[0], bytearray()
     for marker, at, _ in h.segments:

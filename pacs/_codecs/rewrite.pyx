@@ -22,6 +22,7 @@ cdef enum:
     TLM_ENTRIES = 10921         # of one segment: Ltlm is 16 bits
     PLT_BYTES = 65532           # of lengths in one segment
     PLT_SEGMENTS = 256
+    MOST_WRITTEN = 20           # bytes of empty tile-parts for each byte that came
     LONG = 1 << 20              # below this the interpreter lock is kept
 
 
@@ -191,6 +192,9 @@ cdef size_t arrange_tile(Packets packets, Tile *tile, Visit *visits, uint32_t pr
     cdef size_t i
     cdef uint32_t *numbers = <uint32_t *>malloc((2 * tile.levels + 1) * sizeof(uint32_t))
     cdef bint whole
+    if tile.packets == 0:
+        free(numbers)
+        return 0
     if numbers == NULL:
         raise MemoryError
     for i in range(tile.levels):
@@ -233,12 +237,19 @@ def write(Packets packets not None, const uint8_t[::1] data not None, bytes main
     cdef Target t
     cdef uint32_t per_tile = pieces(packets, progression, dropped), number, tile
     cdef size_t count = packets.tile_count * per_tile, i, filled = 0
-    cdef Visit *order = <Visit *>malloc((packets.packet_count + 1) * sizeof(Visit))
-    cdef Piece *parts = <Piece *>calloc(count, sizeof(Piece))
+    cdef Visit *order = NULL
+    cdef Piece *parts = NULL
     cdef Piece *piece
     cdef uint64_t total
     cdef bytes header, out
+    if <size_t>data.shape[0] != packets.length:
+        raise ValueError("other data than the packets were found in")
+    if count * (SOT_AND_SOD + TLM_ENTRY) > (1 << 20) + MOST_WRITTEN * packets.length:
+        # A tile with 33 resolution levels among thousands that have one: the others would get 33 tile-parts too.
+        raise CodestreamError(f"{count} tile-parts for {packets.length} bytes")
     try:
+        order = <Visit *>malloc((packets.packet_count + 1) * sizeof(Visit))
+        parts = <Piece *>calloc(count, sizeof(Piece))
         if order == NULL or parts == NULL:
             raise MemoryError
         t.data, t.packed, t.packets, t.levels = &data[0], packets.packed, packets.packets, packets.levels
@@ -292,27 +303,28 @@ cdef uint32_t *tiles_of_levels(Packets packets) except NULL:
 
 
 def within(Packets packets not None, uint32_t dropped, uint32_t layers, uint64_t room):
-    """(layers, keep): the first packets in the order layer, resolution level, tile, component, precinct that fit.
+    """(layers, keep): packets in the order layer, resolution level, tile, component, precinct, those that fit.
 
-    `room` is what packets and their lengths in PLT may take, empty ones included. (0, keep) when not even the empty
-    packets of one layer fit.
+    One that does not fit ends its precinct: its layers build on each other. What comes later goes on, as far as it
+    fits. `room` is what packets and their lengths in PLT may take, empty ones included. (0, keep) when not even the
+    empty packets of one layer fit.
     """
     cdef bytearray keep = bytearray(packets.packet_count)
     cdef uint8_t *chosen = keep
     cdef uint32_t *tile_of = tiles_of_levels(packets)
     cdef uint32_t *sorted_levels = <uint32_t *>malloc((packets.level_count + 1) * sizeof(uint32_t))
-    cdef uint32_t layer = 0, most = 0, precinct, tile
+    cdef uint32_t layer = 0, most = 0, useful = 0, precinct, tile
     cdef uint64_t used = 0, empty, cost
     cdef size_t i, index
     cdef Level *level
-    cdef bint full = False, some = False
+    cdef bint open = True
     try:
         if sorted_levels == NULL:
             raise MemoryError
         sort_by_resolution(packets.levels, packets.level_count, sorted_levels)
         for tile in range(packets.tile_count):
             most = larger(most, smaller(layers, packets.tiles[tile].layers))
-        while layer < most and not full:
+        while layer < most and open:
             empty = 0
             for i in range(packets.level_count):
                 level = packets.levels + i
@@ -322,29 +334,32 @@ def within(Packets packets not None, uint32_t dropped, uint32_t layers, uint64_t
                 break
             used += empty
             layer += 1
-            some = False
+            open = False
+            if useful == 0:
+                useful = 1
             for i in range(packets.level_count):
                 level = packets.levels + sorted_levels[i]
                 tile = tile_of[sorted_levels[i]]
-                if full or level.below < dropped or layer > packets.tiles[tile].layers:
+                if level.below < dropped or layer > packets.tiles[tile].layers:
                     continue
                 for precinct in range(level.wide * level.high):
                     index = level.first_packet + <size_t>precinct * packets.tiles[tile].layers + layer - 1
+                    if layer > 1 and not chosen[index - 1]:
+                        continue
                     cost = (packets.packets[index].header_length & ~PACKED) + <uint64_t>packets.packets[index].body_length
                     # Over the empty packet and its length of one byte. Never below 0: a packet has a byte.
                     cost = cost + length_bytes(cost) - 2
                     if used + cost > room:
-                        full = True
-                        break
+                        continue
                     used += cost
                     chosen[index] = 1
-                    some = True
-        if layer > 1 and not some:
-            layer -= 1
+                    open = True
+                    if packets.packets[index].body_length:
+                        useful = layer
     finally:
         free(tile_of)
         free(sorted_levels)
-    return layer, keep
+    return useful, keep
 
 
 cdef struct Side:

@@ -26,6 +26,7 @@ from tests.streams.kinds import Stream
 
 NAMES = kinds.NAMES + rewritten.NAMES
 Told = list[tuple[Any, ...]]
+Contents = dict[tuple[int, Turn], tuple[bytes, bytes]]
 
 
 def stream(name: str) -> Stream:
@@ -67,7 +68,7 @@ def told_by(found: progression.PacketIndex) -> Told:
     return out
 
 
-def contents(found: Walk) -> dict[tuple[int, Turn], tuple[bytes, bytes]]:
+def contents(found: Walk) -> Contents:
     """Header and body of every packet."""
     out = {}
     for packet in found.packets:
@@ -213,12 +214,8 @@ def sizes_of(name: str) -> tuple[int, int]:
     return levels, max(tile.packing.layers for tile in tiles if tile.packing)
 
 
-CUT = [
-    name
-    for name in NAMES
-    if "COC and QCC" not in name and "tiles at offsets" not in name
-]
-"""All but tiles that cannot be divided by 2, and a COD with fewer levels than the COC that override it."""
+CUT = [name for name in NAMES if "tiles at offsets" not in name]
+"""All but tiles that cannot be divided by 2."""
 
 
 @pytest.mark.parametrize("name", CUT)
@@ -235,9 +232,33 @@ def test_what_is_cut_is_left_out_and_the_rest_is_the_same(name: str) -> None:
     }
     assert contents(sound(cut)) == expected
     if "placeholder" not in name and not name.endswith(rewritten.BEYOND_OPENJPEG):
-        assert_equal_samples(decoders.openjpeg(cut), decoders.openjpeg(codestream, dropped, kept))
+        # OpenJPEG asks COD how many levels may go, also where every component has a COC.
+        same = stream(name.split(":")[0]).codestream if "COC" in name else codestream
+        assert_equal_samples(decoders.openjpeg(cut), decoders.openjpeg(same, dropped, kept))
     if stream(name).ht and not name.endswith(rewritten.BEYOND_OPENJPH) and kept == layers:
         assert_equal_samples(decoders.openjph(cut), decoders.openjph(codestream, dropped))
+
+
+def check_choice(full: Contents, found: Contents, most: int, length: int) -> None:
+    """Of a stream cut to `most` bytes: each precinct has its first layers, what comes first in the order layer,
+    resolution, tile, component, precinct is preferred, and nothing is left out that would have fitted."""
+    order = sorted(found, key=lambda key: (key[1].layer, key[1].resolution, key[0], *key[1][2:]))
+    sizes = {key: sum(map(len, full[key])) for key in full}
+    ended: set[tuple[Any, ...]] = set()
+    # The room is rounded down, and a length in PLT may take 4 bytes more than that of an empty packet.
+    loose = 24
+    taken = length - sum(len(header) + len(body) for header, body in found.values())
+    for at, key in enumerate(order):
+        precinct = (key[0], *key[1][1:])
+        if found[key] == full[key]:
+            assert precinct not in ended or not full[key][1]
+            taken += sizes[key]
+            continue
+        if precinct not in ended:
+            ended.add(precinct)
+            assert taken + sizes[key] + len(order) - at + loose > most
+            assert length + sizes[key] + loose > most
+        taken += 1
 
 
 @pytest.mark.parametrize("name", NAMES[::5])
@@ -257,10 +278,8 @@ def test_a_byte_budget_is_kept_and_layers_come_first(name: str) -> None:
         assert len(cut) <= most
         used.append(len(cut))
         found = contents(sound(cut))
-        order = sorted(found, key=lambda key: (key[1].layer, key[1].resolution, key[0], *key[1][2:]))
-        kept = [found[key] == full[key] for key in order if full[key][1]]
-        assert kept == sorted(kept, reverse=True)
-        assert all(found[key] == full[key] or found[key][1] == b"" for key in order)
+        assert all(found[key] == full[key] or found[key] == (b"\x00", b"") for key in found)
+        check_choice(full, found, most, len(cut))
     assert used == sorted(used)
     assert progression.cut(codestream, most_bytes=len(whole)) == whole
 
@@ -305,7 +324,8 @@ def test_inside_a_region_the_samples_are_those_of_the_whole(name: str) -> None:
     full, found = contents(sound(whole)), contents(sound(part))
     assert found.keys() == full.keys()
     assert all(found[key] == full[key] or found[key][1] == b"" for key in found)
-    openjpeg, openjph = "placeholder" not in name, stream(name).ht and not name.endswith("COD in tiles")
+    openjpeg = "placeholder" not in name
+    openjph = stream(name).ht and not name.endswith(("COD in tiles", "COC and QCC"))
     for decode in [decoders.openjpeg] * openjpeg + [decoders.openjph] * openjph:
         inside, expected = decode(part), decode(whole)
         for (y, x), plane, original in zip(
@@ -378,7 +398,7 @@ def damaged(draw: st.DrawFn) -> bytes:
     return bytes(data)
 
 
-@settings(max_examples=400, derandomize=True)
+@settings(max_examples=400)
 @given(codestream=damaged())
 def test_damage_is_refused_or_read_alike(codestream: bytes) -> None:
     same_or_refused(codestream)

@@ -104,7 +104,7 @@ def _main_header(found: Walk, start: int, end: int) -> int:
             if segment.marker != headers.SIZ:
                 raise Malformed("SIZ is not the first marker segment", segment.at)
             found.image = headers.image_of(segment)
-        elif segment.marker in (headers.SIZ, headers.SOD, headers.EOC):
+        elif segment.marker in {headers.SIZ, headers.SOD, headers.EOC} | headers.TILE_ONLY:
             raise Malformed(f"{segment.marker:04X} has no place in a main header", segment.at)
         if segment.marker == headers.SOT:
             return segment.at
@@ -136,8 +136,9 @@ def _tile_part(found: Walk, at: int, end: int, packed: list[bytes] | None, lengt
         raise Malformed("no SOT where a tile-part should begin", at)
     if tile >= _image(found).tiles:
         raise Malformed(f"tile {tile} of {_image(found).tiles}", at)
-    if psot == 0:  # the last tile-part, up to EOC
-        stop = end - 2 if data[end - 2 : end] == b"\xff\xd9" else end
+    if psot == 0:  # the last tile-part, up to EOC, behind which zeros may fill up
+        filled = len(data[at:end].rstrip(b"\x00")) + at
+        stop = filled - 2 if data[filled - 2 : filled] == b"\xff\xd9" else end
     else:
         stop = at + psot
         if psot < 14:

@@ -146,7 +146,8 @@ class Tile:
             self.to_come = deque(turn for turn in order if turn not in self.gone)
         while self.to_come and at < part.end:
             at = self._packet(found, self.to_come.popleft(), at, part.end)
-        if at < part.end:
+        cut_eoc = part.psot == 0 and found.data[at : min(at + 2, part.end)] in (b"\xff", b"\xff\xd9")
+        if at < part.end and not cut_eoc:
             raise Malformed("bytes behind the last packet of a tile", at)
 
     def _begin(self, found: Walk) -> None:
