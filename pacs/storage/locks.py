@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import threading
+from contextlib import suppress
 from types import TracebackType
 
 from pacs.errors import ArchiveLockedError, StorageError
@@ -15,6 +17,9 @@ def _open(path: str) -> int:
     try:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
+        if error.errno == errno.EROFS:  # what can still be read of a failing disk must be reachable
+            with suppress(OSError):
+                return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         raise StorageError(f"{path} cannot be opened: {error.strerror}") from None
 
 

@@ -161,3 +161,19 @@ def test_a_full_disk_of_the_copy(small_disk: Path, tmp_path_factory: pytest.Temp
     assert back_up(root, copy).instances == 100
     with opened(copy) as archive, opened(root) as original:
         assert archive.uids() == original.uids() and archive.errors() == []
+
+
+def test_from_a_disk_that_takes_nothing_any_more(small_disk: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A file system that found errors is read-only: what is on it can still be checked and carried away."""
+    root, copy = create(small_disk / "archive"), tmp_path_factory.mktemp("elsewhere") / "copy"
+    fill_archive(root, 5)
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    try:
+        assert back_up(root, copy).instances == 5
+        for command, said in (("check", "5 instances checked"), ("info", "instances       5")):
+            line = [sys.executable, "-m", "pacs", command, "--archive", str(root)]
+            assert said in subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False).stdout
+        with pytest.raises(OSError):
+            (small_disk / "x").touch()
+    finally:
+        subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
