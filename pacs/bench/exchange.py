@@ -58,6 +58,8 @@ class Exchange:
         self.sent_bytes = 0
         self.studies: dict[str, None] = {}
         """Study Instance UIDs of everything that was sent."""
+        self._drawn: list[str] = []
+        """Of uploads that were made ready, in order; the last of them are not sent when the time is over."""
         self._series: list[Instance] = []
 
     # --- storing
@@ -80,23 +82,31 @@ class Exchange:
     def _store(self, instances: Iterator[Instance], length: int, clients: int, most: int) -> tuple[Point, Load]:
         requests = (self._upload([instance]) for instance in instances)
         run, point = self._timed(requests, clients, check=_stored, keep=True)
+        self.settle(run.instances)
         point.rate = run.instances / run.seconds
         point.bytes_per_second = run.instances * length / run.seconds
         self.sent_bytes += run.instances * length
         return point, run
 
     def _upload(self, instances: Sequence[Instance]) -> Request:
-        for instance in instances:
-            self.studies[instance.study] = None
+        self._drawn += [instance.study for instance in instances]
         return self.target.stow(instances)
+
+    def settle(self, sent: int | None = None) -> None:
+        """Remember the studies of the first `sent` uploads; of all that were drawn where that is not known."""
+        self.studies |= dict.fromkeys(self._drawn[:sent])
+        self._drawn = []
 
     def _send(self, instances: list[Instance], per_request: int, clients: int) -> Load:
         """Store `instances` untimed."""
         batches = [instances[at : at + per_request] for at in range(0, len(instances), per_request)]
         self.sent_bytes += sum(instance.length for instance in instances)
         requests = [self._upload(batch) for batch in batches]
-        return load.run(self.target.address, iter(requests), clients=clients, check=_stored, keep=True,
-                        tls=self.target.tls)  # fmt: skip
+        run = load.run(
+            self.target.address, iter(requests), clients=clients, check=_stored, keep=True, tls=self.target.tls
+        )
+        self.settle(run.instances)
+        return run
 
     def _expect(self, one: Instance, count: int) -> None:
         found = self._json(f"studies/{one.study}/series/{one.series}/instances?limit=5000")

@@ -8,7 +8,7 @@ from importlib.resources import files
 from typing import Any
 
 from pacs.bench import plots
-from pacs.bench.model import Codec, Disk, Latency, Report, Soak, Sweep
+from pacs.bench.model import Codec, Disk, Latency, Point, Report, Soak, Sweep
 from pacs.bench.plots import Axis, Line, number
 
 _SWEEPS = ("store", "metadata", "frames", "decoded", "rendered", "search")
@@ -62,9 +62,9 @@ def _big(report: Report) -> str:
     if verdict.readers:
         rows.append((f"{verdict.readers:,.0f}", "readers at a time, 10 slices a second each"))
     if store is not None and (best := store.best()) is not None:
-        rows.append((f"{best.rate:,.0f}/s", f"CT slices stored, {best.clients} clients"))
+        rows.append((f"{best.rate:,.0f}/s", f"CT slices stored, {_count(best)}"))
     if frames is not None and (best := frames.best()) is not None:
-        rows.append((f"{best.rate:,.0f}/s", f"CT frames served, {best.clients} clients"))
+        rows.append((f"{best.rate:,.0f}/s", f"CT frames served, {_count(best)}"))
     if search is not None and search.points:
         rows.append((f"{number(search.points[0].latency.p50)} ms", "a search, one client"))
     if report.stored.get("on_disk") and report.stored.get("sent"):
@@ -72,6 +72,10 @@ def _big(report: Report) -> str:
     cards = "".join(f'<div class="card"><b>{escape(value)}</b><span class="soft">{escape(what)}</span></div>'
                     for value, what in rows)  # fmt: skip
     return f'<div class="big">{cards}</div>'
+
+
+def _count(point: Point) -> str:
+    return f"{point.clients} client{'s' * (point.clients > 1)}"
 
 
 def _sections(report: Report) -> Iterator[tuple[str, str]]:

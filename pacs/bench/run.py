@@ -158,6 +158,7 @@ def _exchange(server: Target, corpus: Corpus, options: Options, report: Report, 
             except RequestFailedError as error:
                 report.notes.append(f"the soak ended early: {error}")
     finally:
+        exchange.settle()
         report.stored["sent"] = exchange.sent_bytes
         if not server.own:
             report.left_behind = list(exchange.studies)

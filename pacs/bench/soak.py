@@ -28,6 +28,7 @@ def soak(exchange: Exchange, minutes: float, most_bytes: int, show: Callable[[fl
         run = load.run(
             target.address, exchange.mixed(uploads), clients=clients, seconds=length, tls=target.tls
         )
+        exchange.settle(run.instances)
         found.windows.append(Window(
             begin=time.perf_counter() - began - run.seconds,
             rates={name: len(taken) / run.seconds for name, taken in sorted(run.by_name.items())},

@@ -26,13 +26,19 @@ def judge(report: Report) -> Verdict:
     found = Verdict()
     store, read = _best(report, "store"), _readable(report)
     if store is not None:
-        found.ct_studies_per_hour = store.rate * 3600 / STUDY
         found.store_limits = sorted(_store_limits(report, store), key=_scarcity)
+        found.ct_studies_per_hour = store.rate * 3600 / STUDY / _beyond_network(found.store_limits)
     if read is not None:
-        found.readers = read.rate / PACE
         found.read_limits = sorted(_read_limits(report, read), key=_scarcity)
+        found.readers = read.rate / PACE / _beyond_network(found.read_limits)
     found.lines = list(_sentences(report, found, store, read))
     return found
+
+
+def _beyond_network(findings: list[Finding]) -> float:
+    """How many times too much a rate is for the network of this node; 1 where it fits or its speed is not known."""
+    known = [finding.share for finding in findings if finding.what.startswith("network") and finding.what != _UNKNOWN]
+    return max(1.0, *known) if known else 1.0
 
 
 def _scarcity(finding: Finding) -> tuple[bool, float]:
@@ -138,8 +144,8 @@ def _milliseconds(value: float) -> str:
 
 def _limit(findings: list[Finding], report: Report, point: Point) -> str:
     """The scarcest first. A limit that is assumed, as that of an unknown network, limits nothing that was measured."""
-    measured = [finding for finding in findings if not finding.what.startswith(("network", _UNCACHED))]
-    network = next((finding for finding in findings if finding.what.startswith("network")), None)
+    measured = [finding for finding in findings if finding.what not in (_UNKNOWN, _UNCACHED)]
+    network = next((finding for finding in findings if finding.what == _UNKNOWN), None)
     text = ""
     if measured and measured[0].share >= _NEAR:
         first = measured[0]
@@ -151,7 +157,7 @@ def _limit(findings: list[Finding], report: Report, point: Point) -> str:
     elif report.own_server is False and point.client_cores > _NEAR:
         text = f"The client was busy itself ({point.client_cores:.1f} cores): the server may carry more."
     if network is not None and network.share >= _NEAR:
-        fits = "is all but full" if network.share <= 1 else "does not carry that"
+        fits = "would be all but full" if network.share <= 1 else "would not carry that"
         text += f" A network of {network.limit:,.0f} Mbit/s {fits}: it needs {network.used:,.0f}."
     return text.strip()
 
