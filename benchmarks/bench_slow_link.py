@@ -42,7 +42,10 @@ from benchmarks.report import Figure
 from benchmarks.scale import Scale
 from benchmarks.servers import Server
 from benchmarks.workload import Instance
+from pacs import transcode, uids
 from pacs.bench import load
+from pacs.codestream import parse
+from pacs.geometry import FrameGeometry
 
 READABLE = 45.0
 """dB over the full stored range."""
@@ -120,15 +123,22 @@ def _subject(name: str, instances: list[Instance], first_side: int) -> Subject:
 
 
 def psnr(subject: Subject, position: int, decoded: Samples) -> tuple[float, float]:
-    """(over the full stored range, of what the header's window shows) in dB."""
+    """(over the full stored range, of what the header's window shows) in dB, once enlarged to full size."""
     original = subject.originals[position].astype(np.float64)
-    given = decoded.astype(np.float64)
+    given = _enlarged(decoded.astype(np.float64), original.shape)
     full = _decibels(original, given, (1 << subject.bits) - 1)
     if subject.window is None:
         return full, full
     centre, width = subject.window
     low, high = centre - width / 2, centre + width / 2
     return full, _decibels(np.clip(original, low, high), np.clip(given, low, high), width)
+
+
+def _enlarged(image: Samples, shape: tuple[int, ...]) -> Samples:
+    rows = np.arange(shape[0]) * image.shape[0] // shape[0]
+    columns = np.arange(shape[1]) * image.shape[1] // shape[1]
+    found: Samples = image[np.ix_(rows, columns)]
+    return found
 
 
 def _decibels(original: Samples, given: Samples, peak: float) -> float:
@@ -148,11 +158,18 @@ def frame_path(server: Server, subject: Subject, position: int) -> str:
     return f"{series_path(server, subject)}/instances/{subject.instances[position].instance}/frames/1"
 
 
-def decoded(codestream: bytes) -> Samples:
-    """The samples of a whole codestream, of a level of it, or of a prefix of its layers."""
-    if b"\xff\x50" in codestream[:100]:  # CAP: Part 15. T.814 A.3
-        return np.asarray(imagecodecs.htj2k_decode(codestream))
-    return np.asarray(imagecodecs.jpeg2k_decode(codestream + b"\xff\xd9"))
+def decoded(codestream: bytes, subject: Subject) -> Samples:
+    """The samples of a whole codestream, or of a prefix of it: a level, some layers."""
+    if b"\xff\x50" not in codestream[:100]:  # CAP: Part 15. T.814 A.3
+        return np.asarray(imagecodecs.jpeg2k_decode(codestream + b"\xff\xd9"))
+    rows, columns = subject.originals[0].shape
+    geometry = FrameGeometry(
+        rows, columns, 1, 16, subject.bits, subject.bits - 1, int(subject.originals[0].dtype.kind == "i"), 0,
+        "MONOCHROME2", 1,
+    )  # fmt: skip
+    ends = parse(codestream).level_ends
+    missing = sum(end > len(codestream) for end in ends)
+    return transcode.decode_frame(codestream, geometry, uids.HTJ2K, levels_dropped=missing)
 
 
 def readable(server: Server, subject: Subject) -> tuple[int, int]:
@@ -164,8 +181,11 @@ def readable(server: Server, subject: Subject) -> tuple[int, int]:
     for kind, least in (("quality", 25), ("layer", 1)):
         value = least
         for position in range(len(subject.instances)):
-            while psnr(subject, position, decoded(_single(server, subject, position, f"{kind}={value}")))[0] < READABLE:
-                value += 1
+            reached = -math.inf
+            while reached < READABLE:
+                value += reached > -math.inf
+                given = decoded(_single(server, subject, position, f"{kind}={value}"), subject)
+                reached = psnr(subject, position, given)[0]
         for position in range(len(subject.instances)):
             _single(server, subject, position, f"{kind}={value}")
         chosen.append(value)
@@ -220,11 +240,10 @@ def streamed(link: ThreadedLink, server: Server, subject: Subject, plan: dict[st
             for position in range(len(subject.instances)):
                 shown[look, position] = shown[before, position]
     for look in reading.looks:
-        if look != "first":
-            each = [psnr(subject, position, decoded(data)) for (of, position), data in shown.items() if of == look]
-            if len(each) != len(subject.instances):
-                raise load.RequestFailedError(f"{look}: {len(each)} frames of {len(subject.instances)}")
-            reading.quality[look] = (min(full for full, _ in each), min(window for _, window in each))
+        each = [psnr(subject, position, decoded(data, subject)) for (of, position), data in shown.items() if of == look]
+        if len(each) != len(subject.instances):
+            raise load.RequestFailedError(f"{look}: {len(each)} frames of {len(subject.instances)}")
+        reading.quality[look] = (min(full for full, _ in each), min(window for _, window in each))
     if reading.quality["lossless"][0] != math.inf:
         raise load.RequestFailedError("what should be lossless is not")
     return reading
@@ -272,7 +291,7 @@ def by_range(link: ThreadedLink, server: Server, subject: Subject) -> Reading:
         data += response.read()
         reading.looks[look] = (time.perf_counter() - began, len(data))
     connection.close()
-    reading.quality["lossless"] = psnr(subject, 0, decoded(data))
+    reading.quality["lossless"] = psnr(subject, 0, decoded(data, subject))
     reading.looks["readable"], reading.quality["readable"] = reading.looks["lossless"], reading.quality["lossless"]
     return reading
 
@@ -327,9 +346,7 @@ def rendered_quality(subject: Subject, answer: bytes, position: int) -> float:
         centre, width = subject.window
         low, high = centre - width / 2, centre + width / 2
     grey = np.clip((original - low) / (high - low), 0, 1) * 255
-    rows = np.arange(original.shape[0]) * shown.shape[0] // original.shape[0]
-    columns = np.arange(original.shape[1]) * shown.shape[1] // original.shape[1]
-    return _decibels(grey, shown[np.ix_(rows, columns)], 255)
+    return _decibels(grey, _enlarged(shown, original.shape), 255)
 
 
 # --- the benchmark --------------------------------------------------------------------------------------------------

@@ -20,8 +20,8 @@ from pydicom.data import get_testdata_file
 from pacs import demo
 from tests.conftest import Server, StartServer
 from tests.integration.exchange import Client, Reply, Stored
-from tests.streams import decoders
 from tests.objects import images
+from tests.streams import decoders
 
 COUNT = 9
 
