@@ -49,6 +49,9 @@ class Settings:
     rendition_cache: int = _setting(
         4 << 30, "Disk for transcoded frames, inside the archive, shared by the workers; may be deleted at any time."
     )
+    decode_memory: int = _setting(
+        1 << 30, "Memory that decoding and encoding frames may take together, in each worker; a larger one goes alone."
+    )
     receiving: float = _setting(30.0, "How long after its newest instance a series is said to be still received.")
     viewer: str = _setting(
         "", "Folder that `pacs viewer` fetched the viewer to, then served at /viewer; `pacs serve --viewer` sets it."

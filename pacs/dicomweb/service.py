@@ -7,7 +7,7 @@ from typing import Final
 
 from aiohttp.web import BaseRequest
 
-from pacs import renditions, uids
+from pacs import renditions, transcode, uids
 from pacs.archive import Archive
 from pacs.dicomweb.metrics import Metrics
 from pacs.dicomweb.negotiation import Choice, choices
@@ -35,6 +35,7 @@ class Service:
         self.offload = Offload(settings.codec_threads, self.right_of_way.give_way)
         self.ingest_memory = ByteSemaphore(settings.ingest_memory)
         self.metadata_cache = ByteCache(settings.metadata_cache)
+        transcode.MEMORY.resize(settings.decode_memory)
         self.renditions = archive.renditions(settings.frame_cache, settings.rendition_cache)
         self.once: Once[bytes] = Once()
         self.once_made: Once[Made] = Once()

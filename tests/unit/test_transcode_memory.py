@@ -5,13 +5,17 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from pacs import transcode, uids
+from pacs.archive import Archive
+from pacs.dicomweb.app import make_app
 from pacs.errors import PixelError
 from pacs.geometry import FrameGeometry
+from pacs.settings import Settings
 from pacs.transcode.frames import MEMORY, MemoryBudget
 
 
@@ -99,6 +103,12 @@ def narrow() -> Iterator[None]:
     MEMORY.resize(1)
     yield
     MEMORY.resize(before)
+
+
+def test_the_setting_is_the_budget(tmp_path: Path, narrow: None) -> None:
+    with Archive.open(tmp_path / "archive", create=True, threads=1) as archive:
+        make_app(archive, Settings.from_environment({"PACS_DECODE_MEMORY": "12345"}))
+    assert MEMORY.capacity == 12345
 
 
 def test_decoding_gives_its_memory_back(narrow: None) -> None:
