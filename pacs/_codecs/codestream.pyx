@@ -14,7 +14,10 @@ from pacs.errors import CodestreamError
 
 cdef enum:
     MAX_TILE_PARTS = 65535 * 255
+    MAX_TLM_ENTRIES = 1 << 22   # 65,535 tiles of 33 tile-parts and more; they are kept as they are claimed
+    MANY_SEGMENTS = 1 << 18     # beyond these one for each 16 bytes
     MAX_COMPONENTS = 16384
+    TILE_PARTS_AT_A_TIME = 1 << 14
     JP2C = 0x6A703263
 
 cdef class Headers:
@@ -160,8 +163,8 @@ cdef int read_tlm(Headers h, Reader *s, size_t at) except -1:
     length_bytes = 4 if sizes & 0x40 else 2
     if s.failed or tile_bytes == 3 or left(s) % (tile_bytes + length_bytes):
         fail("TLM is cut", at)
-    if len(h.tlm) + left(s) // (tile_bytes + length_bytes) > MAX_TILE_PARTS:
-        fail(f"more than {MAX_TILE_PARTS} tile-parts", at)
+    if <uint64_t>len(h.tlm) + left(s) // (tile_bytes + length_bytes) > min(h.tiles * 255, <uint64_t>MAX_TLM_ENTRIES):
+        fail(f"TLM with too many tile-parts for {h.tiles} tiles", at)
     while left(s):
         tile = u8(s) if tile_bytes == 1 else u16(s) if tile_bytes == 2 else 0xFFFFFFFF
         h.tlm.append((index, -1 if tile_bytes == 0 else tile, u32(s) if length_bytes == 4 else u16(s)))
@@ -177,6 +180,9 @@ cdef int read_segment(Headers h, Reader *r, size_t at, uint32_t marker, bint mai
     s = part(r, length - 2)
     if s.failed:
         fail(f"the segment of marker {marker:04X} is cut", at)
+    h.segment_count += 1
+    if h.segment_count > MANY_SEGMENTS + (r.end - h.start) // 16:
+        fail("more marker segments than its bytes justify", at)
     if main:
         h.segments.append((marker, at, length + 2))
     if not main and (marker == COD or marker == COC or marker == QCD or marker == QCC):
@@ -322,6 +328,10 @@ def scan(const uint8_t[::1] data not None) -> Headers:
         r.at = at
         if not read_tile_part(h, &r):
             break
+        if len(h.tile_parts) % TILE_PARTS_AT_A_TIME == 0:
+            # Other threads get their turn: what they do to the bytes, no read goes behind them.
+            with nogil:
+                pass
         if r.data[at + 6] == 0 and r.data[at + 7] == 0 and r.data[at + 8] == 0 and r.data[at + 9] == 0:
             # Psot 0: the tile-part lasts until EOC. Its header was read, so these bytes are there.
             h.saw_eoc = r.data[r.end - 2] == 0xFF and r.data[r.end - 1] == 0xD9

@@ -312,7 +312,7 @@ cdef class Walker:
             w.levels, w.packets, w.order = packets.levels + tile.first_level, packets.packets, packets.order + tile.first_packet
             w.first_packet, w.packet_count, w.layers = tile.first_packet, tile.packets, tile.layers
             w.limits = &packets.limits
-            self.since += bytes_there
+            self.since += bytes_there + coding.count
             if self.since >= LONG:
                 self.since = 0
                 with nogil:

@@ -165,6 +165,18 @@ def test_progressions_of_tiles_without_samples_take_no_time() -> None:
     assert time.process_time() - began < 1.5
 
 
+def test_segments_and_entries_are_not_kept_without_bound() -> None:
+    small = segment(COM, b"") * 600_000
+    for encoded in (image(more=small) + tile_part(EMPTY), image() + tile_part(EMPTY, header=small)):
+        with pytest.raises(CodestreamError, match="more marker segments"):
+            codestream.parse(encoded)
+    entries = segment(TLM, b"\x00\x00" + bytes(2 * 256))
+    with pytest.raises(CodestreamError, match="TLM with too many tile-parts for 1 tiles"):
+        codestream.parse(image(more=entries) + tile_part(EMPTY))
+    with pytest.raises(CodestreamError, match="TLM with too many"):
+        codestream.parse(image(255, 255, (1, 1), more=segment(TLM, bytes(65532)) * 130) + tile_part(EMPTY))
+
+
 def test_one_tile_of_many_levels_does_not_cut_all_others_up() -> None:
     cod = segment(COD, struct.pack(">BBHB5B", 0, 0, 1, 0, 32, 4, 4, 0, 1))
     header = image(20_000, 1, (1, 1), levels=0)
