@@ -8,7 +8,7 @@ from typing import Final
 
 _EXPOSED: Final = (
     "Content-Length, Content-Range, Content-Type, Content-Location, Content-Encoding, Accept-Ranges, ETag, "
-    "Last-Modified, Location, Warning, Retry-After, X-Total-Count"
+    "Last-Modified, Location, Warning, Retry-After, X-Total-Count, Series-State, Series-Frames, Series-Receiving"
 )
 _ALWAYS: Final = b"Cross-Origin-Resource-Policy: cross-origin\r\nX-Content-Type-Options: nosniff\r\n"
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[a-z0-9._~:\[\]-]+", re.IGNORECASE)

@@ -45,6 +45,9 @@ class Offload:
             for most, name in _LANES
         ]
         self._in_work = [0] * len(_LANES)
+        self._turns = {
+            (lane, eager): asyncio.Semaphore(cores) for lane in range(len(_LANES)) for eager in (True, False)
+        }
 
     def read(self, call: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> asyncio.Future[_T]:
         """Run a call that mostly waits for the disk."""
@@ -56,13 +59,21 @@ class Offload:
 
     def compute(self, seconds: float, call: Callable[[], _T]) -> asyncio.Future[_T]:
         """Run a call that keeps a core busy for about so long, beside calls of its kind. Raises BusyError."""
-        lane = next(number for number, (most, _) in enumerate(_LANES) if seconds <= most)
+        lane = _lane(seconds)
         if self._in_work[lane] >= _MOST_WAITING:
             raise BusyError("too many images are being made, ask again later")
         self._in_work[lane] += 1
         future = asyncio.wrap_future(self._lanes[lane].submit(call))
         future.add_done_callback(partial(self._done, lane))
         return future
+
+    def turn(self, seconds: float, eager: bool) -> asyncio.Semaphore:
+        """To be held while one of the many images is made that somebody asked for in one request.
+
+        As many at a time as there are cores, first come first served: the lane never has more of them before an image
+        that is asked for by itself. `eager` ones do not wait for the others.
+        """
+        return self._turns[_lane(seconds), eager]
 
     def depths(self) -> dict[str, int]:
         """Calls that wait or run, by the name of their lane; of those that read the disk, calls that wait."""
@@ -98,6 +109,10 @@ class Offload:
     def close(self) -> None:
         for pool in (self._readers, *self._lanes):
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _lane(seconds: float) -> int:
+    return next(number for number, (most, _) in enumerate(_LANES) if seconds <= most)
 
 
 def _cut(pieces: Iterator[bytes | bytearray | memoryview]) -> Iterator[bytes | bytearray | memoryview]:

@@ -12,7 +12,7 @@ import asyncio
 import hashlib
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 from itertools import islice
 from typing import Final, NamedTuple
 
@@ -26,13 +26,24 @@ from pacs.dicomweb.rungs import Rung
 from pacs.dicomweb.service import Service
 from pacs.dicomweb.target import ResourceId
 from pacs.errors import ChangedError, NotAcceptableError, PixelError, RequestError, UnsupportedTransferSyntaxError
+from pacs.made import Made
+from pacs.reading import Frame
 from pacs.storage.model import Buffer
+from pacs.transcode import Rendition
 
 _DEFAULT: Final = "pixels:128,lossless"
 _GATHER: Final = 32 << 10
 """Bytes of small parts that are written together, and of a long part that are written at a time."""
 _AHEAD: Final = 4
 """Frames that are made while those before them are sent."""
+_AHEAD_LARGE: Final = 2
+_LARGE: Final = 2 << 20
+"""Bytes of samples in a frame of which fewer are made ahead: slow readers hold what was made."""
+_IN_LOOP: Final = 1000
+"""Steps that are counted at a time in the event loop."""
+
+
+_LAYERED: Final = "layers"
 
 
 class Step(NamedTuple):
@@ -53,12 +64,24 @@ class Part(NamedTuple):
     total: int
 
 
-class Form(NamedTuple):
+class Source(NamedTuple):
     """A codestream of a frame, of which rungs are prefixes."""
 
+    name: str
+    """Tells codestreams of one frame apart, which may share a Transfer Syntax: bytes of two never meet."""
     transfer_syntax: str
+    ends: tuple[int, ...] = ()
+    """Where its levels or layers end, the last of them with the end marker; () until it has been made."""
+    rendition: Rendition | None = None
+    """How it is made; None: it is stored, or has layers."""
+    quality: float | None = None
+
+
+class Form(NamedTuple):
+    """A codestream that is at hand; its `ends` are known."""
+
+    source: Source
     data: Buffer
-    ends: tuple[int, ...]
 
 
 async def series(service: Service, request: BaseRequest, target: ResourceId) -> Answer:
@@ -83,10 +106,12 @@ async def series(service: Service, request: BaseRequest, target: ResourceId) -> 
     if plan.receiving(service.settings.receiving):
         headers += (("Series-Receiving", "true"),)
     content_type = f'multipart/related; type="{_type(plan)}"; boundary={boundary}'
-    writer = _Writer(service, plan, wanted, boundary)
-    steps = list(_steps(count, wanted, first - 1))
-    return Answer(200, content_type, Stream(writer.blocks(steps, after), writer.length(steps, after)), headers, etag,
-                  "Accept")  # fmt: skip
+    writer = _Writer(service, request, plan, wanted, first - 1, boundary)
+    if count * len(wanted) > _IN_LOOP:
+        length = await service.offload.read(writer.length, after)
+    else:
+        length = writer.length(after)
+    return Answer(200, content_type, Stream(writer.blocks(after), length), headers, etag, "Accept")
 
 
 def _number(text: str, name: str, low: int, high: int) -> int:
@@ -111,6 +136,16 @@ def outwards(count: int, first: int) -> Iterator[int]:
             yield first - distance
 
 
+def _planned(frame: PlannedFrame) -> Source:
+    return Source("", frame.transfer_syntax, frame.ends, frame.rendition)
+
+
+def _size(frame: PlannedFrame) -> int:
+    """Bytes of its samples."""
+    geometry = frame.frame.entry.descriptor.geometry
+    return geometry.frame_bits // 8 if geometry is not None else 0
+
+
 def _steps(count: int, wanted: tuple[Rung, ...], first: int) -> Iterator[Step]:
     for rung in wanted:
         for position in outwards(count, first):
@@ -123,66 +158,79 @@ class _Sent:
     def __init__(self) -> None:
         self._ends: dict[tuple[int, str], int] = {}
 
-    def part(self, step: Step, frame: PlannedFrame, transfer_syntax: str, ends: tuple[int, ...]) -> Part | None:
-        """What `step` adds of a codestream whose levels or layers end at `ends`; None when that is nothing."""
-        rung = step.rung
+    def part(self, step: Step, frame: PlannedFrame, source: Source) -> Part | None:
+        """What `step` adds of a codestream whose ends are known; None when that is nothing."""
+        rung, ends = step.rung, source.ends
         if len(ends) == 1 and rung.kind in (rungs.LEVEL, rungs.PIXELS):
             return None  # no prefix of it is an image
         if rung.kind in (rungs.LEVEL, rungs.PIXELS):
             end = ends[rung.level(*frame.size, len(ends))]
         else:
             end = ends[rung.layer(len(ends))]
-        key = (step.position, transfer_syntax)
+        key = (step.position, source.name)
         start = self._ends.get(key, 0)
         if end <= start:
             return None
         self._ends[key] = end
-        return Part(step, transfer_syntax, start, end, ends[-1])
+        return Part(step, source.transfer_syntax, start, end, ends[-1])
+
+
+class _Coming(NamedTuple):
+    """A step whose codestream is being made or read."""
+
+    step: Step
+    part: Part | None
+    """What it adds, where that is known before."""
+    form: asyncio.Task[Form | None]
 
 
 class _Writer:
     """Writes the body of one response."""
 
-    def __init__(self, service: Service, plan: SeriesPlan, wanted: tuple[Rung, ...], boundary: str) -> None:
+    def __init__(
+        self, service: Service, request: BaseRequest, plan: SeriesPlan, wanted: tuple[Rung, ...], first: int,
+        boundary: str,
+    ) -> None:  # fmt: skip
         self._service = service
+        self._request = request
         self._plan = plan
+        self._wanted = wanted
+        self._first = first
         self._boundary = boundary
         self._eager = wanted[0]
         self._layers = any(rung.kind == rungs.LAYER for rung in wanted)
-        made = self._layers or any(rung.kind == rungs.QUALITY for rung in wanted)
+        self._lossy = self._layers or any(rung.kind == rungs.QUALITY for rung in wanted)
         # What lies ready is read in its turn: thousands of slow readers must not hold frames for later.
-        self._ahead = _AHEAD if made or any(frame.rendition for frame in plan.frames) else 1
+        made = self._lossy or any(frame.rendition for frame in plan.frames)
+        large = any(_size(frame) > _LARGE for frame in plan.frames)
+        self._ahead = (_AHEAD_LARGE if large else _AHEAD) if made else 1
 
-    def length(self, steps: list[Step], after: int) -> int | None:
-        """Bytes of the body, where they are known before anything is made."""
-        if any(step.rung.kind in (rungs.LAYER, rungs.QUALITY) for step in steps):
-            return None
-        if not all(frame.ends for frame in self._plan.frames):
+    def length(self, after: int) -> int | None:
+        """Bytes of the body, where they are known before anything is made. `after` parts are left out."""
+        frames = self._plan.frames
+        if self._lossy or not all(frame.ends for frame in frames):
             return None
         sent = _Sent()
-        length = 0
         known = (
-            sent.part(step, frame, frame.transfer_syntax, frame.ends)
-            for step in steps for frame in (self._plan.frames[step.position],)
+            sent.part(step, frame, _planned(frame))
+            for step in _steps(len(frames), self._wanted, self._first) for frame in (frames[step.position],)
         )  # fmt: skip
+        length = 0
         for index, part in enumerate(islice(filter(None, known), after, None)):
             length += len(self._head(part, index == 0)) + part.end - part.start
         return length + len(multipart.closing(self._boundary))
 
-    async def blocks(self, steps: list[Step], after: int) -> AsyncIterator[bytes]:
+    async def blocks(self, after: int) -> AsyncIterator[bytes]:
         """The body. `after` parts are left out."""
-        sent = _Sent()
         gathered: list[bytes | memoryview] = []
-        size = count = 0
-        async with aclosing(self._forms(steps, sent)) as forms:
-            async for part, form in forms:
-                count += 1
-                if count <= after:
-                    continue
-                gathered.append(self._head(part, count == after + 1))
-                data = memoryview(form.data)
-                for start in range(part.start, part.end, _GATHER):
-                    gathered.append(data[start : min(start + _GATHER, part.end)])
+        size = 0
+        first = True
+        async with aclosing(self._parts(after)) as parts:
+            async for part, data in parts:
+                gathered.append(self._head(part, first))
+                first = False
+                for start in range(0, len(data), _GATHER):
+                    gathered.append(data[start : start + _GATHER])
                     size += len(gathered[-1])
                     if size >= _GATHER:
                         yield b"".join(gathered)
@@ -190,57 +238,100 @@ class _Writer:
         gathered.append(multipart.closing(self._boundary))
         yield b"".join(gathered)
 
-    async def _forms(self, steps: list[Step], sent: _Sent) -> AsyncGenerator[tuple[Part, Form], None]:
+    async def _parts(self, after: int) -> AsyncGenerator[tuple[Part, memoryview], None]:
         """The parts in order with their data; where frames have to be made, the next ones are made meanwhile."""
-        coming: deque[tuple[Step, asyncio.Task[Form | None]]] = deque()
-        todo = iter(steps)
+        frames = self._plan.frames
+        sent = _Sent()
+        coming: deque[_Coming] = deque()
+        todo = enumerate(_steps(len(frames), self._wanted, self._first))
+        count = 0
         try:
             while True:
-                while len(coming) < self._ahead and (step := next(todo, None)) is not None:
-                    coming.append((step, asyncio.ensure_future(self._form(step))))
+                while len(coming) < self._ahead and (item := next(todo, None)) is not None:
+                    index, step = item
+                    if index % _IN_LOOP == _IN_LOOP - 1:
+                        await asyncio.sleep(0)
+                    source = self._source(step)
+                    if source is None:
+                        continue
+                    part = sent.part(step, frames[step.position], source) if source.ends else None
+                    if source.ends and part is None:
+                        continue
+                    if part is not None and count + len(coming) < after:
+                        count += 1  # left out, however many of those before it become parts
+                        continue
+                    coming.append(_Coming(step, part, asyncio.ensure_future(self._form(step, source))))
                 if not coming:
                     return
-                step, task = coming.popleft()
+                step, part, task = coming.popleft()
                 form = await task
                 if form is None:
                     continue
-                part = sent.part(step, self._plan.frames[step.position], form.transfer_syntax, form.ends)
+                part = part or sent.part(step, frames[step.position], form.source)
                 if part is None:
+                    continue
+                count += 1
+                if count <= after:
                     continue
                 if step.rung != self._eager:
                     # The first rung is what an eye waits for; the rest is bulk.
                     await self._service.right_of_way.give_way()
-                yield part, form
+                data = memoryview(form.data)[part.start : part.end]
+                if 2 * len(data) < part.total:
+                    data = memoryview(bytes(data))  # the rest is not kept for as long as a slow reader takes
+                del form, task
+                yield part, data
         finally:
-            for _, task in coming:
+            for _, _, task in coming:
                 task.cancel()
 
-    async def _form(self, step: Step) -> Form | None:
+    def _source(self, step: Step) -> Source | None:
         """The codestream that a rung is a part of; None for a frame that has none such."""
-        service, planned, kind = self._service, self._plan.frames[step.position], step.rung.kind
-        frame = planned.frame
-        stored = renditions.stored(frame.entry)
+        planned, kind = self._plan.frames[step.position], step.rung.kind
+        if kind == rungs.QUALITY:
+            lossy = renditions.irreversible(renditions.stored(planned.frame.entry), uids.HTJ2K)
+            if lossy is None:
+                return None
+            return Source(step.rung.name, uids.HTJ2K, (), lossy, float(step.rung.value))
+        if kind == rungs.LAYER or (kind == rungs.LOSSLESS and self._layers):
+            if renditions.layers(renditions.stored(planned.frame.entry)):
+                return Source(_LAYERED, uids.JPEG_2000_LOSSLESS)
+            if kind == rungs.LAYER:
+                return None
+        return _planned(planned)
+
+    async def _form(self, step: Step, source: Source) -> Form | None:
+        """The codestream itself; None for a frame of which it cannot be made."""
+        service, frame = self._service, self._plan.frames[step.position].frame
+        if source.rendition is None and source.name != _LAYERED:
+            return Form(source, await service.read_frame(frame))
         try:
-            if kind == rungs.QUALITY:
-                lossy = renditions.irreversible(stored, uids.HTJ2K)
-                if lossy is None:
-                    return None
-                made = await service.made(frame, lossy, float(step.rung.value))
-                return Form(uids.HTJ2K, made.data, (len(made.data),))
-            if kind == rungs.LAYER or (kind == rungs.LOSSLESS and self._layers):
-                if renditions.layers(stored):
-                    made = await service.layered(frame)
-                    return Form(uids.JPEG_2000_LOSSLESS, made.data, plans.ends(made.level_ends, len(made.data)))
-                if kind == rungs.LAYER:
-                    return None
-            if planned.rendition is not None:
-                made = await service.made(frame, planned.rendition)
-                return Form(planned.transfer_syntax, made.data, plans.ends(made.level_ends, len(made.data)))
+            made = await self._made(step, source, frame)
         except (PixelError, UnsupportedTransferSyntaxError):
             # A damaged frame costs itself alone: its neighbours go on, and it comes as it is stored in the end.
-            if kind != rungs.LOSSLESS:
+            if step.rung.kind != rungs.LOSSLESS:
                 return None
-        return Form(frame.transfer_syntax, await service.read_frame(frame), plans.ends(frame.level_ends, frame.length))
+            ends = plans.ends(frame.level_ends, frame.length)
+            return Form(Source("stored", frame.transfer_syntax, ends), await service.read_frame(frame))
+        return Form(source._replace(ends=plans.ends(made.level_ends, len(made.data))), made.data)
+
+    async def _made(self, step: Step, source: Source, frame: Frame) -> Made:
+        """What has to be made, in its turn among all that streams ask for. Raises as `Service.made`."""
+        service, eager = self._service, step.rung == self._eager
+        if source.rendition is not None:
+            found = service.renditions.recent(frame, source.rendition, source.quality)
+            if found is not None:
+                return found
+        async with service.offload.turn(renditions.seconds(frame.entry, source.transfer_syntax), eager):
+            transport = self._request.transport
+            if transport is None or transport.is_closing():
+                raise ConnectionResetError("the client is gone")
+            if not eager:
+                await service.right_of_way.give_way()
+            with service.right_of_way.urgent() if eager else nullcontext():
+                if source.rendition is None:
+                    return await service.layered(frame)
+                return await service.made(frame, source.rendition, source.quality)
 
     def _head(self, part: Part, first: bool) -> bytes:
         media_type = uids.transfer_syntax(part.transfer_syntax).media_type

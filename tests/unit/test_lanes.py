@@ -58,6 +58,38 @@ async def test_the_longest_calls_leave_half_of_the_cores(offload: Offload) -> No
     assert most == 1
 
 
+async def test_many_images_of_one_request_take_turns(offload: Offload) -> None:
+    """Of a hundred that streams want, two are before the one that somebody waits for; the eager ones have their own."""
+    go, asked, order = threading.Event(), asyncio.Semaphore(0), []
+
+    async def of_a_stream(eager: bool, number: int) -> None:
+        async with offload.turn(SHORT, eager):
+            call = offload.compute(SHORT, lambda: go.wait() and order.append((eager, number)))
+            asked.release()
+            await call
+
+    streams = [asyncio.ensure_future(of_a_stream(eager, number)) for eager in (False, True) for number in range(50)]
+    for _ in range(4):
+        await asked.acquire()
+    assert offload.depths()["render"] == 4
+    single = offload.compute(SHORT, lambda: order.append((True, -1)))
+    go.set()
+    await asyncio.gather(single, *streams)
+    assert order.index((True, -1)) <= 5 and len(order) == 101
+    for eager in (False, True):
+        numbers = [number for kind, number in order if kind == eager and number >= 0]
+        assert sorted(numbers) == list(range(50)) and numbers[-1] >= 48
+
+
+async def test_a_turn_that_is_given_up_is_the_next_ones(offload: Offload) -> None:
+    async with offload.turn(LONG, False), offload.turn(LONG, False):
+        waiting = asyncio.ensure_future(offload.turn(LONG, False).acquire())
+        await asyncio.sleep(0)
+        waiting.cancel()
+    async with offload.turn(LONG, False), offload.turn(LONG, False):
+        assert offload.turn(LONG, False).locked() and not offload.turn(LONG, True).locked()
+
+
 async def test_a_lane_takes_no_more_than_it_can_bear(offload: Offload) -> None:
     go = threading.Event()
     stuck = [offload.compute(LONG, go.wait) for _ in range(_MOST_WAITING)]
