@@ -81,7 +81,8 @@ class Health:
     def _checked(self) -> dict[str, str]:
         archive = self._service.archive
         found: dict[str, str] = {}
-        for check, call in (("index", archive.check_index), ("disk", archive.check_disk), ("space", self._check_space)):
+        # The disk first: where it hangs, reading the index would hold up the whole worker, not this thread alone.
+        for check, call in (("disk", archive.check_disk), ("space", self._check_space), ("index", archive.check_index)):
             try:
                 call()
             except PacsError as error:

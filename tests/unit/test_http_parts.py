@@ -132,7 +132,7 @@ def test_every_kind_of_error_has_a_row() -> None:
     kinds = {kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, PacsError)}
     elsewhere = {  # of the start, and of clients
         errors.SettingsError, errors.FormatVersionError, errors.UploadError, errors.RemoteError,
-        errors.UnreachableError, errors.AnswerError, errors.RemoteChangedError,
+        errors.UnreachableError, errors.AnswerError, errors.RemoteChangedError, errors.BenchError,
     }  # fmt: skip
     assert kinds - elsewhere <= set(problems.PROBLEMS)
 
