@@ -17,11 +17,20 @@ from benchmarks.workload import Instance
 
 LONG = ("slow_link",)
 """Not measured unless they are named: they take many minutes."""
-NAMES = ("client", "micro", "codestream", "store", "metadata", "frames", "search", "readers")
+NAMES = ("client", "micro", "codestream", "store", "metadata", "frames", "rendered", "search", "readers")
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run what is asked for; the status is for `sys.exit`."""
+    words = sys.argv[1:] if argv is None else argv
+    if words[:1] == ["rivals"]:
+        from benchmarks import comparison
+
+        return comparison.main(words[1:])
+    if words[:1] == ["growth"]:
+        from benchmarks import growth
+
+        return growth.main(words[1:])
     arguments = _parser().parse_args(argv)
     scale = TINY if arguments.tiny else FULL
     description = machine.describe()
@@ -46,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
         take(readers(list(data.values())[-1], scale))
     for make in _servers(arguments):
         try:
-            versions.update(_measure(make, names, data, scale, arguments.data, take))
+            versions.update(measure(make, names, data, scale, arguments.data, take))
         except StartError as error:
             missing.append(str(error))
             print(error, file=sys.stderr)
@@ -67,7 +76,11 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__,
+        epilog="Two have options of their own: `rivals --help`, the whole comparison as a table; `growth --help`, cost "
+        "against the size of the archive.",
+    )  # fmt: skip
     known = f"{', '.join(NAMES)} (default: all of these), {', '.join(LONG)}"
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"what to measure: {known}")
     parser.add_argument("--data", type=Path, help="folder of the real files (default: ../shared/data, if there)")
@@ -91,9 +104,9 @@ def _data(folder: Path | None, scale: Scale) -> dict[str, list[Instance]]:
 def _servers(arguments: argparse.Namespace) -> list[Callable[[], Server]]:
     makers: list[Callable[[], Server]] = [lambda: Pacs(arguments.workers)]
     if arguments.rivals:
-        from benchmarks.rivals import Nginx, Orthanc
+        from benchmarks.rivals import CompressedNginx, Nginx, Orthanc
 
-        makers += [Orthanc, Nginx]
+        makers += [Orthanc, Nginx, CompressedNginx]
     return makers
 
 
@@ -116,7 +129,7 @@ def _alone(names: tuple[str, ...], scale: Scale, take: Callable[[Iterator[Figure
         take(codestreams(scale))
 
 
-def _measure(
+def measure(
     make: Callable[[], Server], names: tuple[str, ...], data: dict[str, list[Instance]], scale: Scale,
     folder: Path | None, take: Callable[[Iterator[Figure]], None],
 ) -> dict[str, str]:  # fmt: skip
@@ -126,7 +139,8 @@ def _measure(
 
     versions = {}
     source = list(data.values())[-1] if data else []
-    if make is not Nginx and "store" in names:
+    stores = not (isinstance(make, type) and issubclass(make, Nginx))
+    if stores and "store" in names:
         with make() as server:
             versions[server.name] = server.version
             take(bench_store.store(server, data, scale))
@@ -142,14 +156,20 @@ def _measure(
                 take(bench_read.metadata(server, copies, scale))
             if "frames" in names:
                 take(bench_read.frames(server, copies[-1], scale))
-    if make is not Nginx and "slow_link" in names:
+    if stores and "slow_link" in names:
         from benchmarks import bench_slow_link
 
         with make() as server:
             versions[server.name] = server.version
             found = bench_slow_link.subjects(folder, scale)
             take((bench_slow_link.own if isinstance(server, Pacs) else bench_slow_link.rival)(server, found, scale))
-    if make is not Nginx and "search" in names:
+    if stores and "rendered" in names:
+        from benchmarks import bench_rendered
+
+        with make() as server:
+            versions[server.name] = server.version
+            take(bench_rendered.rendered(server, folder, scale))
+    if stores and "search" in names:
         with make() as server:
             versions[server.name] = server.version
             take(bench_search.search(server, scale))

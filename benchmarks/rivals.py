@@ -19,6 +19,7 @@ import pydicom
 
 from benchmarks.servers import Server, StartError
 from benchmarks.workload import Instance
+from pacs import ingest, transcode, uids
 
 FETCHED_PACKAGES = ("orthanc", "orthanc-dicomweb")
 
@@ -108,6 +109,7 @@ class Nginx(Server):
 
     name = "nginx"
     root = "/dicom-web"
+    media_type = "application/octet-stream"
 
     def start(self) -> None:
         program = shutil.which("nginx") or "/usr/sbin/nginx"
@@ -131,7 +133,7 @@ class Nginx(Server):
               client_body_temp_path {self.folder}/tmp; {paths}
               server {{
                 listen {self.host} backlog=1024; root {self.folder}/html;
-                location ~ /frames/ {{ default_type 'multipart/related; type="application/octet-stream"; boundary=x'; }}
+                location ~ /frames/ {{ default_type 'multipart/related; type="{self.media_type}"; boundary=x'; }}
                 location ~ /metadata$ {{ default_type application/dicom+json; }}
               }}
             }}""")
@@ -147,11 +149,35 @@ class Nginx(Server):
         for instance in instances:
             frames = series / "instances" / instance.instance / "frames"
             frames.mkdir(parents=True)
-            head = b"--x\r\nContent-Type: application/octet-stream\r\n\r\n"
-            (frames / "1").write_bytes(head + instance.pixels + b"\r\n--x--\r\n")
+            content_type, body = self.frame(instance)
+            head = f"--x\r\nContent-Type: {content_type}\r\n\r\n".encode()
+            (frames / "1").write_bytes(head + body + b"\r\n--x--\r\n")
             ds = pydicom.dcmread(io.BytesIO(instance.data), stop_before_pixels=True)
             metadata.append(ds.to_json_dict(bulk_data_threshold=1024, bulk_data_element_handler=lambda _: "bulk"))
         (series / "metadata").write_text(json.dumps(metadata, separators=(",", ":")))
+
+
+    def frame(self, instance: Instance) -> tuple[str, bytes]:
+        """Content type and bytes of the frame: native samples here."""
+        return self.media_type, instance.pixels
+
+
+class CompressedNginx(Nginx):
+    """The same with frames as this archive stores them: the physical limit for equal bytes."""
+
+    name = "nginx, HTJ2K"
+    media_type = "image/jphc"
+
+    def start(self) -> None:
+        super().start()
+        self.version += " with HTJ2K frames"
+
+    def frame(self, instance: Instance) -> tuple[str, bytes]:
+        identity = ingest.identify(instance.data)
+        assert identity.geometry is not None
+        samples = transcode.decode_native(instance.pixels, identity.geometry, big_endian=False)
+        codestream = transcode.encode_frame(samples, identity.geometry).codestream
+        return f"{self.media_type}; transfer-syntax={uids.HTJ2K_LOSSLESS_RPCL}", codestream
 
 
 # --- the newest Orthanc of Debian, unpacked beside the system -------------------------------------------------------

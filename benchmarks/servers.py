@@ -39,7 +39,7 @@ class Server(ABC):
         self.version = ""
         self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
-        self._folder = tempfile.TemporaryDirectory(prefix=f"pacs-benchmark-{self.name}-")
+        self._folder = tempfile.TemporaryDirectory(prefix=f"pacs-benchmark-{self.name.split(',')[0]}-")
         self.folder = Path(self._folder.name)
 
     @property
@@ -124,13 +124,15 @@ class Pacs(Server):
     name = "pacs"
     root = "/dicomweb"
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, workers: int, archive: Path | None = None) -> None:
+        """`archive` is one that is there already; it stays."""
         super().__init__()
         self._workers = workers
+        self._archive = archive or self.folder / "archive"
 
     @property
     def storage(self) -> Path:
-        return self.folder / "archive"
+        return self._archive
 
     def start(self) -> None:
         from pacs import __version__

@@ -90,13 +90,13 @@ def series_of(instances: list[Instance], count: int, run: str) -> list[Instance]
 
 # --- small studies --------------------------------------------------------------------------------------------------
 
-_FAMILIES = (
+FAMILIES = (
     "Abbott", "Almeida", "Andersson", "Bakker", "Bianchi", "Carvalho", "Dubois", "Eriksen", "Fischer", "Garcia",
     "Hansen", "Horvat", "Ivanova", "Jansen", "Johnson", "Kowalski", "Larsen", "Lopez", "Meyer", "Moreau", "Nielsen",
     "Novak", "Okafor", "Olsen", "Papadopoulos", "Petrov", "Quinn", "Rossi", "Santos", "Schmidt", "Silva", "Suzuki",
     "Tanaka", "Taylor", "Ueda", "Virtanen", "Wagner", "Wilson", "Yilmaz", "Zhang",
 )  # fmt: skip
-_GIVEN = ("Anna", "Ben", "Clara", "David", "Elena", "Felix", "Grace", "Hugo", "Ines", "Jonas", "Karin", "Liam")
+GIVEN = ("Anna", "Ben", "Clara", "David", "Elena", "Felix", "Grace", "Hugo", "Ines", "Jonas", "Karin", "Liam")
 _DESCRIPTIONS = ("CT head", "MR knee", "CT abdomen", "CR chest", "US liver", "MG screening", "MR spine")
 
 
@@ -117,7 +117,7 @@ def small_studies(count: int, name: str = "search") -> Iterator[SmallStudy]:
     """`count` studies, different patients, spread over eight years."""
     draw = random.Random(name)
     for index in range(count):
-        patient = f"{draw.choice(_FAMILIES)}^{draw.choice(_GIVEN)}"
+        patient = f"{draw.choice(FAMILIES)}^{draw.choice(GIVEN)}"
         patient_id = f"P{index:07d}"
         date = f"{draw.randint(2017, 2024)}{draw.randint(1, 12):02d}{draw.randint(1, 28):02d}"
         description = draw.choice(_DESCRIPTIONS)

@@ -163,7 +163,7 @@ class Corpus:
                 kind.modality, kind.title, kind.sop_class, rows, columns, kind.frames, kind.bits_stored,
                 kind.samples_per_pixel, kind.distinct, kind.a_study,
             )  # fmt: skip
-            file = demo.part10([*_elements(description, self.patient), _pixel_data(description, pixels)])
+            file = demo.part10([*elements(description, self.patient), _pixel_data(description, pixels)])
             yield Image(description, file[: len(file) - len(pixels)], memoryview(pixels))
 
 
@@ -174,7 +174,8 @@ def _pixel_data(kind: Kind, pixels: bytes) -> demo.Element:
 # --- headers ------------------------------------------------------------------------------------------------------
 
 
-def _elements(kind: Kind, patient: str) -> list[demo.Element]:
+def elements(kind: Kind, patient: str) -> list[demo.Element]:
+    """The header of an image of `kind`, UIDs and Instance Number to be filled in."""
     colour = kind.samples_per_pixel == 3
     allocated = 8 if kind.bits_stored == 8 else 16
     study, series, instance = (place.decode() for place in _PLACES)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
 
 from benchmarks import __main__ as benchmarks
-from benchmarks import bench_read, report, workload
+from benchmarks import bench_read, comparison, growth, report, workload
 from benchmarks.bench_micro import header_of_250
 from benchmarks.report import Figure
+from benchmarks.rivals import CompressedNginx
+from benchmarks.servers import StartError
 from pacs import part10
 from pacs.bench import load
+from pacs.bench.corpus import uid
 
 
 def test_all_benchmarks_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -20,7 +24,8 @@ def test_all_benchmarks_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert benchmarks.main(["--tiny", "--workers", "2", "--out", str(out)]) == 0
     result = json.loads(out.read_text())
     assert {figure["benchmark"] for figure in result["figures"]} == {
-        "client", "micro", "codestream", "store", "disk", "memory", "metadata", "frames", "search", "readers",
+        "client", "micro", "codestream", "store", "disk", "memory", "metadata", "frames", "rendered", "search",
+        "readers",
     }  # fmt: skip
     assert all(figure["value"] > 0 or figure["unit"] == "ms of CPU" for figure in result["figures"])
     assert result["machine"]["processor"] and result["machine"]["packages"]["imagecodecs"]
@@ -37,6 +42,80 @@ def test_the_slow_link_runs(tmp_path: Path) -> None:
         assert figure["detail"]["of_limit"] >= 0.9  # nothing is faster than the link
         if figure["detail"]["look"] == "readable" and figure["detail"]["plan"] != "raw":
             assert figure["detail"]["dB_full_range"] >= 45
+
+
+def test_the_comparison_runs_without_rivals(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Rivals that are not installed are said, and the status tells."""
+    from benchmarks import rivals
+
+    def absent(*_: object) -> None:
+        raise StartError("nothing is installed")
+
+    monkeypatch.setattr(rivals.Orthanc, "_installation", absent)
+    monkeypatch.setattr(rivals.Nginx, "start", absent)
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{comparison.BEGIN}\nold\n{comparison.END}\nafter\n")
+    out = tmp_path / "rivals.json"
+    assert benchmarks.main(["rivals", "--tiny", "--workers", "1", "--out", str(out), "--into", str(page)]) == 1
+    assert len(json.loads(out.read_text())["missing"]) == 3
+    text = page.read_text()
+    assert text.startswith("before\n") and text.endswith("\nafter\n") and "old" not in text
+    for row in comparison.ROWS:
+        assert f"\n| {row.label} | {row.unit} | " in text
+    assert "ceiling: encode and proof alone" in text and "`python -m benchmarks" in text
+
+
+def test_the_comparison_turns_ratios_and_marks_what_falls_short() -> None:
+    case = "real CT, 1 a request, 4 clients"
+    frames = "frames as stored, 8 clients"
+    found = [
+        Figure("store", case, "pacs", 300.0, "instances/s"), Figure("store", case, "Orthanc", 200.0, "instances/s"),
+        Figure("memory", "most", "pacs", 200.0, "MB", False), Figure("memory", "most", "Orthanc", 300.0, "MB", False),
+        Figure("frames", frames, "pacs", 6000.0, "frames/s"), Figure("frames", frames, "Orthanc", 1000.0, "frames/s"),
+        Figure("frames", frames, "nginx, HTJ2K", 12000.0, "frames/s"),
+    ]  # fmt: skip
+    description = {
+        "date": "2026-01-02T03:04", "processor": "cpu", "cores": 2, "kernel": "6", "commit": "c", "python": "3",
+        "uncommitted_changes": False, "command": "x", "packages": {"imagecodecs": "1", "aiohttp": "2", "lmdb": "3"},
+    }  # fmt: skip
+    text = comparison.markdown(found, description, {}, 400.0, "real CT").replace("\N{MULTIPLICATION SIGN}", "x")
+    assert "| store, 1 a request, 4 clients | instances/s | 300 | 200 |  | **1.50 x** | 1.6 x |  |" in text
+    assert "| share of the ceiling | | 75% |" in text
+    assert "| most memory held | MB | 200 | 300 |  | 1.50 x | 1 x |  |" in text
+    assert "| 6,000 | 1,000 | 12,000 | 6.00 x | 4 x | **0.50 x** |" in text
+
+
+@pytest.mark.skipif(not Path("/usr/sbin/nginx").exists(), reason="nginx is not installed")
+def test_nginx_serves_the_frames_of_this_archive() -> None:
+    (source,) = workload.synthetic(1, 64)
+    with CompressedNginx() as server:
+        server.prepare([source])
+        bench_read.verify(server, source, bench_read.STORED)
+
+
+def test_growth_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(growth, "QUERIES", {"exact key": growth.QUERIES["exact key"]})
+    out = tmp_path / "growth.json"
+    arguments = ["--sizes", "6", "--rows", "32", "--per-study", "3", "--processes", "1", "--workers", "1"]
+    assert benchmarks.main(["growth", *arguments, "--requests", "3", "--dir", str(tmp_path), "--out", str(out)]) == 0
+    result = json.loads(out.read_text())
+    (size,) = result["sizes"]
+    assert size["instances"] == 6 and list(size.pop("index_pages")) == ["exact key", "frame"]
+    for value in size.values():
+        assert all(one > 0 for one in (value.values() if isinstance(value, dict) else [value]))
+    assert [count for count, _ in result["ingest"]] == [3, 6]
+    ElementTree.fromstring(out.with_suffix(".svg").read_text())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["growth.json", "growth.svg"]
+
+
+def test_growth_has_studies_of_their_own() -> None:
+    images = growth._images(growth.Shape(32, 2))
+    first, other = (list(growth.Study(number).instances(images, 2)) for number in (1, 2))
+    assert len({one.instance for one in (*first, *other)}) == 4
+    data = workload.read(first[0].file)
+    assert (data.study, data.series) == (uid("growth 1"), uid("growth 1/series"))
 
 
 def test_unknown_name_is_refused() -> None:
