@@ -65,11 +65,11 @@ def draw(result: dict[str, Any], out: Path, rate: float, rtt: float) -> None:
     ticks = [20, 30, 40, 50, 60, _TOP]
     panels[0][0].set_yticks(ticks, [*map(str, ticks[:-1]), "lossless"])
     panels[0][0].set_ylim(5, _TOP + 4)
-    handles = {}
+    handles: dict[str, Any] = {}
     for panel in panels[0]:
         for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
-    figure.legend(list(handles.values()), list(handles), loc="lower center", ncols=3, frameon=False)
+    figure.legend(list(handles.values()), list(handles), loc="lower center", ncol=3, frameon=False)
     figure.suptitle(f"{rate:g} Mbit/s, {rtt:g} ms")
     figure.tight_layout(rect=(0, 0.1, 1, 1))
     figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
