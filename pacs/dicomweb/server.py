@@ -97,6 +97,7 @@ class _Parent:
         self._workers: list[_Worker] = []
         self._turn = 0
         self._stopping = False
+        self._listening = False
         self._deaths = 0
         self._metrics = metrics_directory.make()
         self._selector = selectors.DefaultSelector()
@@ -111,7 +112,6 @@ class _Parent:
                 self._start(self._count - 1)
                 if self._stopping:
                     return
-                self._selector.register(self._listener, selectors.EVENT_READ)
                 address = self._listener.getsockname()
                 name = f"[{address[0]}]" if ":" in address[0] else address[0]
                 print(f"pacs is ready at http://{name}:{address[1]}/", flush=True)  # noqa: T201
@@ -140,6 +140,11 @@ class _Parent:
 
     def _deal(self) -> None:
         """Accept what is waiting, each connection to the next worker that can take it."""
+        if not any(worker.ready for worker in self._workers):
+            # All of them died and others are starting: until then connections wait in the backlog.
+            self._selector.unregister(self._listener)
+            self._listening = False
+            return
         for _ in range(64):
             try:
                 connection, _address = self._listener.accept()
@@ -195,6 +200,9 @@ class _Parent:
         if said.get("ready"):
             worker.ready = True
             worker.channel.setblocking(False)
+            if not self._listening:
+                self._selector.register(self._listener, selectors.EVENT_READ)
+                self._listening = True
             self._selector.register(worker.pidfd, selectors.EVENT_READ, worker)
         elif not self._stopping:
             raise _error(said.get("code", ""), said.get("message", "a worker ended before it was ready"))

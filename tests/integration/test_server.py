@@ -72,6 +72,19 @@ def test_a_worker_that_dies_is_replaced(start_server: StartServer, archive_dir: 
     assert "died with status -9" in server.log
 
 
+def test_connections_wait_while_all_workers_start_again(start_server: StartServer, archive_dir: Path) -> None:
+    server = start_server(archive_dir, workers=2)
+    first = server.workers
+    for pid in first:
+        os.kill(pid, signal.SIGKILL)
+    until(lambda: not set(first) & set(server.workers))
+    for _ in range(4):
+        connection = server.connect()
+        connection.request("GET", "/dicomweb/studies")
+        assert connection.getresponse().status == 200
+        connection.close()
+
+
 def test_workers_end_with_their_parent(start_server: StartServer, archive_dir: Path) -> None:
     server = start_server(archive_dir, workers=2)
     workers = [psutil.Process(pid) for pid in server.workers]
