@@ -287,6 +287,6 @@ class RemoteChangedError(PacsError):
 
 
 class BenchError(PacsError):
-    """`pacs bench` cannot measure here: too little room, an archive where none may be, a server that answers wrongly."""
+    """`pacs bench` cannot measure here: too little room, an archive in the way, a server that answers wrongly."""
 
     code = "BEN-01"
