@@ -138,7 +138,7 @@ def _frame(
         shape = shapes[frame.shape]
         ends = tuple(frame.ends) or (() if frame.length is None else (frame.length,))
         sizes = tuple(shape.levels) if len(ends) > 1 else ((shape.rows, shape.columns),)
-        rising = all(a < b for a, b in pairwise((0, *ends)))
+        rising = all(a < b for a, b in pairwise((0, *ends))) or ends == (0,)  # an empty frame costs itself alone
         fitting = not ends or (ends[-1] == frame.length and len(sizes) == len(ends))
         if not rising or not fitting:
             raise AnswerError(url, f"the levels of frame {frame.frame} of {frame.instance} contradict each other")

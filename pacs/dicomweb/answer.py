@@ -126,7 +126,7 @@ async def send(request: BaseRequest, answer: Answer, common: bytes, write_buffer
         if length is not None:
             headers = (*headers, ("Accept-Ranges", "bytes"))
             asked = request_headers.get("Range")
-            if asked is not None:
+            if asked is not None and request.method == "GET":  # for no other method. RFC 9110 14.2
                 part = conditional.byte_range(asked, request_headers.get("If-Range"), answer.etag, length)
                 if isinstance(part, conditional.Unsatisfiable):
                     lines = b"Content-Length: 0\r\nContent-Range: bytes */%d\r\n" % length

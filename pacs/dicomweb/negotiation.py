@@ -59,6 +59,7 @@ def _native(transfer_syntax: str) -> bool:
 
 
 def _within(media_type: str, media_range: str) -> bool:
+    media_type = media_type.lower()  # as ranges are read: video/H265 has capitals. RFC 9110 8.3.1
     if media_range == "*/*" or media_type == media_range:
         return True
     return media_range.endswith("/*") and media_type.startswith(media_range[:-1])

@@ -6,6 +6,7 @@ of each frame ends can ask for all the ranges it wants at once, without a round 
 
 from __future__ import annotations
 
+import hashlib
 import zlib
 from typing import NamedTuple
 
@@ -42,7 +43,7 @@ async def index(service: Service, request: BaseRequest, target: ResourceId) -> A
     headers: tuple[tuple[str, str], ...] = (("Cache-Control", "private, no-cache"), ("Series-State", plan.state))
     if coding:
         headers += (("Content-Encoding", coding),)
-    etag = f'"{plan.state}-{coding}{"-r" if receiving else ""}"'
+    etag = f'"{hashlib.blake2b(body, digest_size=12).hexdigest()}"'
     return Answer(200, content_type, body, headers, etag, "Accept, Accept-Encoding")
 
 

@@ -67,7 +67,8 @@ _LARGEST: Final = {QUALITY: 100}
 
 def of_query(query: Mapping[str, str]) -> Rung | None:
     """The rung that a frame's query names; None: the frame as it is. Raises RequestError for a malformed one."""
-    named = [kind for kind in (*_OF_A_FRAME, QUALITY) if kind in query]
+    # The items of a query name a parameter as often as it is there.
+    named = [kind for kind, _ in query.items() if kind in (*_OF_A_FRAME, QUALITY)]
     if len(named) > 1:
         raise RequestError(f"{' and '.join(named)} exclude each other")
     return _read(named[0], query[named[0]]) if named and named[0] != QUALITY else None

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import imagecodecs
 import numpy as np
+import pydicom
 import pytest
 
-from tests.conftest import Server
+from tests.conftest import Server, StartServer
 from tests.integration.exchange import Client, Stored
-from tests.objects import images
+from tests.objects import images, instances
 
 JPEG_2000 = "1.2.840.10008.1.2.4.90"
 
@@ -76,3 +79,87 @@ def test_pages_of_other_origins_may_read_what_a_stream_says_of_itself(client: Cl
     exposed = {name.strip().lower() for name in reply.headers["access-control-expose-headers"].split(",")}
     assert {"series-state", "series-frames", "series-receiving", "etag", "content-range"} <= exposed
     assert {name for name in reply.headers if name.startswith("series-")} <= exposed
+
+
+@pytest.mark.parametrize("query", ["level=1&level=2", "pixels=9&level=1", "layer=1&layer=1", "quality=40&quality=90"])
+def test_two_rungs_of_one_frame_are_refused(client: Client, query: str) -> None:
+    stored = Stored(images.compressed(JPEG_2000, name="two rungs").file)
+    client.store(stored.file)
+    assert client.get(f"{stored.path}/frames/1?{query}").status == 400
+
+
+def test_a_range_is_for_get_alone(client: Client) -> None:
+    """RFC 9110 14.2"""
+    stored = Stored(images.compressed(JPEG_2000, name="ranges").file)
+    client.store(stored.file)
+    for path in (f"{stored.series}/stream", f"{stored.path}/frames/1", f"{stored.path}/frames/1?level=1"):
+        whole = client.get(path)
+        head = client.request("HEAD", path, {"Range": "bytes=3-9"})
+        assert (head.status, head.headers["content-length"]) == (200, str(len(whole.body)))
+        assert client.get(path, Range="bytes=3-9").body == whole.body[3:10]
+
+
+@pytest.mark.parametrize("syntax", ["1.2.840.10008.1.2.4.107", "1.2.840.10008.1.2.4.102"])
+def test_the_media_type_that_the_index_names_brings_the_frame(client: Client, syntax: str) -> None:
+    stored = Stored(instances.video(syntax).file)
+    client.store(stored.file)
+    index = client.get(f"{stored.series}/progressive").json
+    for frame in index["frames"]:
+        reply = client.get(f"{stored.series}/{frame['url']}", f"{frame['mediaType']}; transfer-syntax=*")
+        assert reply.status == 200 and len(reply.body) == frame["length"]
+
+
+def test_a_frame_that_rots_costs_itself_alone(start_server: StartServer, archive_dir: Path) -> None:
+    """Though where its levels end is found only by reading it."""
+    files = [images.compressed(JPEG_2000, rows=40 + number, name=f"damage {number}") for number in range(3)]
+    bad = Stored(files[1].file)
+    together = [in_series(built.file, Stored(files[0].file)) for built in files]
+    client = Client(start_server(archive_dir, workers=1))
+    client.store(*together)
+    assert files[1].frames is not None
+    hurt(archive_dir, files[1].frames[0])
+    url = Stored(together[0]).series
+    index = client.get(f"{url}/progressive").json
+    assert len(index["frames"]) == 3
+    for frame in index["frames"]:
+        damaged = frame["instance"] == bad.data.SOPInstanceUID
+        assert (frame["length"] is None) == damaged
+        reply = client.get(f"{url}/{frame['url']}", "image/jp2; transfer-syntax=*")
+        assert reply.status == (500 if damaged else 200)
+    client.close()
+
+
+def in_series(file: bytes, of: Stored) -> bytes:
+    data = pydicom.dcmread(io.BytesIO(file))
+    data.StudyInstanceUID, data.SeriesInstanceUID = of.data.StudyInstanceUID, of.data.SeriesInstanceUID
+    out = io.BytesIO()
+    data.save_as(out)
+    return out.getvalue()
+
+
+def hurt(archive: Path, frame: bytes) -> None:
+    """Turn a bit in the first copy of `frame` below `archive`."""
+    for path in (archive / "studies").rglob("*"):
+        at = path.read_bytes().find(frame) if path.is_file() else -1
+        if at >= 0:
+            with path.open("r+b") as file:
+                file.seek(at + len(frame) // 2)
+                file.write(bytes([frame[len(frame) // 2] ^ 1]))
+            return
+    raise AssertionError("the frame is not there")
+
+
+def test_an_archive_put_back_from_a_backup_has_other_states(start_server: StartServer, tmp_path: Path) -> None:
+    """The second commit after the copy is not the second commit that was lost: no range, no validator joins them."""
+    one = Stored(images.compressed(JPEG_2000, name="before the copy").file)
+    said = []
+    for name in ("lost", "new"):
+        later = in_series(images.compressed(JPEG_2000, rows=64, name=f"{name} later").file, one)
+        client = Client(start_server(tmp_path / name, workers=1))
+        client.store(one.file)
+        client.store(later)
+        reply = client.get(f"{one.series}/stream")
+        index = client.get(f"{one.series}/progressive")
+        said.append((reply.headers["series-state"], reply.headers["etag"], index.headers["etag"]))
+        client.close()
+    assert not set(said[0]) & set(said[1])

@@ -191,6 +191,20 @@ async def test_damage_that_stays_is_told(server: Origin) -> None:
     assert sorted(view.position for view in views if view.final) == [1, 2, 4]
 
 
+async def test_an_empty_frame_costs_itself_alone(server: Origin) -> None:
+    about = index()
+    about["frames"][2] |= {"length": 0, "ends": [0], "crc32c": "00000000"}
+    kept = [piece for piece in parts() if b"\r\nFrame: 3\r\n" not in piece]
+    server.will(Site(b"".join(kept) + CLOSING, about))
+    views = []
+    async with AsyncClient(server.url, patience=SHORT) as client:
+        with pytest.raises(AnswerError, match="1 of 4 frames cannot be shown, the first is 3: "):
+            async for view in client.series_stream("1", "2", rungs=["level:2", "lossless"]):
+                views.append(view)
+    check(views, complete=False)
+    assert sorted(view.position for view in views if view.final) == [1, 2, 4]
+
+
 @pytest.mark.parametrize("length", [False, True])
 async def test_a_stream_that_ends_anywhere(server: Origin, length: bool) -> None:
     """The end of the body at any place: with a length the answer is wrong, without it was cut."""
