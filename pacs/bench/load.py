@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import pickle
+import signal
 import ssl
 import statistics
 import time
@@ -307,31 +308,43 @@ def _run_in_processes(
         reading, writing = os.pipe()
         pid = os.fork()
         if pid == 0:
-            found: Load | str
             try:
                 share = islice(requests, number, None, processes)
                 own = clients // processes + (number < clients % processes)
-                found = run(address, share, clients=own, seconds=seconds, check=check, keep=keep, tls=tls)
-            except BaseException as error:  # noqa: BLE001
-                found = f"{error}"
-            with os.fdopen(writing, "wb") as pipe:
-                pickle.dump(found, pipe)
-            os._exit(0)
+                _tell(writing, lambda share=share, own=own: run(  # type: ignore[misc]
+                    address, share, clients=own, seconds=seconds, check=check, keep=keep, tls=tls))
+            finally:
+                os._exit(0)  # whatever happened, what the parent began is the parent's to end
         os.close(writing)
         children.append((pid, reading))
     whole, failures = Load(), []
-    for pid, reading in children:
-        with os.fdopen(reading, "rb") as pipe:
-            data = pipe.read()
-        os.waitpid(pid, 0)
-        share_of = pickle.loads(data) if data else "a client process died"
-        if isinstance(share_of, Load):
-            whole.add(share_of)
-        else:
-            failures.append(share_of)
+    try:
+        for _, reading in children:
+            with os.fdopen(reading, "rb") as pipe:
+                data = pipe.read()
+            told = pickle.loads(data) if data else "a client process died"
+            if isinstance(told, Load):
+                whole.add(told)
+            else:
+                failures.append(told)
+    finally:
+        for pid, _ in children:  # they are done, or nobody waits for them any more
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
     if failures:
         raise RequestFailedError(failures[0])
     return whole
+
+
+def _tell(pipe: int, work: Callable[[], Load]) -> None:
+    """Write what `work` found, or why it did not."""
+    found: Load | str
+    try:
+        found = work()
+    except BaseException as error:  # noqa: BLE001
+        found = f"{error}"
+    with os.fdopen(pipe, "wb") as file:
+        pickle.dump(found, file)
 
 
 def fetch(address: Address, request: Request, tls: ssl.SSLContext | None = None) -> Response:

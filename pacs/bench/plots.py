@@ -9,7 +9,7 @@ from html import escape
 from typing import Final
 
 WIDTH, HEIGHT = 420, 250
-_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 12, 10, 38
+_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 24, 10, 38
 COLOURS: Final = 8
 """Classes c0 … c7 of the style sheet."""
 

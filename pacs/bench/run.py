@@ -27,8 +27,8 @@ _MARGIN: Final = 256 << 20
 """Bytes that stay free whatever is written."""
 _STAGES: Final = 200 << 20
 """Bytes that the stages of an ingest may write."""
-STEPS: Final = 4 + len(codecs.CODECS) + 2 + len(KINDS) + 2 + len(SWEEPS) + len(KINDS)
-"""How often a run on a node tells its progress, about."""
+_EXCHANGE_STEPS: Final = 1 + len(SWEEPS) + len(KINDS)
+_NODE_STEPS: Final = 4 + 1 + len(codecs.CODECS) + 1 + 1 + len(KINDS) + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,11 @@ class Options:
         most = self.clients or min(256, max(8, 4 * machine.cores()))
         share = 0.8 if self.soak else 1.0
         return Effort(int(self.size * share), self.seconds, client_counts(most))
+
+
+def steps(options: Options, *, on_node: bool) -> int:
+    """How often a run tells that something begins."""
+    return _EXCHANGE_STEPS + bool(options.soak) + (_NODE_STEPS if on_node else 0)
 
 
 class Progress:

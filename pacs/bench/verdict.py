@@ -132,6 +132,8 @@ def _sentences(report: Report, found: Verdict, store: Point | None, read: Point 
     if "peak" in report.memory:
         yield f"The server held {report.memory['peak'] / 1e6:,.0f} MB at most."
     yield from _soak(report)
+    if report.options.get("shrink", 1) != 1:
+        yield "Images were drawn smaller than they are: a trial, whose figures mean nothing."
 
 
 def _clients(point: Point) -> str:
@@ -221,7 +223,8 @@ def _processor(report: Report) -> Iterator[str]:
         usual = statistics.median(report.cores)
         slow = [number for number, rate in enumerate(report.cores) if rate < 0.7 * usual]
         if slow:
-            yield f"Cores {', '.join(map(str, slow))} are more than 30 % slower than the others, or busy."
+            named = f"Core {slow[0]} is" if len(slow) == 1 else f"Cores {', '.join(map(str, slow))} are"
+            yield f"{named} more than 30 % slower than the others, or busy."
     codec = _htj2k(report)
     if codec is not None and len(codec.by_threads) > 1:
         one, (most, all_of_them) = codec.by_threads["1"], list(codec.by_threads.items())[-1]

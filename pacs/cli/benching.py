@@ -45,7 +45,7 @@ def bench(arguments: argparse.Namespace) -> int:
     written = [_beside(base, ".json"), _beside(base, ".html")]
     for path in written:
         _check_writable(path)
-    with _ended_by_signals(), Progress("bench", run.STEPS, "step") as bar:
+    with _ended_by_signals(), Progress("bench", run.steps(options, on_node=not is_url), "step") as bar:
         shown = _Shown(bar)
         if is_url:
             report = run.at_server(targets[0], options, shown)

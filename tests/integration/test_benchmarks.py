@@ -13,10 +13,11 @@ from benchmarks import bench_read, comparison, growth, report, workload
 from benchmarks.bench_micro import header_of_250
 from benchmarks.report import Figure
 from benchmarks.rivals import CompressedNginx
-from benchmarks.servers import StartError
+from benchmarks.servers import Null, StartError
 from pacs import part10
 from pacs.bench import load
 from pacs.bench.corpus import uid
+from pacs.bench.load import Request
 
 
 def test_all_benchmarks_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -148,11 +149,24 @@ def test_header_has_250_elements() -> None:
 
 def test_wrong_frame_is_noticed(tmp_path: Path) -> None:
     """The verification can fail: a server that answers something else does not get a figure."""
-    from benchmarks.servers import Null
-
     (source,) = workload.synthetic(1, 16)
     with Null() as server, pytest.raises(load.RequestFailedError, match="frame of"):
         bench_read.verify(server, source, bench_read.STORED)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_load_from_several_processes() -> None:
+    """Shares add up, and what goes wrong in one of them is told."""
+    with Null() as server:
+        requests = (Request(load.get("/null/300", server.host).pieces, 1, "a" if n % 2 else "b") for n in range(30))
+        run = load.run(server.address, requests, clients=5, processes=3)
+        assert (run.requests, run.instances, run.bytes) == (30, 30, 9000)
+        assert len(run.latencies) == 30
+        assert {name: len(each) for name, each in run.by_name.items()} == {"a": 15, "b": 15}
+        assert run.seconds > 0 and run.client_seconds > 0
+        taken = server.address
+    with pytest.raises(load.RequestFailedError, match="cannot be reached"):
+        load.run(taken, iter(()), clients=2, processes=2)
 
 
 def test_table_turns_ratios_the_right_way() -> None:

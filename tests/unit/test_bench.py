@@ -181,7 +181,7 @@ def test_a_known_network_bounds_what_is_promised() -> None:
 def test_one_slow_core_is_told() -> None:
     report = _report()
     report.cores = [2e8, 2e8, 1e8, 2e8]
-    assert any("Cores 2 are more than 30 % slower" in line for line in verdict.judge(report).lines)
+    assert any("Core 2 is more than 30 % slower" in line for line in verdict.judge(report).lines)
 
 
 def test_findings_have_shares() -> None:
