@@ -55,9 +55,12 @@ class Options:
         return Effort(int(self.size * share), self.seconds, client_counts(most))
 
 
+SOAK_STEPS: Final = 60
+
+
 def steps(options: Options, *, on_node: bool) -> int:
-    """How often a run tells that something begins."""
-    return _EXCHANGE_STEPS + bool(options.soak) + (_NODE_STEPS if on_node else 0)
+    """How often a run tells that something begins, and SOAK_STEPS for a soak."""
+    return _EXCHANGE_STEPS + (1 + SOAK_STEPS if options.soak else 0) + (_NODE_STEPS if on_node else 0)
 
 
 class Progress:

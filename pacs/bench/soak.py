@@ -36,11 +36,11 @@ def soak(exchange: Exchange, minutes: float, most_bytes: int, show: Callable[[fl
             memory=machine.memory(target.pid) if target.pid else None,
         ))  # fmt: skip
         show((number + 1) / count)
-    found.drift = _drift(found.windows)
+    found.drift = drift(found.windows)
     return found
 
 
-def _drift(windows: list[Window]) -> dict[str, float]:
+def drift(windows: list[Window]) -> dict[str, float]:
     """The last quarter against the first."""
     quarter = max(1, len(windows) // 4)
     first, last = windows[:quarter], windows[-quarter:]

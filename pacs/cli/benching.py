@@ -20,6 +20,7 @@ from pacs.cli.report import Progress, size_text
 from pacs.cli.sending import headers_of
 
 COMPARE = "compare"
+_LEAST = 200 << 20
 _SUFFIXES = (".json", ".html")
 
 
@@ -37,6 +38,9 @@ def bench(arguments: argparse.Namespace) -> int:
         size=arguments.size, seconds=arguments.seconds, clients=arguments.clients, workers=arguments.workers,
         soak=arguments.soak, shrink=arguments.shrink, headers=headers,
     )  # fmt: skip
+    if options.size * options.shrink**2 < _LEAST:
+        print(f"pacs bench: --size is {size_text(_LEAST)} at least: a few images of each kind take that", file=sys.stderr)
+        return USAGE
     is_url = "://" in targets[0]
     if is_url and not arguments.yes:
         print(_warning(targets[0], options), file=sys.stderr)
@@ -45,8 +49,9 @@ def bench(arguments: argparse.Namespace) -> int:
     written = [_beside(base, ".json"), _beside(base, ".html")]
     for path in written:
         _check_writable(path)
-    with _ended_by_signals(), Progress("bench", run.steps(options, on_node=not is_url), "step") as bar:
-        shown = _Shown(bar)
+    total = run.steps(options, on_node=not is_url)
+    with _ended_by_signals(), Progress("bench", total, "step") as bar:
+        shown = _Shown(bar, total)
         if is_url:
             report = run.at_server(targets[0], options, shown)
         else:
@@ -64,15 +69,16 @@ def bench(arguments: argparse.Namespace) -> int:
 class _Shown(run.Progress):
     """Steps on the bar."""
 
-    def __init__(self, bar: Progress) -> None:
-        self._bar = bar
+    def __init__(self, bar: Progress, total: int) -> None:
+        self._bar, self._total, self._begun = bar, total, 0
 
     def step(self, what: str) -> None:
+        self._begun += 1
         self._bar.describe(what)
-        self._bar.advance()
+        self._bar.show(self._begun, self._total)
 
     def share(self, done: float) -> None:
-        self._bar.advance(0, f", {done:.0%} of the soak")
+        self._bar.show(self._begun + round(done * run.SOAK_STEPS), self._total)
 
 
 def _warning(url: str, options: run.Options) -> str:
@@ -141,10 +147,11 @@ def _compare(arguments: argparse.Namespace, paths: list[str]) -> int:
     if not found:
         print("pacs bench compare: the reports have no figure in common", file=sys.stderr)
         return WRONG
+    path = _beside(arguments.out, ".html") if arguments.out is not None else None
+    if path is not None:
+        path.write_text(compare.render(found, first, second), encoding="utf-8")
     for line in compare.summary(found, first, second, shutil.get_terminal_size((100, 24)).columns):
         print(line)
-    if arguments.out is not None:
-        path = _beside(arguments.out, ".html")
-        path.write_text(compare.render(found, first, second), encoding="utf-8")
+    if path is not None:
         _say_where([path])
     return OK

@@ -122,7 +122,7 @@ def test_what_cannot_be_measured_is_status_one(tmp_path: Path, capsys: pytest.Ca
     "arguments",
     [["bench"], ["bench", "a", "b"], ["bench", "compare", "a"], ["bench", ".", "--size", "none"],
      ["bench", ".", "--size", "0"], ["bench", ".", "--seconds", "-1"], ["bench", "http://x/dicomweb"],
-     ["bench", ".", "--header", "no colon"]],
+     ["bench", ".", "--header", "no colon"], ["bench", ".", "--size", "100M"]],
 )  # fmt: skip
 def test_misuse_is_status_two(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     from pacs import cli

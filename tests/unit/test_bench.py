@@ -17,7 +17,8 @@ import pytest
 from pacs import ingest, part10, transcode, uids
 from pacs.bench import commits, compare, disk, model, page, plots, run, summary, verdict
 from pacs.bench.corpus import KINDS, Corpus, uid
-from pacs.bench.model import Codec, Disk, Finding, Latency, Point, Report, Stages, Sweep, latency
+from pacs.bench.model import Codec, Disk, Finding, Latency, Point, Report, Stages, Sweep, Window, latency
+from pacs.bench.soak import drift
 from pacs.errors import BenchError
 from pacs.geometry import FrameGeometry
 
@@ -187,6 +188,16 @@ def test_one_slow_core_is_told() -> None:
 def test_findings_have_shares() -> None:
     assert Finding(what="x", used=3.0, limit=4.0, unit="").share == 0.75
     assert Finding(what="x", used=3.0, limit=0.0, unit="").share == 0.0
+
+
+def test_drift_is_the_last_quarter_against_the_first() -> None:
+    windows = [
+        Window(begin=float(place), latencies={"frame": Latency(count=9, p50=10.0 + place)}, memory=100 + 10 * place)
+        for place in range(8)
+    ]
+    windows[0].latencies["search"] = Latency(count=1, p50=1.0)  # in no other window: nothing to compare with
+    found = drift(windows)
+    assert found == {"frame": pytest.approx(16.5 / 10.5), "memory": pytest.approx(165 / 105)}
 
 
 # --- how it looks -------------------------------------------------------------------------------------------------
