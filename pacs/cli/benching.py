@@ -39,7 +39,7 @@ def bench(arguments: argparse.Namespace) -> int:
         soak=arguments.soak, shrink=arguments.shrink, headers=headers,
     )  # fmt: skip
     if options.size * options.shrink**2 < _LEAST:
-        print(f"pacs bench: --size is {size_text(_LEAST)} at least: a few images of each kind take that", file=sys.stderr)
+        print("pacs bench: --size 200M is the least: a few images of each kind take that", file=sys.stderr)
         return USAGE
     is_url = "://" in targets[0]
     if is_url and not arguments.yes:
