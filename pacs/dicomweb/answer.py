@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+import traceback
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from email.utils import formatdate
 from http import HTTPStatus
@@ -109,8 +110,26 @@ async def send(request: BaseRequest, answer: Answer, common: bytes, write_buffer
     """Send `answer` with the header lines `common` (each ended by a line break). RFC 9110 13.2.2, 14
 
     Raises only before the first byte: a fault after it ends the connection, so that the client sees a broken
-    transfer and not a wrong image.
+    transfer and not a wrong image. ConnectionError when the client is gone.
     """
+    try:
+        return await _send(request, answer, common, write_buffer)
+    except ConnectionError as error:
+        # It and the frames that it came through hold each other, and these hold the body: megabytes for each reader
+        # that goes away, until the collector comes by.
+        traceback.clear_frames(error.__traceback__)
+    finally:
+        if isinstance(answer.body, Stream):
+            await _close(answer.body.blocks)
+    raise ConnectionResetError("the client is gone")
+
+
+async def _close(blocks: AsyncIterator[bytes]) -> None:
+    if isinstance(blocks, AsyncGenerator):
+        await blocks.aclose()
+
+
+async def _send(request: BaseRequest, answer: Answer, common: bytes, write_buffer: int) -> Sent:
     status, headers = answer.status, answer.headers
     body = answer.body
     chosen: tuple[int, int] | None = None

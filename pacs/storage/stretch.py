@@ -7,7 +7,7 @@ import os
 
 from pacs.storage.checksum import crc32c
 
-MAPPED_FROM = 16 << 20
+MAPPED_FROM = 1 << 20
 """A video is one chunk of gigabytes: mapped, it is in the page cache and nowhere else."""
 
 _PIECE = 1 << 20
