@@ -14,7 +14,7 @@ from typing import Final, NoReturn
 from pacs import ingest
 from pacs.archive import Archive
 from pacs.bench import machine
-from pacs.bench.corpus import Corpus, Instance
+from pacs.bench.corpus import Corpus
 from pacs.bench.model import Stages
 from pacs.errors import BenchError
 from pacs.measure import Measure
@@ -30,7 +30,7 @@ _MOST: Final = {"CT": 60, "MR": 40, "CR": 3, "MG": 2, "US": 2}
 
 def measure(folder: Path, corpus: Corpus, modality: str, seconds: float) -> Stages:
     """The stages of an ingest of one kind; the archive that is made in `folder` stays."""
-    instances = list(islice(corpus.series(modality, "stages"), _MOST[modality] + 1))
+    files = [instance.file for instance in islice(corpus.series(modality, "stages"), _MOST[modality] + 1)]
     sums: dict[Measure, float] = defaultdict(float)
     lock = threading.Lock()
 
@@ -39,27 +39,26 @@ def measure(folder: Path, corpus: Corpus, modality: str, seconds: float) -> Stag
             sums[measure] += value
 
     with Archive.open(folder / f"stages-{modality}", create=True, threads=1) as archive:
-        _store(archive, instances[:1])  # what is loaded and made only once
+        _store(archive, files[0])  # what is loaded and made only once
         archive.observe(observe)
         began = time.perf_counter()
         done = 0
-        for instance in instances[1:]:
-            _store(archive, [instance])
+        for file in files[1:]:
+            _store(archive, file)
             done += 1
             if time.perf_counter() - began > seconds:
                 break
         wall = (time.perf_counter() - began) / done * 1e3
-    found = Stages(kind=modality, instances=done, raw_bytes=instances[0].length, wall=wall)
+    found = Stages(kind=modality, instances=done, raw_bytes=len(files[0]), wall=wall)
     found.parts = _parts({name: value / done * 1e3 for name, value in sums.items()}, wall)
-    found.ceiling = _ceiling(instances, seconds / 3)
+    found.ceiling = encode_and_prove(files[:8], seconds / 3, machine.cores())
     return found
 
 
-def _store(archive: Archive, instances: Sequence[Instance]) -> None:
-    for instance in instances:
-        result = archive.store(instance.file)
-        if result.error is not None:
-            raise BenchError(f"a synthetic {instance.instance} was refused: {result.error.message}")
+def _store(archive: Archive, file: bytes) -> None:
+    result = archive.store(file)
+    if result.error is not None:
+        raise BenchError(f"a synthetic instance was refused: {result.error.message}")
 
 
 def _parts(taken: dict[Measure, float], wall: float) -> dict[str, float]:
@@ -72,12 +71,6 @@ def _parts(taken: dict[Measure, float], wall: float) -> dict[str, float]:
     }  # fmt: skip
     parts["rest"] = max(0.0, wall - sum(parts.values()))
     return {_NAMES[name]: value for name, value in parts.items()}
-
-
-def _ceiling(instances: Sequence[Instance], seconds: float) -> float:
-    """Instances a second that all cores scan, encode and prove, with nothing written."""
-    files = [instance.file for instance in instances[:8]]
-    return encode_and_prove(files, seconds, machine.cores())
 
 
 def encode_and_prove(files: Sequence[bytes], seconds: float, threads: int) -> float:
