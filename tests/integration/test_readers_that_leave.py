@@ -75,11 +75,11 @@ async def test_what_a_reader_leaves_behind(
         while connections:
             connections.pop().close()
         async with asyncio.timeout(20):
-            while handler.active:
+            while handler.active:  # noqa: ASYNC110 - what the server does is seen from outside
                 await asyncio.sleep(0.01)
         # What is left may be closed in turns of the loop to come, never by the collector.
         async with asyncio.timeout(5):
-            while maps(archive):
+            while maps(archive):  # noqa: ASYNC110 - the kernel's list
                 await asyncio.sleep(0.01)
         assert handler.service.offload.depths() == {"read": 0, "render": 0, "encode": 0, "transcode": 0}
     finally:
