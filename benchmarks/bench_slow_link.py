@@ -353,7 +353,7 @@ def rendered_quality(subject: Subject, answer: bytes, position: int) -> float:
 
 NATIVE = "multipart/related; type=application/octet-stream; transfer-syntax=1.2.840.10008.1.2.1"
 _LINKS = (
-    Shape(2e6, 0.05), Shape(4e6, 0.05), Shape(10e6, 0.05), Shape(30e6, 0.05),
+    Shape(4e6, 0.05), Shape(10e6, 0.05), Shape(30e6, 0.05), Shape(2e6, 0.05),
     Shape(4e6, 0.02), Shape(4e6, 0.1), Shape(4e6, 0.05, 0.01),
 )  # fmt: skip
 _VIEWPORT = 512

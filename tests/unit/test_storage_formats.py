@@ -9,6 +9,7 @@ import random
 import threading
 from pathlib import Path
 
+import msgspec
 import pytest
 import zstandard
 from hypothesis import given
@@ -20,7 +21,7 @@ from pacs.storage.checksum import crc32c
 from pacs.storage.disk import Disk, Operation, SyncError
 from pacs.storage.last_commit import SLOT, LastCommit
 from pacs.storage.locks import WriterLock
-from pacs.storage.model import ArrayKey, Buffer, Encoding, NewInstance, Part
+from pacs.storage.model import ArrayKey, Buffer, Descriptor, Encoding, NewInstance, Part
 from pacs.storage.records import Record, RecordError
 from pacs.storage.shard import TableRow
 from pacs.storage.walking import walk_damaged
@@ -66,7 +67,20 @@ def test_the_bytes_of_format_version_1(new: NewInstance) -> None:
     assert hashlib.sha256(data).hexdigest() == PINNED_RECORD
 
 
-PINNED_RECORD = "ee946383582bc962df02f43cf4f223c4b1d50773d4fa69c41652ef671efb5902"
+PINNED_RECORD = "e46188ae047e5b7d9481b8551ae19ddad5c27a4a978cc1c1df20f663bdd00df4"
+
+
+def test_a_descriptor_of_an_earlier_program_is_read(new: NewInstance) -> None:
+    """Fields are added at the end, with defaults: what was written before them stays readable."""
+    fields = msgspec.msgpack.decode(msgspec.msgpack.encode(new.descriptor))
+    earlier = msgspec.msgpack.encode(fields[:FIRST_FIELDS])
+    found = msgspec.msgpack.decode(earlier, type=Descriptor)
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(found))[:FIRST_FIELDS] == fields[:FIRST_FIELDS]
+    assert found.overlay_in_samples is False
+
+
+FIRST_FIELDS = 16
+"""Of the first program that wrote format version 1."""
 
 
 def test_shard_names() -> None:
