@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks import machine, report, workload
@@ -32,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
 
         return growth.main(words[1:])
     arguments = _parser().parse_args(argv)
-    scale = TINY if arguments.tiny else FULL
+    scale = TINY if arguments.tiny else replace(FULL, links=arguments.links)
     description = machine.describe()
     print(f"{description['processor']}, {description['cores']} cores, Python {description['python']}, "
           f"commit {description['commit'] or 'unknown'}, load {description['load_average_before']}", file=sys.stderr)
@@ -87,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, help="file for the figures as JSON")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="workers of pacs (default: cores)")
     parser.add_argument("--rivals", action="store_true", help="also Orthanc and nginx (see benchmarks/rivals.py)")
+    parser.add_argument("--links", type=int, default=FULL.links, help="slow links to measure (default: %(default)s)")
     parser.add_argument("--tiny", action="store_true", help="only show that everything runs; figures mean nothing")
     return parser
 

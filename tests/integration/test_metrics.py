@@ -134,7 +134,12 @@ def test_requests_of_all_workers_whoever_answers(watched: Server, ct_slices: CtS
     assert found.value("pacs_requests_in_flight", route="/metrics") >= 1, "the scrape itself"
 
 
-def test_what_the_archive_holds_is_what_the_command_says(watched: Server, pacs_command: Callable[..., Any]) -> None:
+def test_what_the_archive_holds_is_what_the_command_says(
+    watched: Server, pacs_command: Callable[..., Any], ct_slices: CtSlices
+) -> None:
+    client = Client(watched)
+    client.store(*ct_slices(2))
+    client.close()
     info = json.loads(pacs_command("info", "--archive", watched.archive, "--json").stdout)
     found = scrape(watched)
     for name in ("studies", "series", "instances", "received_bytes"):
@@ -168,7 +173,13 @@ def test_labels_stay_few_and_name_nobody(watched: Server, ct_slices: CtSlices) -
     assert named <= {"GET", "HEAD", "POST", "OPTIONS", "other"}
 
 
-def test_every_metric_has_a_help_and_the_family_of_its_kind(watched: Server) -> None:
+def test_every_metric_has_a_help_and_the_family_of_its_kind(watched: Server, ct_slices: CtSlices) -> None:
+    stored = Stored(ct_slices(1)[0])
+    client = Client(watched)
+    client.store(stored.file)
+    assert client.get(f"{stored.path}/frames/1", AS_STORED).status == 200
+    assert client.get(f"{stored.series}/metadata").status == 200
+    client.close()
     found = scrape(watched)
     assert len(found.families) > 30
     for family in found.families.values():

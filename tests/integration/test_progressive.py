@@ -16,6 +16,7 @@ import pydicom
 import pytest
 import zstandard
 from pydicom.data import get_testdata_file
+from pydicom.uid import generate_uid
 
 from pacs import demo
 from tests.conftest import Server, StartServer
@@ -136,6 +137,17 @@ def test_a_malformed_rung_is_refused(client: Client, series: str, query: str, st
     assert get(client, f"{series}/{url}?{query}").status == status
 
 
+def under_new_uids(name: str) -> Stored:
+    """A file of pydicom's under UIDs of its own: other tests store the files too, some of them share UIDs."""
+    data = pydicom.dcmread(str(get_testdata_file(name)))
+    for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
+        setattr(data, keyword, generate_uid(entropy_srcs=[name, keyword, __name__]))
+    data.file_meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID
+    out = io.BytesIO()
+    data.save_as(out)
+    return Stored(out.getvalue())
+
+
 def received(reply: Reply) -> dict[int, bytes]:
     """What a client holds of each frame, put together as the headers of the parts say."""
     held: dict[int, bytes] = {}
@@ -213,7 +225,7 @@ def test_a_series_that_grows_has_another_state(
 @pytest.mark.parametrize(("name", "frames"), [("SC_rgb_jpeg_dcmtk.dcm", 1), ("reportsi.dcm", 0)])
 def test_frames_without_levels_come_whole(client: Client, name: str, frames: int) -> None:
     """And objects without frames have none; neither is an error."""
-    stored = Stored(Path(str(get_testdata_file(name))).read_bytes())
+    stored = under_new_uids(name)
     client.store(stored.file)
     index = get(client, f"{stored.series}/progressive").json
     assert len(index["frames"]) == frames
@@ -243,7 +255,7 @@ def test_indices_of_a_palette_have_no_lossy_layers(client: Client) -> None:
 )
 def test_frames_of_other_codecs_have_levels_too(client: Client, name: str, syntax: str) -> None:
     """JPEG 2000 put in another order, others encoded anew: every sample as pydicom decodes the file."""
-    stored = Stored(Path(str(get_testdata_file(name))).read_bytes())
+    stored = under_new_uids(name)
     client.store(stored.file)
     index = get(client, f"{stored.series}/progressive").json["frames"]
     mine = [at for at, frame in enumerate(index, 1) if frame["instance"] == stored.data.SOPInstanceUID]
