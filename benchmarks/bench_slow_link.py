@@ -217,6 +217,7 @@ def streamed(link: ThreadedLink, server: Server, subject: Subject, plan: dict[st
     reading = Reading()
     held: dict[tuple[int, str], bytes] = {}
     shown: dict[tuple[str, int], bytes] = {}
+    positions = {instance.instance: position for position, instance in enumerate(subject.instances)}
     body = 0
     began = time.perf_counter()
     connection.request("GET", f"{series_path(server, subject)}/stream?rungs={','.join(plan)}")
@@ -227,7 +228,7 @@ def streamed(link: ThreadedLink, server: Server, subject: Subject, plan: dict[st
         now = time.perf_counter() - began
         body += taken
         look = plan[header["rung"].replace("=", ":")]
-        position = int(header["frame"]) - 1
+        position = positions[header["content-location"].split("/")[1]]
         key = (position, header["content-type"])
         held[key] = held.get(key, b"") + data
         shown[look, position] = held[key]
