@@ -67,8 +67,9 @@ class PartialFile:
         if announced is not None and self._sha256() != announced[1]:
             self.drop()
             raise AnswerError(self.path.name, "its bytes do not have the SHA-256 that the server names")
-        self._partial.replace(self.path)
+        # The note first: killed in between, the file is fetched again; the other way round the note would stay for ever.
         self._note.unlink(missing_ok=True)
+        self._partial.replace(self.path)
 
     def close(self) -> None:
         """Keep what is there for another attempt."""
