@@ -67,7 +67,7 @@ class PartialFile:
         if announced is not None and self._sha256() != announced[1]:
             self.drop()
             raise AnswerError(self.path.name, "its bytes do not have the SHA-256 that the server names")
-        # The note first: killed in between, the file is fetched again; the other way round the note would stay for ever.
+        # The note first: killed in between, the file is fetched again; else the note would stay for ever.
         self._note.unlink(missing_ok=True)
         self._partial.replace(self.path)
 
