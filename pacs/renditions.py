@@ -202,7 +202,14 @@ class Renditions:
 
     def recent(self, frame: Frame, rendition: Rendition, quality: float | None = None) -> Made | None:
         """The frame if it is in memory."""
-        found = self._memory.get(key_of(frame, rendition, quality))
+        return self._recent(key_of(frame, rendition, quality))
+
+    def recent_layers(self, frame: Frame) -> Made | None:
+        """The frame with quality layers if it is in memory."""
+        return self._recent(layers_key(frame))
+
+    def _recent(self, key: str) -> Made | None:
+        found = self._memory.get(key)
         self.memory_hits += found is not None
         return found
 

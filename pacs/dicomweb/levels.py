@@ -90,13 +90,10 @@ def _chosen(accept: tuple[Choice, ...], labels: tuple[str, ...], count: int) -> 
 
 
 async def _codestream(service: Service, frame: Frame, rung: Rung) -> bytes:
-    if rung.kind == rungs.LAYER:
+    if rung.kind in (rungs.LAYER, rungs.BYTES):
         made = await service.layered(frame)
-        call = partial(progression.cut, made.data, layers=rung.value)
-        return await service.offload.decode(call)
-    if rung.kind == rungs.BYTES:
-        made = await service.layered(frame)
-        return await service.offload.decode(partial(progression.cut, made.data, most_bytes=rung.value))
+        bound = "layers" if rung.kind == rungs.LAYER else "most_bytes"
+        return await service.offload.decode(partial(progression.cut, made.data, **{bound: rung.value}))
     rendition = plans.progressive(frame)
     if rendition is None:
         data: Buffer = await service.read_frame(frame)

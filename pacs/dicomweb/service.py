@@ -73,6 +73,9 @@ class Service:
 
     async def layered(self, frame: Frame) -> Made:
         """The same with quality layers: see `Renditions.layered`."""
+        found = self.renditions.recent_layers(frame)
+        if found is not None:
+            return found
         seconds = renditions.seconds(frame.entry, uids.JPEG_2000_LOSSLESS)
         call = partial(self.renditions.layered, frame)
         return await self.once_made(renditions.layers_key(frame), lambda: self.offload.compute(seconds, call))

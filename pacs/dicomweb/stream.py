@@ -318,10 +318,12 @@ class _Writer:
     async def _made(self, step: Step, source: Source, frame: Frame) -> Made:
         """What has to be made, in its turn among all that streams ask for. Raises as `Service.made`."""
         service, eager = self._service, step.rung == self._eager
-        if source.rendition is not None:
+        if source.rendition is None:
+            found = service.renditions.recent_layers(frame)
+        else:
             found = service.renditions.recent(frame, source.rendition, source.quality)
-            if found is not None:
-                return found
+        if found is not None:
+            return found
         async with service.offload.turn(renditions.seconds(frame.entry, source.transfer_syntax), eager):
             transport = self._request.transport
             if transport is None or transport.is_closing():

@@ -108,7 +108,7 @@ async def one_frame(
     chosen = plan(accept, renditions.stored(frame.entry), quality)
     etag = f'"{frame.etag}-{chosen.mark}"'
     if service.renditions.direct(frame, chosen.rendition):
-        piece: Piece = Segment(frame.length, partial(_stored, service, frame), frame.level_ends)
+        piece: Piece = Segment(frame.length, partial(service.read_frame, frame), frame.level_ends)
     else:
         made = await service.made(frame, chosen.rendition, chosen.quality)
         piece = Segment(len(made.data), partial(_ready, made), made.level_ends)
@@ -132,10 +132,6 @@ def multipart_type(media_type: str, boundary: str) -> str:
 async def _ready(made: Made) -> bytes | memoryview:
     data = made.data
     return data if isinstance(data, bytes) else memoryview(data)
-
-
-async def _stored(service: Service, frame: Frame) -> bytes | memoryview:
-    return await service.read_frame(frame)
 
 
 async def frame_list(
@@ -170,7 +166,7 @@ async def frame_list(
         pieces: list[Piece] = []
         for frame in located:
             pieces.append(multipart.part_head(boundary, chosen.part_type, first=not pieces))
-            pieces.append(Segment(frame.length, partial(_stored, service, frame)))
+            pieces.append(Segment(frame.length, partial(service.read_frame, frame)))
         return Answer(200, content_type, Entity.of(*pieces, multipart.closing(boundary)), KEEP, etag, "Accept")
 
     async def parts() -> AsyncIterator[bytes]:
