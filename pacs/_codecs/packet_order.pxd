@@ -216,3 +216,20 @@ cdef inline void sort_by_resolution(Level *levels, size_t count, uint32_t *out) 
         r = levels[i].resolution
         out[start[r]] = <uint32_t>i
         start[r] += 1
+
+
+cdef inline uint32_t *begin(Order *o, Level *levels, size_t count, size_t first_packet, uint32_t layers, uint32_t tile_x,
+                            uint32_t tile_y, uint32_t shift, Visit *visits, size_t capacity, uint64_t *work) noexcept nogil:
+    """An order of which nothing is filled; the numbers of the levels, to be freed, or NULL without memory for them."""
+    cdef size_t i
+    cdef uint32_t *numbers = <uint32_t *>malloc((2 * count + 1) * sizeof(uint32_t))
+    if numbers == NULL:
+        return NULL
+    for i in range(count):
+        numbers[i] = <uint32_t>i
+    o.levels, o.count, o.by_resolution = levels, count, numbers + count
+    sort_by_resolution(levels, count, o.by_resolution)
+    o.first_packet, o.layers, o.next_layer = first_packet, layers, NULL
+    o.tile_x, o.tile_y, o.shift = tile_x, tile_y, shift
+    o.visits, o.filled, o.capacity, o.work = visits, 0, capacity, work
+    return numbers

@@ -6,12 +6,12 @@ code-blocks and steps are counted against limits that grow with the data.
 
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.stdlib cimport calloc, free, realloc
 
 from pacs._codecs.codestream cimport Headers
 from pacs._codecs.coding cimport Coding, joined, read_codings, shared, tile_part_segments
 from pacs._codecs.markers cimport COC, COD, PLM, PLT, POC, PPM, PPT, QCC, QCD, RGN
-from pacs._codecs.packet_order cimport Change, Order, Visit, arrange, sort_by_resolution
+from pacs._codecs.packet_order cimport Change, Order, Visit, arrange, begin
 from pacs._codecs.packet_walk cimport (
     PACKED, TOO_MANY_PACKETS, TOO_MUCH_WORK, UNORDERED, WHOLE, Packet, Part, Status, Walk, walk_tile,
 )
@@ -160,25 +160,17 @@ cdef class Packets:
         """Fill `order` with the packets of a tile in the order in which they should lie."""
         cdef Order o
         cdef Change change
-        cdef size_t i
-        cdef uint32_t *numbers = <uint32_t *>malloc((2 * tile.levels + 1) * sizeof(uint32_t))
+        cdef uint32_t *numbers
         cdef bint whole = True
         if tile.packets == 0:
             # Nothing to arrange, however many progressions and layers there are.
-            free(numbers)
             return 0
+        numbers = begin(
+            &o, self.levels + tile.first_level, tile.levels, tile.first_packet, tile.layers, tile.x0, tile.y0, 0,
+            self.order + tile.first_packet, tile.packets, &self.limits.work,
+        )
         if numbers == NULL:
             raise MemoryError
-        for i in range(tile.levels):
-            numbers[i] = <uint32_t>i
-        o.levels, o.count = self.levels + tile.first_level, tile.levels
-        o.by_resolution = numbers + tile.levels
-        sort_by_resolution(o.levels, o.count, o.by_resolution)
-        o.first_packet, o.layers = tile.first_packet, tile.layers
-        o.tile_x, o.tile_y, o.shift = tile.x0, tile.y0, 0
-        o.visits, o.filled, o.capacity = self.order + tile.first_packet, 0, tile.packets
-        o.work = &self.limits.work
-        o.next_layer = NULL
         try:
             if not coding.changes:
                 change = Change(coding.progression, 0, 33, 0, 16384, tile.layers)

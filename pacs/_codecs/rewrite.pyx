@@ -9,7 +9,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy
 
-from pacs._codecs.packet_order cimport RPCL, Change, Order, Visit, arrange, sort_by_resolution
+from pacs._codecs.packet_order cimport RPCL, Change, Order, Visit, arrange, begin, sort_by_resolution
 from pacs._codecs.packet_walk cimport PACKED, Packet
 from pacs._codecs.partition cimport Level, ceil_div, ceil_shift, larger, smaller
 from pacs._codecs.progression cimport Packets, Tile
@@ -189,23 +189,17 @@ cdef size_t arrange_tile(Packets packets, Tile *tile, Visit *visits, uint32_t pr
     cdef Order o
     cdef Change change = Change(progression, 0, 33, 0, 16384, smaller(layers, tile.layers))
     cdef uint64_t work = 0
-    cdef size_t i
-    cdef uint32_t *numbers = <uint32_t *>malloc((2 * tile.levels + 1) * sizeof(uint32_t))
+    cdef uint32_t *numbers
     cdef bint whole
     if tile.packets == 0:
-        free(numbers)
         return 0
+    numbers = begin(
+        &o, packets.levels + tile.first_level, tile.levels, tile.first_packet, tile.layers,
+        <uint32_t>ceil_shift(tile.x0, dropped), <uint32_t>ceil_shift(tile.y0, dropped), dropped, visits, tile.packets,
+        &work,
+    )
     if numbers == NULL:
         raise MemoryError
-    for i in range(tile.levels):
-        numbers[i] = <uint32_t>i
-    o.levels, o.count = packets.levels + tile.first_level, tile.levels
-    o.by_resolution = numbers + tile.levels
-    sort_by_resolution(o.levels, o.count, o.by_resolution)
-    o.first_packet, o.layers, o.next_layer = tile.first_packet, tile.layers, NULL
-    o.tile_x, o.tile_y = <uint32_t>ceil_shift(tile.x0, dropped), <uint32_t>ceil_shift(tile.y0, dropped)
-    o.shift = dropped
-    o.visits, o.filled, o.capacity, o.work = visits, 0, tile.packets, &work
     whole = arrange(&o, numbers, &change)
     free(numbers)
     if not whole:
