@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
 import lmdb
@@ -22,6 +23,7 @@ __all__ = ["Counters", "Index", "ReadView", "WriteView"]
 _MAP_SIZE = 1 << 40
 """Address space, not disk: the file is as long as its content."""
 _READERS = 2048
+_COPIED_AT_ONCE = 10_000
 
 
 class Index:
@@ -87,6 +89,18 @@ class Index:
     def reader_check(self) -> int:
         """Free the slots of readers that died; the number of them. Their snapshots keep pages from being reused."""
         return int(self._env.reader_check())
+
+    def copy_to(self, other: Index) -> None:
+        """Write all rows to `other`, an empty index, in the order of their keys: its pages are full, none is free.
+
+        LMDB's own compacting copy ends in a segmentation fault (0.9.36), and would keep pages half full.
+        """
+        with self.read() as source:
+            for name, database in self.databases.items():
+                rows = iter(source.cursor(name))
+                while chunk := list(islice(rows, _COPIED_AT_ONCE)):
+                    with other.write() as target, target.txn.cursor(db=other.databases[name]) as cursor:
+                        cursor.putmulti(chunk, append=True)
 
     def flush(self) -> None:
         """Make an index that was opened with `sync` false durable. Raises StorageError."""

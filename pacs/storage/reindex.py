@@ -2,7 +2,7 @@
 
 Two passes: the first walks every log, verifies records and frames and notes where each record lies; the second
 enters them in the order in which they were committed, by the code that the commit uses. The new index grows beside
-the old one and takes its place by a rename.
+the old one, is copied without the pages that growing it left free, and takes the old one's place by a rename.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import logging
 import os
 from array import array
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -33,6 +33,8 @@ _log = logging.getLogger(__name__)
 SET_ASIDE = "set-aside"
 """Directory for ends of logs that are no records."""
 
+_GROWN = "grown"
+"""Inside the new index while it is made: what it is copied from."""
 _ENTERED_AT_ONCE = 1000
 _ORDINALS = 1 << 16
 
@@ -58,14 +60,14 @@ def reindex(
     A record that is damaged, or whose frames are, is left out and named in the result; it stays in the log. What lies
     behind the last record of a log is copied to `set-aside/` before it is cut off.
     """
-    with ExitStack() as closing:
+    with ExitStack() as opened:
         lock = ArchiveLock(root, exclusive=True)
-        closing.callback(lock.close)
+        opened.callback(lock.close)
         if disk is None:
             disk = Disk()
-            closing.callback(disk.close)
+            opened.callback(disk.close)
         writer = WriterLock(root)
-        closing.callback(writer.close)
+        opened.callback(writer.close)
         with writer:
             return _Reindex(root, disk, verify_frames, progress or (lambda *_: None)).run()
 
@@ -97,15 +99,11 @@ class _Reindex:
         old = f"{path}.old"
         disk.remove_tree(new)
         disk.remove_tree(old)
-        index = recovery.create_index(new, archive_id, sync=False)
         try:
-            self._enter_all(index, before)
-            with index.read() as view:
-                self._found.sequence = view.counters().sequence
-                self._write_derived(view)
-            index.flush()
-        finally:
-            index.close()
+            self._build(new, archive_id, before)
+        except BaseException:
+            disk.remove_tree(new)  # on a full disk it would only be in the way
+            raise
         last.create()
         last.write(self._found.sequence, [])
         last.settle(self._found.sequence)
@@ -116,6 +114,22 @@ class _Reindex:
         disk.syncfs(str(root))
         disk.remove_tree(old)
         return self._found
+
+    def _build(self, path: str, archive_id: str, before: int) -> None:
+        grown = f"{path}/{_GROWN}"
+        with closing(recovery.create_index(grown, archive_id, sync=False)) as index:
+            self._enter_all(index, before)
+            with index.read() as view:
+                self._found.sequence = view.counters().sequence
+                self._write_derived(view)
+            # Growing leaves pages half full, and those that each transaction replaced: copied in order, it is a
+            # third to a half smaller.
+            with closing(Index(path, create=True, sync=False)) as packed:
+                self._progress("pack the index", 0, 1)
+                index.copy_to(packed)
+                packed.flush()
+        self._disk.remove_tree(grown)
+        self._progress("pack the index", 1, 1)
 
     # --- first pass ---
 
