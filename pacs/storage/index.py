@@ -96,7 +96,7 @@ class Index:
         LMDB's own compacting copy ends in a segmentation fault (0.9.36), and would keep pages half full.
         """
         with self.read() as source:
-            for name, database in self.databases.items():
+            for name in self.databases:
                 rows = iter(source.cursor(name))
                 while chunk := list(islice(rows, _COPIED_AT_ONCE)):
                     with other.write() as target, target.txn.cursor(db=other.databases[name]) as cursor:

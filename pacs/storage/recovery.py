@@ -53,8 +53,8 @@ def open_index(root: Root, disk: Disk) -> Index:
     try:
         with index.read() as view:
             state = view.state()
-        if state.archive_id != archive_id or state.index_format != INDEX_FORMAT:
-            raise IndexMismatchError(f"{path} belongs to another archive or version: {_REINDEX}")
+        if state.archive_id != archive_id:
+            raise IndexMismatchError(f"{path} belongs to another archive: {_REINDEX}")
         copying.undo(root, index, disk)
         boot = boot_id()
         if state.boot != boot:

@@ -242,4 +242,3 @@ class _Reindex:
                 for k, state in view.arrays(series.number):
                     shards = range(-(-state.count // state.key.capacity))
                     hierarchy.settle_array(disk, root, view, series.number, k, shards, only_different=True)
-

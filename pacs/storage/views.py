@@ -6,15 +6,17 @@
     series            Study Instance UID, 0, Series Instance UID           SeriesEntry
     series_numbers    series number u64                                    Study Instance UID, 0, Series Instance UID
     files             series number u64                                    SeriesFiles
-    instances         SOP Instance UID                                     length u32, InstanceEntry, chunk table
-    series_instances  series number u64, Instance Number, SOP Instance UID
+    instances         SOP Instance UID                                     series number u64, Instance Number
+    series_instances  series number u64, Instance Number, SOP Instance UID length u32, InstanceEntry, chunk table
     arrays            series number u64, k u32                             ArrayState
     open_arrays       series number u64, ArrayKey                          k u32
     array_instances   series number u64, k u32, first position u32         number of chunks u32, SOP Instance UID
     shards            series number u64, k u32, shard u32                  entries of its index block
     dirty             series number u64, k u32                             sequence u64, shards to write again u32 each
 
-and those of `matching.py`. Integers in keys are big endian, so that they sort.
+and those of `matching.py`. Integers in keys are big endian, so that they sort. The entries of a series lie side by
+side: a list of its instances reads a page for every eight of them, whatever their UIDs, and new ones of many series
+touch few pages.
 """
 
 from __future__ import annotations
@@ -32,13 +34,12 @@ from pacs.storage.model import (
     ArrayKey,
     ChunkLocation,
     Counters,
-    Descriptor,
     InstanceEntry,
     SeriesEntry,
     StudyEntry,
 )
 
-INDEX_FORMAT = 1
+INDEX_FORMAT = 2
 
 NAMES = (
     b"meta", b"studies", b"series", b"series_numbers", b"files", b"instances", b"series_instances", b"arrays",
@@ -46,6 +47,8 @@ NAMES = (
 )  # fmt: skip
 
 _STATE = b"state"
+_PLACE = 16
+"""Bytes before the SOP Instance UID in a key of `series_instances`."""
 _U32 = struct.Struct("<I")
 _SERIES = struct.Struct(">Q")
 _ARRAY = struct.Struct(">QI")
@@ -123,11 +126,15 @@ def _nameless(entry: InstanceEntry) -> InstanceEntry:
     return msgspec.structs.replace(entry, descriptor=descriptor, attributes=attributes)
 
 
-def _name(descriptor: Descriptor, study: str, series: str, instance: str) -> None:
+def _instance(found: memoryview, study: str, series: str, instance: str) -> InstanceEntry:
+    """The entry in a row of `series_instances`, with its UIDs."""
+    entry: InstanceEntry = _decode_instance(found[4 : 4 + _U32.unpack_from(found)[0]])
     # Nobody else has seen this object yet, so it may still change; a copy would cost more than the rest of reading.
-    msgspec.structs.force_setattr(descriptor, "study", study)
-    msgspec.structs.force_setattr(descriptor, "series", series)
-    msgspec.structs.force_setattr(descriptor, "instance", instance)
+    msgspec.structs.force_setattr(entry.descriptor, "study", study)
+    msgspec.structs.force_setattr(entry.descriptor, "series", series)
+    msgspec.structs.force_setattr(entry.descriptor, "instance", instance)
+    entry.attributes[tags.SOP_INSTANCE_UID] = _uid_element(instance)
+    return entry
 
 
 def series_key(study: str, series: str) -> bytes:
@@ -163,6 +170,10 @@ class ReadView:
         if found is None:
             raise IndexMismatchError("the index is not complete: run `pacs reindex`")
         state: IndexState = _decode_state(found)
+        if state.index_format != INDEX_FORMAT:
+            raise IndexMismatchError(
+                f"the index is of format {state.index_format} instead of {INDEX_FORMAT}: run `pacs reindex`"
+            )
         return state
 
     def counters(self) -> Counters:
@@ -178,14 +189,19 @@ class ReadView:
 
     def instance(self, uid: str) -> InstanceEntry | None:
         """By SOP Instance UID."""
-        found = self.get(b"instances", uid.encode())
-        if found is None:
+        place = self.get(b"instances", uid.encode())
+        if place is None:
             return None
-        entry: InstanceEntry = _decode_instance(found[4 : 4 + _U32.unpack_from(found)[0]])
-        study, series = self.series_uids(entry.series_number)
-        _name(entry.descriptor, study, series, uid)
-        entry.attributes[tags.SOP_INSTANCE_UID] = _uid_element(uid)
-        return entry
+        found = self._row(bytes(place), uid)
+        number = _SERIES.unpack_from(place)[0]
+        return _instance(found, *self.series_uids(number), uid)
+
+    def _row(self, place: bytes, uid: str) -> memoryview:
+        """The entry and chunk table of an instance that lies at `place`."""
+        found = self.get(b"series_instances", place + uid.encode())
+        if found is None:
+            raise IndexMismatchError(f"the index lacks its instance {uid}: run `pacs reindex`")
+        return found
 
     def studies(self) -> Iterator[StudyEntry]:
         """Newest first."""
@@ -200,10 +216,8 @@ class ReadView:
 
     def instances_of(self, series: SeriesEntry) -> Iterator[InstanceEntry]:
         """By Instance Number, then UID."""
-        for key, _ in self._prefixed(b"series_instances", _SERIES.pack(series.number)):
-            entry = self.instance(key[16:].decode())
-            if entry is not None:
-                yield entry
+        for key, value in self._prefixed(b"series_instances", _SERIES.pack(series.number)):
+            yield _instance(value, series.study, series.uid, key[_PLACE:].decode())
 
     def chunk(self, entry: InstanceEntry, n: int) -> ChunkLocation:
         """Where inner chunk `n` of an instance, from 0, lies: one read however many it has. Raises IndexError."""
@@ -222,9 +236,10 @@ class ReadView:
 
     def table(self, instance: str) -> memoryview:
         """The chunk table of an instance."""
-        found = self.get(b"instances", instance.encode())
-        if found is None:
+        place = self.get(b"instances", instance.encode())
+        if place is None:
             raise IndexError(f"instance {instance} is not in the index")
+        found = self._row(bytes(place), instance)
         return found[4 + _U32.unpack_from(found)[0] :]
 
     # --- how far files are committed: for the layers that write ---
@@ -317,9 +332,9 @@ class WriteView(ReadView):
     def put_instance(self, entry: InstanceEntry, table: bytes) -> None:
         uid = entry.descriptor.instance.encode()
         packed = encode(_nameless(entry))
-        self.put(b"instances", uid, b"".join((_U32.pack(len(packed)), packed, table)))
-        number = _number_key(entry.attributes.get(tags.INSTANCE_NUMBER))
-        self.put(b"series_instances", _SERIES.pack(entry.series_number) + number + uid, b"")
+        place = _SERIES.pack(entry.series_number) + _number_key(entry.attributes.get(tags.INSTANCE_NUMBER))
+        self.put(b"instances", uid, place)
+        self.put(b"series_instances", place + uid, b"".join((_U32.pack(len(packed)), packed, table)))
 
     def put_array(self, series: int, array: int, state: ArrayState) -> None:
         self.put(b"arrays", _ARRAY.pack(series, array), encode(state))

@@ -20,7 +20,7 @@ from pacs.storage.index import Index
 from pacs.storage.model import Counters, Descriptor, InstanceEntry, SeriesEntry, StudyEntry
 from pacs.storage.rules import Level, Match
 from pacs.storage.search import Item, Search, search
-from pacs.storage.views import IndexState, ReadView
+from pacs.storage.views import INDEX_FORMAT, IndexState, ReadView
 from tests.reference import matching as oracle
 
 # --- archives ---------------------------------------------------------------------------------------------------
@@ -162,7 +162,7 @@ def indexed(archive: list[dict[str, Any]]) -> Iterator[ReadView]:
                         instances += 1
                     number += 1
             counters = Counters(studies=len(archive), series=number, instances=instances)
-            view.put_state(IndexState(1, "x", counters))
+            view.put_state(IndexState(INDEX_FORMAT, "x", counters))
         try:
             with index.read() as read:
                 yield read

@@ -272,6 +272,35 @@ def test_a_missing_index_is_refused_and_built_again_the_same(root: Path) -> None
         assert archive.errors() == []
 
 
+def test_entries_of_a_series_lie_side_by_side(root: Path) -> None:
+    """A list of instances must not read a page of the index for each, however many series there are."""
+    with opened(root) as archive:
+        archive.commit(*(new_instance("1.1", f"1.{n % 8}", f"2.25.{n * 7919 % 997}", number=n) for n in range(320)))
+        with archive.index.read() as view:
+            series = view.series("1.1", "1.3")
+            assert series is not None
+            listed = list(view.instances_of(series))
+            assert listed == [view.instance(entry.descriptor.instance) for entry in listed]
+            tables = (np.frombuffer(view.table(entry.descriptor.instance), np.uint8) for entry in listed)
+            pages = {table.ctypes.data // 4096 for table in tables}
+    assert [n % 8 for n in range(320)].count(3) == len(listed) == 40
+    assert len(pages) <= 12
+
+
+def test_an_index_of_another_format_is_refused(root: Path) -> None:
+    with opened(root) as archive:
+        archive.commit(new_instance("1.1", "1.2", "1.2.1"))
+        with archive.index.write() as view:
+            state = view.state()
+            state.index_format -= 1
+            view.put_state(state)
+        with archive.index.read() as reading, pytest.raises(IndexMismatchError, match="reindex"):
+            reading.counters()
+    with pytest.raises(IndexMismatchError, match="reindex"), opened(root):
+        pass
+    assert reindex(root).instances == 1
+
+
 def test_a_rebuilt_index_is_no_larger_than_its_rows(root: Path) -> None:
     with opened(root) as archive:
         archive.commit(*(new_instance(f"1.{n % 7}", f"1.{n % 7}.2", f"1.9.{n * 7919 % 997}") for n in range(400)))
