@@ -147,14 +147,18 @@ def ends(levels: tuple[int, ...], length: int) -> tuple[int, ...]:
 def progressive(frame: Frame) -> Rendition | None:
     """How a form of the frame is made of which prefixes are images; None: the stored form is served.
 
-    Frames in JPEG 2000 of another order are put in order; those without loss in other codecs become HTJ2K. What was
-    lossy already in a codec without levels is small as it is, and would only grow.
+    Frames in JPEG 2000 of another order are put in order; those without loss in other codecs become HTJ2K, unless they
+    have 1 or 32 bits, which decoders of viewers do not know. What was lossy already in a codec without levels is small
+    as it is, and would only grow.
     """
     if frame.level_ends:
         return None
     found = renditions.of_frames(renditions.stored(frame.entry))
     if frame.transfer_syntax in renditions.J2K:
         return found[0]
-    if not uids.transfer_syntax(frame.transfer_syntax).lossless:
+    geometry = frame.entry.descriptor.geometry
+    if not uids.transfer_syntax(frame.transfer_syntax).lossless or geometry is None:
+        return None
+    if geometry.bits_allocated not in (8, 16):
         return None
     return next((one for one in found if one.transfer_syntax == uids.HTJ2K_LOSSLESS_RPCL and one.lossless), None)

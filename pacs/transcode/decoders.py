@@ -160,16 +160,17 @@ def _decode_jpeg_xl(codestream: Buffer, geometry: FrameGeometry) -> Samples:
 
 
 def _decode_rle(codestream: Buffer, geometry: FrameGeometry) -> Samples:
-    """Samples come out by plane; those of 1 bit packed as in a native frame. PS3.5 Annex G"""
+    """Samples come out by plane. Of 1 bit each takes a byte, as CP 2301 has it; some encoders packed eight of them
+    as in a native frame. PS3.5 Annex G"""
     _check_rle_header(codestream, geometry)
     # A replicate run makes 128 bytes of 2: never more than the frame has room for.
-    room = np.empty(-(-geometry.frame_bits // 8) if geometry.bits_allocated == 1 else size(geometry), np.uint8)
+    room = np.empty(size(geometry), np.uint8)
     word = f"<u{max(1, geometry.bits_allocated // 8)}"
     unpacked = _codecs.dicomrle_decode(codestream, word, out=room)
     if len(unpacked) != len(room):
+        if geometry.bits_allocated == 1 and len(unpacked) == -(-geometry.frame_bits // 8):
+            return pixels.decode_native(room.data, geometry, big_endian=False)
         raise PixelError(f"RLE gave {len(unpacked)} bytes where {len(room)} are described")
-    if geometry.bits_allocated == 1:
-        return pixels.decode_native(room.data, geometry, big_endian=False)
     decoded: Samples = room.view(word)
     if geometry.samples_per_pixel > 1:
         decoded = decoded.reshape(geometry.samples_per_pixel, geometry.rows, geometry.columns).transpose(1, 2, 0)

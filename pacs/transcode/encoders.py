@@ -16,7 +16,7 @@ from pacs.geometry import FrameGeometry
 from pacs.transcode import charls, rungs
 from pacs.transcode.frames import MEMORY, Samples, check_samples, working_memory
 from pacs.transcode.htj2k import declared_precision, encode_frame
-from pacs.transcode.table import Rendition, decoded_geometry
+from pacs.transcode.table import REVERSIBLE, Rendition, decoded_geometry
 
 _codecs: Any = imagecodecs
 
@@ -33,9 +33,11 @@ def encode(
     1 to 100 for JPEG, PSNR in dB for the others (`irreversible`). The result may be of odd length. Raises
     PixelError, UnsupportedTransferSyntaxError.
     """
-    encoder = ENCODERS.get(rendition.transfer_syntax) if rendition.kind == "encoded" else None
+    syntax = rendition.transfer_syntax
+    row = REVERSIBLE.get(syntax, syntax) if rendition.lossless else syntax
+    encoder = ENCODERS.get(row) if rendition.kind == "encoded" else None
     if encoder is None:
-        name = uids.transfer_syntax(rendition.transfer_syntax).name
+        name = uids.transfer_syntax(syntax).name
         raise UnsupportedTransferSyntaxError(f"frames are not encoded as {name} ({rendition.kind})")
     described = decoded_geometry(geometry)
     check_samples(samples, described)
@@ -43,7 +45,7 @@ def encode(
         try:
             return encoder(np.ascontiguousarray(samples), described, quality)
         except (RuntimeError, ValueError, TypeError, MemoryError, CodestreamError) as error:
-            name = uids.transfer_syntax(rendition.transfer_syntax).name
+            name = uids.transfer_syntax(syntax).name
             raise PixelError(f"this frame cannot be encoded as {name}: {error}") from error
 
 
@@ -120,7 +122,10 @@ def _jpeg_baseline(samples: Samples, geometry: FrameGeometry, quality: float | N
 
 
 def _rle(samples: Samples, geometry: FrameGeometry, quality: float | None) -> bytes:
-    """A segment for each byte of a sample, highest first, sample after sample; rows apart. PS3.5 Annex G"""
+    """A segment for each byte of a sample, highest first, sample after sample; rows apart. PS3.5 Annex G
+
+    A sample of 1 bit takes a byte. PS3.5 8.2.2 and G.2 as CP 2301 has them.
+    """
     planes = np.moveaxis(samples, -1, 0) if samples.ndim == 3 else samples[None]
     big_endian = planes.astype(planes.dtype.newbyteorder(">"), copy=False)
     cells = np.ascontiguousarray(big_endian).view(np.uint8).reshape(*planes.shape, samples.itemsize)

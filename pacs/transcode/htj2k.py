@@ -11,6 +11,7 @@ from pacs import codestream as j2k
 from pacs import pixels
 from pacs.errors import CodestreamError, PixelError
 from pacs.geometry import FrameGeometry
+from pacs.transcode import frames
 from pacs.transcode.frames import Samples
 
 _codecs: Any = imagecodecs
@@ -27,19 +28,23 @@ class EncodedFrame(NamedTuple):
 def declared_precision(geometry: FrameGeometry) -> int:
     """The precision that a codestream of ours declares: Bits Stored, where decoders return the samples' own type.
 
-    They choose 8-bit samples for a precision of at most 8, so samples of 16 bits allocated declare 9 at least.
+    They choose 8-bit samples for a precision of at most 8, and of 16 bits up to 16, so samples of 16 bits allocated
+    declare 9 at least, those of 32 declare 17.
     """
-    return geometry.bits_stored if geometry.bits_allocated == 8 else max(geometry.bits_stored, 9)
+    return max(geometry.bits_stored, {16: 9, 32: 17}.get(geometry.bits_allocated, 1))
 
 
 def encode_frame(samples: Samples, geometry: FrameGeometry) -> EncodedFrame:
-    """`samples` (as `pixels.split` gives them) as HTJ2K lossless RPCL with a tile-part for each resolution level.
+    """`samples` (as decoders and `pixels.split` give them) as HTJ2K lossless RPCL, a tile-part a resolution level.
 
-    PixelError when the encoder refuses them. RGB goes through the reversible colour transform. PS3.5 10.18
+    1 to 32 bits: OpenJPH computes with 64 where 32 would not do. PixelError when the encoder refuses them. RGB goes
+    through the reversible colour transform. PS3.5 10.18
     """
-    pixels.check(geometry)
-    if samples.dtype != pixels.dtype(geometry) or samples.shape != pixels.shape(geometry):
-        raise PixelError(f"samples {samples.dtype}{samples.shape} do not fit their description")
+    if geometry.bits_allocated in (8, 16):
+        pixels.check(geometry)
+    else:
+        frames.check_described(geometry)
+    frames.check_samples(samples, geometry)
     bits = declared_precision(geometry)
     several = geometry.samples_per_pixel > 1
     rgb = geometry.photometric_interpretation == "RGB" and geometry.samples_per_pixel == 3

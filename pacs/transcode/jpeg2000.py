@@ -23,8 +23,8 @@ from pacs.transcode.frames import Buffer, Samples, aligned, check_agrees, confor
 _codecs: Any = imagecodecs
 """Its annotations leave out memoryview, which its functions take."""
 
-_WIDE: Final = 24
-"""Bits that OpenJPH computes with and that hold any overshoot of 16."""
+_OVERSHOOT: Final = 2
+"""Bits that low-pass bands and irreversible streams need beyond the precision: they exceed it less than fourfold."""
 
 
 def _fill_tables() -> None:
@@ -59,7 +59,8 @@ def _decoded(raw: Buffer, parsed: j2k.Codestream, planar: bool | None) -> Sample
             if parsed.reversible:
                 return _openjph(raw, parsed, planar=planar)
             wide = _ht_unclamped(bytearray(raw), parsed, 0, planar)
-            return np.clip(wide, *value_range(parsed.precision, parsed.signed), out=wide)
+            if wide is not None:
+                return np.clip(wide, *value_range(parsed.precision, parsed.signed), out=wide)
         except imagecodecs.Htj2kError:
             pass
     decoded: Samples = _codecs.jpeg2k_decode(raw, planar=planar)
@@ -79,7 +80,8 @@ def decode_level(codestream: Buffer, geometry: FrameGeometry, dropped: int) -> S
 
     HTJ2K and what has a tile-part for each level need no more bytes than those before the levels dropped. Of other
     Part 1 streams the packets of these levels are left out. Where that cannot be done (tiles that cannot be divided so
-    often, an image that begins off the grid), the whole image is decoded and its low-pass bands taken: near, not equal.
+    often, an image that begins off the grid, HTJ2K of more than 30 bits), the whole image is decoded and its low-pass
+    bands taken: near, not equal.
     """
     parsed = _parsed(codestream, geometry)
     if not 0 < dropped <= parsed.decompositions:
@@ -174,16 +176,21 @@ def _openjph(raw: Buffer, parsed: j2k.Codestream, **options: Any) -> Samples:
     return decoded
 
 
-def _ht_unclamped(raw: bytearray, parsed: j2k.Codestream, dropped: int, planar: bool | None) -> Samples:
-    """Values as the wavelet left them, beyond the range of the declared precision where it overshot.
+def _ht_unclamped(raw: bytearray, parsed: j2k.Codestream, dropped: int, planar: bool | None) -> Samples | None:
+    """Values as the wavelet left them, beyond the range of the declared precision where it overshot; None for more
+    bits than OpenJPH has for that.
 
     OpenJPH wraps what does not fit the type that the declared precision chooses: in the low-pass bands of any stream,
-    and everywhere in an irreversible one. Declared as signed 24 bits all of them fit, and the level shift is left to
-    us. An irreversible stream is scaled by its precision, so there the surplus bits are rounded away again.
+    and everywhere in an irreversible one. Declared as signed 24 bits (reversible: 32) all of them fit, and the level
+    shift is left to us. An irreversible stream is scaled by its precision, so there the surplus bits are rounded away
+    again; its floats have 24.
     """
-    j2k.set_precision(raw, _WIDE, True)
+    room = 24 if not parsed.reversible or parsed.precision <= 24 - _OVERSHOOT else 32
+    if parsed.precision > room - _OVERSHOOT:
+        return None
+    j2k.set_precision(raw, room, True)
     wide = _openjph(raw, parsed, planar=planar, skipres=dropped or None, resilient=not parsed.complete)
-    surplus = 0 if parsed.reversible else _WIDE - parsed.precision
+    surplus = 0 if parsed.reversible else room - parsed.precision
     if surplus:
         wide += 1 << (surplus - 1)
         wide >>= surplus
@@ -194,8 +201,9 @@ def _ht_unclamped(raw: bytearray, parsed: j2k.Codestream, dropped: int, planar: 
 
 def _low_pass(samples: Samples) -> Samples:
     """The low-pass band of one reversible 5/3 decomposition: the next coarser resolution level. T.800 F.4.8"""
+    wide: Samples = samples.astype(np.int64 if samples.itemsize > 2 else np.int32)
     for axis in (0, 1):
-        x = np.moveaxis(samples.astype(np.int32, copy=False), axis, 0)
+        x = np.moveaxis(wide, axis, 0)
         even, odd = x[::2], x[1::2]
         if len(odd) == 0:
             continue
@@ -203,5 +211,5 @@ def _low_pass(samples: Samples) -> Samples:
         detail = odd - ((even[: len(odd)] + after) >> 1)
         before = np.concatenate((detail[:1], detail))[: len(even)]
         detail = np.concatenate((detail, detail[-1:]))[: len(even)]
-        samples = np.moveaxis(even + ((before + detail + 2) >> 2), 0, axis)
-    return samples
+        wide = np.moveaxis(even + ((before + detail + 2) >> 2), 0, axis)
+    return wide

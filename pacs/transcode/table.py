@@ -75,23 +75,32 @@ class _Target(NamedTuple):
     signed: bool = True
     deep_ybr: bool = True
     """Whether YBR_FULL may have more than 8 bits."""
+    of_gray: tuple[int, ...] = ()
+    """Further Bits Allocated, of MONOCHROME1 and MONOCHROME2 alone."""
 
+
+_PART_1: Final = range(1, 23)
+"""Bits Stored of which OpenJPEG loses none, whatever the samples are: it codes magnitudes of 25 bits at most, and those
+of a 5-3 subband of the sixth level can be 8.07 times the magnitudes of the samples. Of 23 bits that is too much."""
 
 TARGETS: Final[Mapping[str, _Target]] = {
-    uids.HTJ2K_LOSSLESS_RPCL: _Target(_REVERSIBLE),
-    uids.HTJ2K_LOSSLESS: _Target(_REVERSIBLE),
-    uids.JPEG_2000_LOSSLESS: _Target(_REVERSIBLE),
+    uids.HTJ2K_LOSSLESS_RPCL: _Target(_REVERSIBLE, range(1, 33), of_gray=(1, 32)),
+    uids.HTJ2K_LOSSLESS: _Target(_REVERSIBLE, range(1, 33), of_gray=(1, 32)),
+    uids.JPEG_2000_LOSSLESS: _Target(_REVERSIBLE, _PART_1, of_gray=(1, 32)),
     uids.JPEG_LS_LOSSLESS: _Target(_PLAIN, range(2, 17), deep_ybr=False),
     uids.JPEG_LOSSLESS_SV1: _Target(_PLAIN, range(2, 17)),
     uids.JPEG_LOSSLESS: _Target(_PLAIN, range(2, 17)),
-    uids.RLE_LOSSLESS: _Target(_PLAIN, deep_ybr=False),
+    uids.RLE_LOSSLESS: _Target(_PLAIN, of_gray=(1,), deep_ybr=False),
     uids.DEFLATED_IMAGE_FRAME: _Target(_PLAIN, range(1, 33), (1, 8, 16, 32)),
     uids.ENCAPSULATED_UNCOMPRESSED: _Target(_PLAIN, range(1, 33), (1, 8, 16, 32)),
     uids.HTJ2K: _Target(_IRREVERSIBLE, range(2, 17), method="ISO_15444_15"),
     uids.JPEG_2000: _Target(_IRREVERSIBLE, range(2, 17), method="ISO_15444_1"),
     uids.JPEG_BASELINE: _Target(_BASELINE, range(8, 9), (8,), "ISO_10918_1", signed=False),
 }
-"""In the order in which they are offered: lossless first. PS3.5 8.2.1 to 8.2.4, 8.2.18, A.4"""
+"""In the order in which they are offered: lossless first. PS3.5 8.2.1 to 8.2.4, 8.2.14, 8.2.18, A.4"""
+
+REVERSIBLE: Final[Mapping[str, str]] = {uids.HTJ2K: uids.HTJ2K_LOSSLESS, uids.JPEG_2000: uids.JPEG_2000_LOSSLESS}
+"""The Transfer Syntaxes that take lossy and lossless streams, and the one of which the row holds for the lossless."""
 
 
 def plan(
@@ -108,24 +117,30 @@ def plan(
 
     `geometry` is the Data Set's. `floating`: of Float or Double Float Pixel Data. `received`: the stored frame is as
     it arrived, so the Data Set describes it as it is; a .202 frame of our own carries RGB as YBR_RCT. `lossy`: for
-    .203 and .91 an irreversible encoding is asked for even where a stored lossless stream fits the label; the lossless
+    .203 and .91 an irreversible encoding is asked for even where a lossless stream fits the label; the lossless
     Transfer Syntaxes never give one. `exact`: the samples are labels or measurements, of which nothing lossy is made.
-    PS3.5 8.2, PS3.18 8.7.3
+    What is never made lossy (these, palettes, 1 and 32 bits) is lossless under .203 and .91 too. PS3.18 8.7.3
     """
     if not (lossy and wanted in TARGETS and TARGETS[wanted].method):
         if wanted == stored:
             return Rendition(wanted, "stored", True, _as_stored(stored, geometry, received))
-        if wanted in RELABELS.get(stored, ()):
+        if wanted in RELABELS.get(stored, ()) and not _lossless_alone(wanted, geometry):
             return Rendition(wanted, "relabelled", True, _as_stored(stored, geometry, received))
     if geometry is None or not _decodable(stored, geometry, floating):
         return None
     if wanted in NATIVE:
         return Rendition(wanted, "native", True, _native(stored, geometry))
     target = TARGETS.get(wanted)
-    if target is None or floating or (exact and target.method):
+    if target is None or floating:
         return None
-    found = _encoded(decoded_geometry(geometry), target)
-    return Rendition(wanted, "encoded", not target.method, found, target.method) if found is not None else None
+    decoded = decoded_geometry(geometry)
+    found = None if exact and target.method else _encoded(decoded, target)
+    if found is not None:
+        return Rendition(wanted, "encoded", not target.method, found, target.method)
+    if lossy or wanted not in REVERSIBLE or _lossless_alone(wanted, geometry):
+        return None
+    found = _encoded(decoded, TARGETS[REVERSIBLE[wanted]])
+    return Rendition(wanted, "encoded", True, found) if found is not None else None
 
 
 def renditions(
@@ -157,6 +172,12 @@ def decoded_geometry(geometry: FrameGeometry) -> FrameGeometry:
     return msgspec.structs.replace(
         geometry, photometric_interpretation=photometric, planar_configuration=0, high_bit=geometry.bits_stored - 1
     )
+
+
+def _lossless_alone(wanted: str, geometry: FrameGeometry | None) -> bool:
+    """Whether this Transfer Syntax takes no palette, not even without loss. PS3.5 Table 8.2.4-1"""
+    palette = geometry is not None and geometry.photometric_interpretation == "PALETTE COLOR"
+    return palette and wanted == uids.JPEG_2000
 
 
 def _as_stored(stored: str, geometry: FrameGeometry | None, received: bool) -> FrameGeometry | None:
@@ -196,14 +217,15 @@ def _encoded(decoded: FrameGeometry, target: _Target) -> FrameGeometry | None:
     """The description of the encoded frame; None when the Transfer Syntax cannot carry it."""
     photometric = target.photometric.get(decoded.photometric_interpretation)
     colour = decoded.photometric_interpretation in ("RGB", "YBR_FULL")
+    gray = decoded.photometric_interpretation in _GRAY
     if (
         photometric is None
         or decoded.samples_per_pixel != (3 if colour else 1)
-        or decoded.bits_allocated not in target.allocated
+        or decoded.bits_allocated not in (*target.allocated, *(target.of_gray if gray else ()))
         or not 1 <= decoded.bits_stored <= decoded.bits_allocated
         or decoded.bits_stored not in target.stored
         or decoded.pixel_representation not in (0, 1)
-        or (decoded.signed and not target.signed)
+        or (decoded.signed and (not target.signed or decoded.bits_allocated == 1))
         or (decoded.photometric_interpretation == "YBR_FULL" and decoded.bits_allocated > 8 and not target.deep_ybr)
         or min(decoded.rows, decoded.columns) < 1
         or max(decoded.rows, decoded.columns) > 65535

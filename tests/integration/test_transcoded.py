@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import pydicom
 import pytest
@@ -73,7 +74,8 @@ def own(path: Path, number: int) -> bytes:
 
 
 def rgb(data: Dataset) -> np.ndarray[Any, Any]:
-    """Samples as pydicom decodes them, colour as RGB. What it has no decoder for is unpacked here."""
+    """Samples as pydicom decodes them, colour as RGB. What it has no decoder for is unpacked here; of HTJ2K of 32 bits
+    OpenJPEG, which it uses, has none."""
     syntax = str(data.file_meta.TransferSyntaxUID)
     if syntax in (uids.ENCAPSULATED_UNCOMPRESSED, uids.DEFLATED_IMAGE_FRAME):
         count = int(data.get("NumberOfFrames", 1))
@@ -89,6 +91,12 @@ def rgb(data: Dataset) -> np.ndarray[Any, Any]:
         data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
         data["PixelData"].is_undefined_length = False
         data.PixelData = value + bytes(len(value) % 2)
+    if syntax == uids.RLE_LOSSLESS and data.BitsAllocated == 1:
+        data.BitsAllocated = 8  # which is what pydicom before 3.1 takes them for
+    if data.BitsAllocated == 32 and uids.transfer_syntax(syntax).media_type == "image/jphc":
+        count = int(data.get("NumberOfFrames", 1))
+        frames = [imagecodecs.htj2k_decode(f) for f in generate_frames(data.PixelData, number_of_frames=count)]
+        return np.stack(frames) if count > 1 else np.asarray(frames[0])
     return pixel_array(data)
 
 

@@ -21,6 +21,8 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
+from pacs.geometry import FrameGeometry
+
 PREAMBLE = bytes(128)
 DELIMITER = b"\xfe\xff\xdd\xe0\0\0\0\0"
 
@@ -156,3 +158,11 @@ def cut_even(frame: bytes, fragments: int) -> list[bytes]:
 
 def read(file: bytes) -> Dataset:
     return pydicom.dcmread(io.BytesIO(file), force=True)
+
+
+def described(ds: Dataset) -> FrameGeometry:
+    """The Image Pixel description of a Data Set. Raises what pydicom raises where parts are missing."""
+    return FrameGeometry(
+        ds.Rows, ds.Columns, ds.SamplesPerPixel, ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation,
+        int(ds.get("PlanarConfiguration") or 0), str(ds.PhotometricInterpretation), int(ds.get("NumberOfFrames") or 1),
+    )  # fmt: skip

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,37 +13,15 @@ from pydicom.pixels import get_decoder
 from pacs import codestream, pixels, transcode, uids
 from pacs.errors import PacsError
 from pacs.geometry import FrameGeometry
+from tests.objects.base import described
+
+pytestmark = pytest.mark.usefixtures("quiet")
 
 LOSSY_JPEG = {uids.JPEG_BASELINE, uids.JPEG_EXTENDED}
 PLAIN = {
     uids.IMPLICIT_VR_LITTLE_ENDIAN, uids.EXPLICIT_VR_LITTLE_ENDIAN, uids.EXPLICIT_VR_BIG_ENDIAN,
     uids.DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
 }  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
-    """pydicom speaks up about every oddity of its test files."""
-    logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-    logging.getLogger("pydicom").setLevel(logging.NOTSET)
-
-
-def described(dataset: pydicom.Dataset) -> FrameGeometry:
-    return FrameGeometry(
-        rows=dataset.Rows,
-        columns=dataset.Columns,
-        samples_per_pixel=dataset.SamplesPerPixel,
-        bits_allocated=dataset.BitsAllocated,
-        bits_stored=dataset.BitsStored,
-        high_bit=dataset.HighBit,
-        pixel_representation=dataset.PixelRepresentation,
-        planar_configuration=int(dataset.get("PlanarConfiguration") or 0),
-        photometric_interpretation=str(dataset.PhotometricInterpretation),
-        frames=int(dataset.get("NumberOfFrames") or 1),
-    )
 
 
 def compare(path: Path) -> str:

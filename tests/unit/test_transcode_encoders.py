@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import imagecodecs
 import msgspec
 import numpy as np
 import openjpeg
 import pydicom.pixels
 import pytest
 from pydicom.encaps import encapsulate
+from pydicom.pixels.decoders.rle import _rle_decode_segment
 
 from pacs import codestream, jpeg, pixels, transcode, uids
 from pacs.errors import PixelError, UnsupportedTransferSyntaxError
@@ -24,7 +26,9 @@ KINDS = [
     ("uint16", 7, "MONOCHROME2"), ("int16", 16, "MONOCHROME2"), ("int16", 12, "MONOCHROME2"),
     ("int16", 9, "MONOCHROME2"), ("uint8", 8, "PALETTE COLOR"), ("uint16", 16, "PALETTE COLOR"), ("uint8", 8, "RGB"),
     ("uint8", 8, "YBR_FULL"), ("uint8", 6, "RGB"), ("uint16", 12, "RGB"), ("uint16", 16, "RGB"),
-    ("uint32", 32, "MONOCHROME2"), ("int32", 20, "MONOCHROME2"),
+    ("bool", 1, "MONOCHROME2"), ("uint32", 32, "MONOCHROME2"), ("int32", 32, "MONOCHROME2"),
+    ("uint32", 31, "MONOCHROME1"), ("int32", 22, "MONOCHROME2"), ("uint32", 22, "MONOCHROME2"),
+    ("uint32", 12, "MONOCHROME2"),
 ]  # fmt: skip
 
 
@@ -34,11 +38,12 @@ def noise(
     several = photometric in ("RGB", "YBR_FULL")
     shape = (rows, columns, 3) if several else (rows, columns)
     low = -(1 << (bits - 1)) if dtype[0] == "i" else 0
-    samples = RNG.integers(low, low + (1 << bits), shape).astype(dtype)
+    samples = RNG.integers(low, low + (1 << bits), shape).astype("uint8" if dtype == "bool" else dtype)
     # Half of it flat, so that runs are coded too.
     samples[: rows // 2] = samples[0, 0]
+    allocated = 1 if dtype == "bool" else 8 * samples.itemsize
     geometry = FrameGeometry(
-        rows, columns, 3 if several else 1, 8 * samples.itemsize, bits, bits - 1, int(low < 0), 0, photometric, 1
+        rows, columns, 3 if several else 1, allocated, bits, bits - 1, int(low < 0), 0, photometric, 1
     )
     return samples, geometry
 
@@ -58,7 +63,7 @@ def test_lossless_encodings_are_exact(dtype: str, bits: int, photometric: str) -
         assert found.dtype == samples.dtype and np.array_equal(found, samples), rendition
 
 
-@pytest.mark.parametrize(("dtype", "bits", "photometric"), KINDS[:-2])
+@pytest.mark.parametrize(("dtype", "bits", "photometric"), KINDS)
 def test_other_decoders_agree(dtype: str, bits: int, photometric: str) -> None:
     """pydicom with pylibjpeg: other implementations of JPEG, JPEG-LS and RLE, another binding of OpenJPEG."""
     samples, geometry = noise(dtype, bits, photometric)
@@ -66,11 +71,15 @@ def test_other_decoders_agree(dtype: str, bits: int, photometric: str) -> None:
         syntax = rendition.transfer_syntax
         if syntax in (uids.DEFLATED_IMAGE_FRAME, uids.ENCAPSULATED_UNCOMPRESSED):
             continue
+        if geometry.bits_allocated == 32 and uids.transfer_syntax(syntax).media_type == "image/jphc":
+            continue  # OpenJPEG has 31 bit-planes for HTJ2K, of which the encoder takes more
+        # pydicom before 3.1 takes bits in RLE for those of bytes.
+        allocated = 8 if syntax == uids.RLE_LOSSLESS and geometry.bits_allocated == 1 else geometry.bits_allocated
         encoded = transcode.encode(samples, geometry, rendition)
         assert rendition.geometry is not None
         found, _ = pydicom.pixels.get_decoder(syntax).as_array(
             encapsulate([encoded]), raw=True, index=0, rows=geometry.rows, columns=geometry.columns,
-            samples_per_pixel=geometry.samples_per_pixel, bits_allocated=geometry.bits_allocated,
+            samples_per_pixel=geometry.samples_per_pixel, bits_allocated=allocated,
             bits_stored=geometry.bits_stored, pixel_representation=geometry.pixel_representation,
             photometric_interpretation=rendition.geometry.photometric_interpretation, number_of_frames=1,
             planar_configuration=0, pixel_keyword="PixelData",
@@ -78,11 +87,11 @@ def test_other_decoders_agree(dtype: str, bits: int, photometric: str) -> None:
         assert np.array_equal(found, samples), rendition
 
 
-@pytest.mark.parametrize(("dtype", "bits", "photometric"), KINDS[:-2])
+@pytest.mark.parametrize(("dtype", "bits", "photometric"), KINDS)
 def test_codestreams_declare_bits_stored_and_sign(dtype: str, bits: int, photometric: str) -> None:
     samples, geometry = noise(dtype, bits, photometric)
-    # 16-bit samples of fewer than 9 bits declare 9, so that decoders choose 16-bit samples.
-    expected = max(bits, 9) if samples.itemsize == 2 else bits
+    # 16-bit samples of fewer than 9 bits declare 9, so that decoders choose 16-bit samples; 32-bit ones 17.
+    expected = max(bits, {1: 1, 2: 9, 4: 17}[samples.itemsize])
     for rendition in transcode.renditions(NATIVE, geometry):
         if rendition.kind != "encoded":
             continue
@@ -96,6 +105,71 @@ def test_codestreams_declare_bits_stored_and_sign(dtype: str, bits: int, photome
         elif uids.transfer_syntax(rendition.transfer_syntax).media_type in ("image/jls", "image/jpeg"):
             header = jpeg.parse(encoded)
             assert header.precision == expected and not (header.ycbcr and rendition.lossless)
+
+
+def high_pass(level: int, side: int) -> np.ndarray:
+    """Signs of what the middle coefficient of a 5-3 high-pass band is made of: the row that makes it largest."""
+    low = np.eye(side)
+    for _ in range(level):
+        even, odd = low[0::2], low[1::2]
+        high = odd - (even + np.concatenate((even[1:], even[-1:]))) / 2
+        low = even + (np.concatenate((high[:1], high[:-1])) + high) / 4
+    return np.sign(high[len(high) // 2])
+
+
+@pytest.mark.parametrize(
+    ("syntax", "bits"), [(uids.JPEG_2000_LOSSLESS, 22), (RPCL, 32), (RPCL, 31), (RPCL, 25), (RPCL, 23)]
+)
+@pytest.mark.parametrize("signed", [False, True])
+def test_no_image_is_too_much_for_the_bit_planes(syntax: str, bits: int, signed: bool) -> None:
+    """Images of the extreme values that drive one coefficient as far as the transform can, eight times as far as they
+    go themselves: OpenJPEG loses bits of some with 23 bits stored."""
+    low = -(1 << (bits - 1)) if signed else 0
+    high = low + (1 << bits) - 1
+    for level in (1, 2, 3, 4, 5):
+        row = high_pass(level, 256)
+        for signs in (np.outer(row, row), -np.outer(row, row)):
+            samples = np.where(signs > 0, high, low).astype("int32" if signed else "uint32")
+            geometry = FrameGeometry(256, 256, 1, 32, bits, bits - 1, int(signed), 0, "MONOCHROME2", 1)
+            rendition = transcode.plan(NATIVE, geometry, syntax)
+            assert rendition is not None
+            encoded = transcode.encode(samples, geometry, rendition)
+            assert np.array_equal(transcode.decode_frame(encoded, geometry, syntax), samples)
+            if syntax == uids.JPEG_2000_LOSSLESS:
+                assert np.array_equal(openjpeg.decode(encoded), samples)
+
+
+@pytest.mark.parametrize(("bits", "signed"), [(20, False), (30, True), (32, False), (32, True)])
+@pytest.mark.parametrize("dropped", [1, 3])
+def test_lower_levels_of_many_bits_never_wrap(bits: int, signed: bool, dropped: int) -> None:
+    low = -(1 << (bits - 1)) if signed else 0
+    high = low + (1 << bits) - 1
+    blocks = np.kron(RNG.integers(0, 2, (12, 13)), np.ones((16, 16))) > 0
+    samples = np.where(blocks, high, low).astype("int32" if signed else "uint32")
+    geometry = FrameGeometry(*samples.shape, 1, 32, bits, bits - 1, int(signed), 0, "MONOCHROME2", 1)
+    encoded = transcode.encode_frame(samples, geometry).codestream
+    found = transcode.decode_frame(encoded, geometry, RPCL, levels_dropped=dropped)
+    assert found.dtype == samples.dtype
+    # In the middle of a block nothing but its value is left.
+    middle = slice((8 >> dropped), None, 16 >> dropped)
+    assert np.abs(found[middle, middle] - samples[8::16, 8::16].astype(float)).max() < (high - low) * 0.15
+
+
+def test_bits_in_rle_are_bytes_or_packed() -> None:
+    """CP 2301 gives each a byte, and so do we; encoders from before it packed eight."""
+    samples, geometry = noise("bool", 1, "MONOCHROME2", 13, 11)
+    rendition = transcode.plan(NATIVE, geometry, uids.RLE_LOSSLESS)
+    assert rendition is not None
+    encoded = transcode.encode(samples, geometry, rendition)
+    header = np.frombuffer(encoded, "<u4", 16)
+    assert header.tolist() == [1, 64] + [0] * 14
+    assert _rle_decode_segment(encoded[64:])[: samples.size] == samples.tobytes()
+    packed = np.packbits(samples, bitorder="little")
+    old = encoded[:64] + imagecodecs.packbits_encode(packed.tobytes())
+    for data in (encoded, old, old + b"\0" * (len(old) % 2)):
+        assert np.array_equal(transcode.decode_frame(data, geometry, uids.RLE_LOSSLESS), samples)
+    with pytest.raises(PixelError, match="RLE gave"):
+        transcode.decode_frame(encoded[:70], geometry, uids.RLE_LOSSLESS)
 
 
 def test_jpeg_ls_is_lossless_and_by_sample() -> None:

@@ -9,11 +9,16 @@ import pytest
 
 from pacs import transcode, uids
 from pacs.geometry import FrameGeometry
-from pacs.transcode.table import NATIVE, RELABELS, TARGETS
+from pacs.transcode.table import NATIVE, RELABELS, REVERSIBLE, TARGETS
 
 GRAY = FrameGeometry(20, 30, 1, 16, 12, 11, 0, 0, "MONOCHROME2", 1)
 LOSSLESS = {uid for uid, target in TARGETS.items() if not target.method}
 LOSSY = set(TARGETS) - LOSSLESS
+EXACT = LOSSLESS | set(REVERSIBLE)
+"""What carries samples without loss: .203 and .91 too."""
+PLAIN = {uids.DEFLATED_IMAGE_FRAME, uids.ENCAPSULATED_UNCOMPRESSED}
+HT = {uids.HTJ2K_LOSSLESS_RPCL, uids.HTJ2K_LOSSLESS, uids.HTJ2K}
+PART_1 = {uids.JPEG_2000_LOSSLESS, uids.JPEG_2000}
 RPCL = uids.HTJ2K_LOSSLESS_RPCL
 
 
@@ -45,18 +50,21 @@ def encoded(geometry: FrameGeometry | None, stored: str = uids.EXPLICIT_VR_LITTL
         (gray(bits_allocated=8, bits_stored=8, pixel_representation=1), set(TARGETS) - {uids.JPEG_BASELINE}),
         (gray(bits_allocated=8, bits_stored=7, high_bit=6), set(TARGETS) - {uids.JPEG_BASELINE}),
         (gray(bits_stored=16, high_bit=15, pixel_representation=1), set(TARGETS) - {uids.JPEG_BASELINE}),
-        (gray(photometric_interpretation="PALETTE COLOR"), LOSSLESS),
+        (gray(photometric_interpretation="PALETTE COLOR"), LOSSLESS | {uids.HTJ2K}),
         (colour("RGB"), set(TARGETS)),
         (colour("RGB", 12), set(TARGETS) - {uids.JPEG_BASELINE}),
         (colour("YBR_FULL"), set(TARGETS)),
         (colour("YBR_FULL_422"), set(TARGETS)),
         (colour("YBR_FULL", 12), set(TARGETS) - {uids.JPEG_BASELINE, uids.JPEG_LS_LOSSLESS, uids.RLE_LOSSLESS}),
-        (gray(bits_allocated=32, bits_stored=32, high_bit=31),
-         {uids.DEFLATED_IMAGE_FRAME, uids.ENCAPSULATED_UNCOMPRESSED}),
-        (gray(bits_allocated=1, bits_stored=1, high_bit=0),
-         {uids.DEFLATED_IMAGE_FRAME, uids.ENCAPSULATED_UNCOMPRESSED}),
+        (gray(bits_allocated=32, bits_stored=32, high_bit=31), PLAIN | HT),
+        (gray(bits_allocated=32, bits_stored=23, high_bit=22, pixel_representation=1), PLAIN | HT),
+        (gray(bits_allocated=32, bits_stored=22, high_bit=21, pixel_representation=1), PLAIN | HT | PART_1),
+        (gray(bits_allocated=32, bits_stored=32, photometric_interpretation="PALETTE COLOR"), PLAIN),
+        (gray(bits_allocated=32, bits_stored=32, photometric_interpretation="RGB", samples_per_pixel=3), PLAIN),
+        (gray(bits_allocated=1, bits_stored=1, high_bit=0), PLAIN | HT | PART_1 | {uids.RLE_LOSSLESS}),
+        (gray(bits_allocated=1, bits_stored=1, high_bit=0, pixel_representation=1), set()),
         (gray(bits_allocated=8, bits_stored=1, high_bit=0),
-         LOSSLESS - {uids.JPEG_LS_LOSSLESS, uids.JPEG_LOSSLESS, uids.JPEG_LOSSLESS_SV1}),
+         EXACT - {uids.JPEG_LS_LOSSLESS, uids.JPEG_LOSSLESS, uids.JPEG_LOSSLESS_SV1}),
         (gray(samples_per_pixel=3), set()),
         (gray(photometric_interpretation="CMYK", samples_per_pixel=4), set()),
         (gray(photometric_interpretation="RGB"), set()),
@@ -123,6 +131,8 @@ def test_lossy_only_where_asked_or_unavoidable() -> None:
     assert transcode.plan(RPCL, palette, uids.HTJ2K, lossy=True) is None
     relabelled = transcode.plan(RPCL, palette, uids.HTJ2K)
     assert relabelled is not None and relabelled.lossless
+    # A palette has no place in .91, be it lossless. PS3.5 Table 8.2.4-1
+    assert transcode.plan(uids.JPEG_2000_LOSSLESS, palette, uids.JPEG_2000) is None
     order = [rendition.lossless for rendition in transcode.renditions(RPCL, GRAY)]
     assert order == sorted(order, reverse=True)
 
@@ -158,7 +168,11 @@ def test_every_rendition_is_described() -> None:
 
 def test_labels_and_measurements_are_never_lossy() -> None:
     label = gray(bits_allocated=8, bits_stored=8, high_bit=7)
-    assert encoded(label, exact=True) == LOSSLESS
+    assert encoded(label, exact=True) == EXACT
+    for wanted, row in REVERSIBLE.items():
+        reversible = transcode.plan(uids.EXPLICIT_VR_LITTLE_ENDIAN, label, wanted, exact=True)
+        assert reversible is not None and reversible.lossless and not reversible.lossy_method
+        assert row in LOSSLESS
     for wanted in LOSSY:
         assert transcode.plan(uids.EXPLICIT_VR_LITTLE_ENDIAN, label, wanted, lossy=True, exact=True) is None
     stored = transcode.plan(RPCL, label, uids.HTJ2K, exact=True)
