@@ -88,9 +88,18 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, help="file for the figures as JSON")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="workers of pacs (default: cores)")
     parser.add_argument("--rivals", action="store_true", help="also Orthanc and nginx (see benchmarks/rivals.py)")
-    parser.add_argument("--links", type=int, default=FULL.links, help="slow links to measure (default: %(default)s)")
+    parser.add_argument("--links", type=_links, default=FULL.links, metavar="NAME,…",
+                        help=f"slow links, Mbit/s and ms (default: {','.join(FULL.links)})")
     parser.add_argument("--tiny", action="store_true", help="only show that everything runs; figures mean nothing")
     return parser
+
+
+def _links(text: str) -> tuple[str, ...]:
+    """Names of slow links, separated by commas."""
+    names = tuple(text.split(","))
+    if not set(names) <= set(FULL.links):
+        raise argparse.ArgumentTypeError(f"there are {', '.join(FULL.links)}")
+    return names
 
 
 def _data(folder: Path | None, scale: Scale) -> dict[str, list[Instance]]:

@@ -4,14 +4,18 @@
 (`benchmarks.link`), on connections that are open already, by several plans:
 
     levels      a resolution level, then the rest of the same lossless codestream
-    lossy       a resolution level, then a lossy full size (.203), then the rest of the lossless codestream
-    layers      a resolution level, then quality layers of one Part 1 codestream, the last one lossless
+    ranges      the same of one image by two `Range` requests, without the stream of a series
+    both        a resolution level, then a lossy full size (.203), then the rest of the lossless codestream
+    lossy       a rough lossy full size, a readable one, then the lossless codestream
+    layers      quality layers of one Part 1 codestream, the last one lossless
     raw         native frames, whole, six connections at a time: what servers without all this do
     rendered    an 8-bit JPEG for a viewport, which servers without all this have for a quick look
+    equal       the least lossy full size that is nearer to the file than that JPEG, in the window of the header
 
-*First look*: a resolution level whose longer side has 128 samples or more (256 for radiographs). *Readable*: full size
-and at least 45 dB over the full stored range; the dB inside the header's window stand beside it. *Lossless*: every
-sample, compared with the file. Bytes of a lossy rung are thrown away when the lossless frame comes; its time counts.
+*First look*: a resolution level whose longer side has 128 samples or more (256 for radiographs); or the whole size at
+38 dB asked for; or one quality layer. *Readable*: full size and at least 45 dB over the full stored range; the dB in the
+header's window stand beside it. *Lossless*: every sample, compared with the file. Bytes of a lossy rung are thrown away
+when the lossless frame comes; its time counts.
 
 Lossy rungs are in the server's cache before the link is measured: what the first asker waits for is encoding, and
 `bench_rungs` measures that. Of a CT the plans `raw` and `rendered` fetch a seventh of the slices, and their seconds
@@ -49,6 +53,8 @@ from pacs.geometry import FrameGeometry
 
 READABLE = 45.0
 """dB over the full stored range."""
+ROUGH = 38
+"""dB that a first look at full size asks for."""
 _SHARE = 7
 """Of the slices of a CT one in so many is fetched by the plans that take minutes."""
 _CONNECTIONS = 6
@@ -70,6 +76,8 @@ class Subject:
     bits: int
     window: tuple[float, float] | None
     """(centre, width) of the header, in stored values."""
+    header_window: tuple[float, float] | None
+    """The same as the header has it."""
     first_side: int
 
     @property
@@ -95,7 +103,7 @@ def subjects(folder: Path | None, scale: Scale) -> list[Subject]:
         if file is not None:
             found.append(_subject(name, [_native(file.read_bytes())], 256))
     slices = workload.real_series(folder, scale.real_slices) or workload.synthetic(scale.slices, scale.rows)
-    found.append(_subject("CT", workload.series_of(slices, len(slices), "slow link"), 128))
+    found.append(_subject("CT", workload.series_of(slices, scale.series, "slow link"), 128))
     return found
 
 
@@ -112,14 +120,15 @@ def _native(data: bytes) -> Instance:
 
 def _subject(name: str, instances: list[Instance], first_side: int) -> Subject:
     ds = pydicom.dcmread(io.BytesIO(instances[0].data))
-    window = None
+    window = header_window = None
     if "WindowCenter" in ds:
         centre, width = (float(np.atleast_1d(ds[key].value)[0]) for key in ("WindowCenter", "WindowWidth"))
+        header_window = (centre, width)
         slope, intercept = float(ds.get("RescaleSlope", 1) or 1), float(ds.get("RescaleIntercept", 0) or 0)
         window = ((centre - intercept) / slope, width / slope)
     kind = ("<i" if ds.PixelRepresentation else "<u") + str(ds.BitsAllocated // 8)
     originals = [np.frombuffer(one.pixels, kind).reshape(ds.Rows, ds.Columns) for one in instances]
-    return Subject(name, instances, originals, ds.BitsStored, window, first_side)
+    return Subject(name, instances, originals, ds.BitsStored, window, header_window, first_side)
 
 
 def psnr(subject: Subject, position: int, decoded: Samples) -> tuple[float, float]:
@@ -177,19 +186,51 @@ def readable(server: Server, subject: Subject) -> tuple[int, int]:
 
     Every frame is asked for, so that all of them are in the server's cache afterwards.
     """
-    chosen = []
-    for kind, least in (("quality", 25), ("layer", 1)):
-        value = least
-        for position in range(len(subject.instances)):
-            reached = -math.inf
-            while reached < READABLE:
-                value += reached > -math.inf
-                given = decoded(_single(server, subject, position, f"{kind}={value}"), subject)
-                reached = psnr(subject, position, given)[0]
-        for position in range(len(subject.instances)):
-            _single(server, subject, position, f"{kind}={value}")
-        chosen.append(value)
-    return chosen[0], chosen[1]
+    every = range(len(subject.instances))
+    quality = _least(server, subject, "quality", 25, dict.fromkeys(every, (READABLE, -math.inf)))
+    layers = _least(server, subject, "layer", 1, dict.fromkeys(every, (READABLE, -math.inf)))
+    for query in (f"quality={quality}", f"quality={min(quality, ROUGH)}", f"layer={layers}"):
+        for position in every:
+            _single(server, subject, position, query)
+    return quality, layers
+
+
+def equal(server: Server, subject: Subject) -> tuple[int, tuple[float, float]]:
+    """(dB to ask for, dB of the JPEG): full size and nearer to the file, in the window, than this server's JPEG."""
+    sample = range(0, len(subject.instances), _SHARE)
+    shown = {
+        position: rendered_quality(subject, _rendered(server, subject, position).body, position) for position in sample
+    }
+    asked = _least(server, subject, "quality", 25, {position: (-math.inf, least) for position, least in shown.items()})
+    for position in range(len(subject.instances)):
+        _single(server, subject, position, f"quality={asked}")
+    worst = min(shown.values())
+    return asked, (worst, worst)
+
+
+def _least(server: Server, subject: Subject, kind: str, value: int, wanted: dict[int, tuple[float, float]]) -> int:
+    """The least value of `kind` from `value` on that reaches what is wanted, (full range, window), of each frame."""
+    for position, (full, window) in wanted.items():
+        reached = (-math.inf, -math.inf)
+        while reached[0] < full or reached[1] < window or reached[0] == -math.inf:
+            value += reached[0] > -math.inf
+            reached = psnr(subject, position, decoded(_single(server, subject, position, f"{kind}={value}"), subject))
+    return value
+
+
+def _rendered(server: Server, subject: Subject, position: int) -> load.Response:
+    """An 8-bit JPEG of the size in which the viewport shows the frame, in the window of the header."""
+    return load.fetch(
+        server.address, load.get(frame_path(server, subject, position) + rendering(subject), server.host, "image/jpeg")
+    )
+
+
+def rendering(subject: Subject) -> str:
+    """The end of the path of such a JPEG."""
+    rows, columns = subject.originals[0].shape
+    scale = _VIEWPORT / max(rows, columns)
+    window = "" if subject.header_window is None else "&window={:g},{:g},linear".format(*subject.header_window)
+    return f"/rendered?viewport={round(columns * scale)},{round(rows * scale)}{window}"
 
 
 def _single(server: Server, subject: Subject, position: int, query: str) -> bytes:
@@ -234,8 +275,14 @@ def streamed(link: ThreadedLink, server: Server, subject: Subject, plan: dict[st
         shown[look, position] = held[key]
         reading.looks[look] = (now, body)
     connection.close()
-    # A small image is whole at its first look.
-    for look, before in (("lossless", "first"), ("readable", "lossless")):
+    # A small image is whole at its first look, or readable at once.
+    if set(plan.values()) == {"first"}:
+        stages: tuple[tuple[str, str], ...] = ()
+    elif "first" in plan.values():
+        stages = (("lossless", "first"), ("readable", "lossless"))
+    else:
+        stages = (("first", "readable"),)
+    for look, before in stages:
         if look not in reading.looks:
             reading.looks[look] = reading.looks[before]
             for position in range(len(subject.instances)):
@@ -245,7 +292,7 @@ def streamed(link: ThreadedLink, server: Server, subject: Subject, plan: dict[st
         if len(each) != len(subject.instances):
             raise load.RequestFailedError(f"{look}: {len(each)} frames of {len(subject.instances)}")
         reading.quality[look] = (min(full for full, _ in each), min(window for _, window in each))
-    if reading.quality["lossless"][0] != math.inf:
+    if reading.quality.get("lossless", (math.inf,))[0] != math.inf:
         raise load.RequestFailedError("what should be lossless is not")
     return reading
 
@@ -353,20 +400,24 @@ def rendered_quality(subject: Subject, answer: bytes, position: int) -> float:
 # --- the benchmark --------------------------------------------------------------------------------------------------
 
 NATIVE = "multipart/related; type=application/octet-stream; transfer-syntax=1.2.840.10008.1.2.1"
-_LINKS = (
-    Shape(4e6, 0.05), Shape(10e6, 0.05), Shape(30e6, 0.05), Shape(2e6, 0.05),
-    Shape(4e6, 0.02), Shape(4e6, 0.1), Shape(4e6, 0.05, 0.01),
-)  # fmt: skip
+LINKS = {
+    "4/50": Shape(4e6, 0.05), "10/50": Shape(10e6, 0.05), "30/50": Shape(30e6, 0.05), "2/50": Shape(2e6, 0.05),
+    "4/20": Shape(4e6, 0.02), "4/100": Shape(4e6, 0.1), "4/50/1": Shape(4e6, 0.05, 0.01),
+}  # fmt: skip
+"""By name: Mbit/s, round trip in ms, percent of segments that stall."""
 _VIEWPORT = 512
 
 
 def plans(subject: Subject, quality: int, layers: int) -> dict[str, dict[str, str]]:
     """The rungs of each plan that is a stream, and what each is to the reader."""
     first = {f"pixels:{subject.first_side}": "first"}
+    whole_size = {f"quality:{quality}": "readable", "lossless": "lossless"}
+    layered = {f"layer:{layers}": "readable", "lossless": "lossless"}
     return {
         "levels": {**first, "lossless": "lossless"},
-        "lossy": {**first, f"quality:{quality}": "readable", "lossless": "lossless"},
-        "layers": {**first, f"layer:{layers}": "readable", "lossless": "lossless"},
+        "both": {**first, **whole_size},
+        "lossy": {f"quality:{ROUGH}": "first", **whole_size} if quality > ROUGH else whole_size,
+        "layers": {"layer:1": "first", **layered} if layers > 1 else layered,
     }
 
 
@@ -375,30 +426,37 @@ def own(server: Server, found: list[Subject], scale: Scale) -> Iterator[Figure]:
     for subject in found:
         bench_store.send(server, subject.instances, 1, 2)
         quality, layers = readable(server, subject)
-        for shape in _LINKS[: scale.links]:
+        glance, jpeg = equal(server, subject)
+        for shape in (LINKS[name] for name in scale.links):
             with link_thread(server.address, shape) as link:
                 for name, plan in plans(subject, quality, layers).items():
                     yield from _figures(server, subject, shape, name, streamed(link, server, subject, plan))
                 if len(subject.instances) == 1:
                     yield from _figures(server, subject, shape, "ranges", by_range(link, server, subject))
-                raw = whole(link, server, subject, NATIVE, "", ("first", "readable", "lossless"))
-                yield from _figures(server, subject, shape, "raw", raw)
+                reading = streamed(link, server, subject, {f"quality:{glance}": "first"})
+                yield from _figures(server, subject, shape, "equal", reading)
+                yield from _whole(link, server, subject, shape, jpeg)
 
 
 def rival(server: Server, found: list[Subject], scale: Scale) -> Iterator[Figure]:
     """Raw frames and rendered images, against another server."""
     for subject in found:
         bench_store.send(server, subject.instances, 1, 2)
-        rendering = f"/rendered?viewport={_VIEWPORT},{_VIEWPORT}"
-        request = load.get(frame_path(server, subject, 0) + rendering, server.host, "image/jpeg")
-        quick = rendered_quality(subject, load.fetch(server.address, request).body, 0)
-        for shape in _LINKS[: scale.links]:
+        quality = rendered_quality(subject, _rendered(server, subject, 0).body, 0)
+        for shape in (LINKS[name] for name in scale.links):
             with link_thread(server.address, shape) as link:
-                raw = whole(link, server, subject, NATIVE, "", ("first", "readable", "lossless"))
-                yield from _figures(server, subject, shape, "raw", raw)
-                reading = whole(link, server, subject, "image/jpeg", rendering, ("first",))
-                reading.quality["first"] = (quick, quick)
-                yield from _figures(server, subject, shape, "rendered", reading)
+                yield from _whole(link, server, subject, shape, (quality, quality))
+
+
+def _whole(
+    link: ThreadedLink, server: Server, subject: Subject, shape: Shape, jpeg: tuple[float, float]
+) -> Iterator[Figure]:
+    """What every server has: raw frames, and an 8-bit JPEG."""
+    raw = whole(link, server, subject, NATIVE, "", ("first", "readable", "lossless"))
+    yield from _figures(server, subject, shape, "raw", raw)
+    reading = whole(link, server, subject, "image/jpeg", rendering(subject), ("first",))
+    reading.quality["first"] = jpeg
+    yield from _figures(server, subject, shape, "rendered", reading)
 
 
 def _figures(server: Server, subject: Subject, shape: Shape, plan: str, reading: Reading) -> Iterator[Figure]:

@@ -17,13 +17,14 @@ class Scale:
     series_copies: int = 3
     studies: int = 10_000
     readers: int = 200
-    links: int = 7
-    """Kinds of slow links."""
+    links: tuple[str, ...] = ("4/50", "10/50", "30/50", "2/50", "4/20", "4/100", "4/50/1")
+    """Slow links: Mbit/s, round trip in ms, percent of segments that stall."""
     seconds: float = 3.0
     repeats: int = 20
 
 
 FULL = Scale()
 TINY = Scale(
-    slices=4, rows=64, real_slices=4, series=6, series_copies=2, studies=30, readers=3, links=1, seconds=0.05, repeats=2
+    slices=4, rows=64, real_slices=4, series=6, series_copies=2, studies=30, readers=3, links=("4/50",),
+    seconds=0.05, repeats=2,
 )
