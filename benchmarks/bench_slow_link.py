@@ -13,9 +13,9 @@
     equal       the least lossy full size that is nearer to the file than that JPEG, in the window of the header
 
 *First look*: a resolution level whose longer side has 128 samples or more (256 for radiographs); or the whole size at
-38 dB asked for; or one quality layer. *Readable*: full size and at least 45 dB over the full stored range; the dB in the
-header's window stand beside it. *Lossless*: every sample, compared with the file. Bytes of a lossy rung are thrown away
-when the lossless frame comes; its time counts.
+38 dB asked for; or one quality layer. *Readable*: full size and at least 45 dB over the full stored range; the dB in
+the header's window stand beside it. *Lossless*: every sample, compared with the file. Bytes of a lossy rung are thrown
+away when the lossless frame comes; its time counts.
 
 Lossy rungs are in the server's cache before the link is measured: what the first asker waits for is encoding, and
 `bench_rungs` measures that. Of a CT the plans `raw` and `rendered` fetch a seventh of the slices, and their seconds
