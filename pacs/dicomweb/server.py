@@ -2,25 +2,27 @@
 
 Workers are dealt connections rather than sharing a listening port: SO_REUSEPORT puts the four connections of one
 viewer on one of two workers one time in eight. The parent opens no archive and starts no thread, so that nothing it
-holds can hang with it: a worker can be killed and started again at any time.
+holds can hang with it: a worker can be killed and started again at any time. It imports what workers need and forks
+them: a second worker, or one in the place of another, is there in milliseconds and shares the memory of the code.
 """
 
 from __future__ import annotations
 
 import contextlib
+import gc
 import ipaddress
 import json
 import logging
+import multiprocessing
 import os
 import resource
 import selectors
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from multiprocessing.context import ForkProcess
 from pathlib import Path
 from typing import Final
 
@@ -34,7 +36,7 @@ _log = logging.getLogger("pacs.server")
 _BACKLOG: Final = 1024
 _START_SECONDS: Final = 60
 _QUICK_DEATH: Final = 5.0
-"""Seconds; a worker that dies younger is started again only after a pause."""
+"""Seconds; a worker that dies so soon after another is started again only after a pause."""
 _PAUSE: Final = 1.0
 _STOP_MARGIN: Final = 5.0
 """Seconds beyond the grace of requests before a worker is killed."""
@@ -74,11 +76,10 @@ def _is_loopback(host: str) -> bool:
 
 @dataclass(slots=True)
 class _Worker:
-    process: subprocess.Popen[bytes]
+    process: ForkProcess
     channel: socket.socket
     """Connections go one way over it, one line of JSON comes back: that the worker is ready, or why not."""
     pidfd: int
-    started: float
     number: int
     """Its place among the workers: one that takes its place has the same."""
     ready: bool = False
@@ -99,6 +100,9 @@ class _Parent:
         self._stopping = False
         self._listening = False
         self._deaths = 0
+        self._last_death = float("-inf")
+        self._told, self._tell = socket.socketpair()
+        """Signals become bytes on it, so that the selector sees them."""
         self._metrics = metrics_directory.make()
         self._selector = selectors.DefaultSelector()
 
@@ -107,6 +111,7 @@ class _Parent:
             try:
                 _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
                 resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+                _import_worker()
                 # The first one alone: it may have to bring the archive into order.
                 self._start(1)
                 self._start(self._count - 1)
@@ -175,22 +180,36 @@ class _Parent:
     def _spawn(self) -> _Worker:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         number = min(set(range(len(self._workers) + 1)) - {worker.number for worker in self._workers})
-        with theirs:
-            task = json.dumps(
-                {
-                    "archive": str(self._archive), "channel": theirs.fileno(), "settings": asdict(self._settings),
-                    "worker": number, "deaths": self._deaths, "parent": os.getpid(),
-                }
-            )  # fmt: skip
-            process = subprocess.Popen(
-                [sys.executable, "-m", "pacs.dicomweb.worker", task],
-                pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL,
-                env={**os.environ, metrics_directory.DIRECTORY: self._metrics},
-            )  # fmt: skip
+        task = theirs, ours, number, os.getpid()
+        process = multiprocessing.get_context("fork").Process(target=self._become, args=task)
+        # Signals wait until it is clear whose they are.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        try:
+            process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+        theirs.close()
         ours.settimeout(_START_SECONDS)
-        worker = _Worker(process, ours, os.pidfd_open(process.pid), time.monotonic(), number)
+        assert process.pid is not None
+        worker = _Worker(process, ours, os.pidfd_open(process.pid), number)
         self._workers.append(worker)
         return worker
+
+    def _become(self, channel: socket.socket, ours: socket.socket, number: int, parent: int) -> None:
+        """In the new process: be a worker, and hold nothing of the parent's."""
+        from pacs.dicomweb import worker
+
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's ^C reaches all: the parent decides
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+        for end in (ours, self._listener, self._told, self._tell):
+            end.close()
+        self._selector.close()
+        for sibling in self._workers:
+            sibling.close()
+        os.environ[metrics_directory.DIRECTORY] = self._metrics
+        worker.run(self._archive, channel, self._settings, number, self._deaths, parent)
 
     def _await_ready(self, worker: _Worker) -> None:
         try:
@@ -212,14 +231,15 @@ class _Parent:
         self._selector.unregister(worker.pidfd)
         self._workers.remove(worker)
         worker.close()
-        status = worker.process.wait()
+        worker.process.join()
         metrics_directory.mark_dead(self._metrics, worker.number)
         self._deaths += 1
         if self._stopping:
             return
-        _log.error("worker %d died with status %d; another is started", worker.process.pid, status)
-        if time.monotonic() - worker.started < _QUICK_DEATH:
+        _log.error("worker %d died with status %d; another is started", worker.process.pid, worker.process.exitcode)
+        if time.monotonic() - self._last_death < _QUICK_DEATH:
             time.sleep(_PAUSE)
+        self._last_death = time.monotonic()
         self._replace()
 
     def _replace(self) -> None:
@@ -238,7 +258,7 @@ class _Parent:
             _log.error("a worker could not start: %s", error.message)
             self._workers.remove(worker)
             worker.process.kill()
-            worker.process.wait()
+            worker.process.join()
             worker.close()
             metrics_directory.mark_dead(self._metrics, worker.number)
             self._deaths += 1
@@ -247,34 +267,43 @@ class _Parent:
 
     def _stop(self) -> None:
         for worker in self._workers:
-            with contextlib.suppress(OSError):
-                worker.process.send_signal(signal.SIGTERM)
+            worker.process.terminate()
         deadline = time.monotonic() + self._settings.shutdown_grace + _STOP_MARGIN
         for worker in self._workers:
-            try:
-                worker.process.wait(max(0.0, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
+            worker.process.join(max(0.0, deadline - time.monotonic()))
+            if worker.process.exitcode is None:
                 _log.error("worker %d did not stop and is killed", worker.process.pid)
                 worker.process.kill()
-                worker.process.wait()
+                worker.process.join()
             worker.close()
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
-        """Signals become bytes on a socket, so that the selector sees them."""
-        reading, writing = socket.socketpair()
-        writing.setblocking(False)
-        old_fd = signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
+        self._tell.setblocking(False)
+        old_fd = signal.set_wakeup_fd(self._tell.fileno(), warn_on_full_buffer=False)
         old = {number: signal.signal(number, lambda *_: None) for number in _SIGNALS}
-        self._selector.register(reading, selectors.EVENT_READ)
+        self._selector.register(self._told, selectors.EVENT_READ)
         try:
             yield
         finally:
             for number, handler in old.items():
                 signal.signal(number, handler)
             signal.set_wakeup_fd(old_fd)
-            reading.close()
-            writing.close()
+            self._told.close()
+            self._tell.close()
+
+
+def _import_worker() -> None:
+    """What workers need, before they are forked: the collector leaves its memory alone, so that they share it."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy would start a thread at import
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        from pacs.dicomweb import worker  # noqa: F401
+    finally:
+        gc.freeze()
+        if collects:
+            gc.enable()
 
 
 def _error(code: str, message: str) -> PacsError:

@@ -7,13 +7,12 @@ import contextlib
 import json
 import logging
 import os
-import resource
 import signal
 import socket
 import sys
+from pathlib import Path
 from typing import Any, Final
 
-import msgspec
 import uvloop
 from aiohttp import web
 from aiohttp.web import BaseRequest, StreamResponse
@@ -148,33 +147,24 @@ async def _finish(handler: Dicomweb, server: web.Server, grace: float) -> None:
     await server.shutdown(_LAST_MOMENT)
 
 
-def main() -> int:
-    """`python -m pacs.dicomweb.worker TASK`, started by `server` and by nobody else."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's ^C reaches all: the parent decides
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    task = json.loads(sys.argv[1])
+def run(path: Path, channel: socket.socket, settings: Settings, number: int, deaths: int, parent: int) -> None:
+    """Serve what comes over `channel`, in a process that `server` forked for it, until SIGTERM or the parent's end.
+
+    `number` is its place among the workers, `deaths` how many died before, `parent` the process id of the parent.
+    """
     sys.setswitchinterval(_SWITCH_INTERVAL)
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    settings = msgspec.convert(task["settings"], Settings)
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(process)d %(levelname)s %(name)s %(message)s"
     )
-    metrics.join(task["worker"])
-    with socket.socket(fileno=task["channel"]) as channel:
+    metrics.join(number)
+    with channel:
         try:
-            archive = Archive.open(task["archive"], create=True, threads=settings.codec_threads)
+            archive = Archive.open(path, create=True, threads=settings.codec_threads)
         except PacsError as error:
             channel.send(json.dumps({"code": error.code, "message": error.message[:8000]}).encode())
-            return 1
+            sys.exit(1)
         with archive:
             channel.send(b'{"ready": true}')
-            with contextlib.suppress(KeyboardInterrupt):
-                uvloop.run(_run(archive, channel, settings, task["deaths"]))
-    if os.getppid() != task["parent"]:
+            uvloop.run(_run(archive, channel, settings, deaths))
+    if os.getppid() != parent:
         metrics_directory.remove(os.environ[DIRECTORY])  # the parent was killed, and cannot
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
