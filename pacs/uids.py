@@ -46,6 +46,8 @@ JPEG_LS_LOSSLESS = "1.2.840.10008.1.2.4.80"
 JPEG_LS_NEAR_LOSSLESS = "1.2.840.10008.1.2.4.81"
 JPEG_2000_LOSSLESS = "1.2.840.10008.1.2.4.90"
 JPEG_2000 = "1.2.840.10008.1.2.4.91"
+JPEG_2000_PART_2_LOSSLESS = "1.2.840.10008.1.2.4.92"
+JPEG_2000_PART_2 = "1.2.840.10008.1.2.4.93"
 JPEG_XL_LOSSLESS = "1.2.840.10008.1.2.4.110"
 JPEG_XL_RECOMPRESSION = "1.2.840.10008.1.2.4.111"
 JPEG_XL = "1.2.840.10008.1.2.4.112"
@@ -153,10 +155,12 @@ _TABLE = (
     TransferSyntax(JPEG_2000_LOSSLESS, "JPEG 2000 Image Compression (Lossless Only)", "image/jp2"),
     TransferSyntax(JPEG_2000, "JPEG 2000 Image Compression", "image/jp2", lossless=False),
     TransferSyntax(
-        f"{_PREFIX}4.92", "JPEG 2000 Part 2 Multi-component Image Compression (Lossless Only)", "image/jpx"
+        JPEG_2000_PART_2_LOSSLESS,
+        "JPEG 2000 Part 2 Multi-component Image Compression (Lossless Only)",
+        "image/jpx",
     ),
     TransferSyntax(
-        f"{_PREFIX}4.93", "JPEG 2000 Part 2 Multi-component Image Compression", "image/jpx", lossless=False
+        JPEG_2000_PART_2, "JPEG 2000 Part 2 Multi-component Image Compression", "image/jpx", lossless=False
     ),
     *(
         TransferSyntax(f"{_PREFIX}4.{number}{suffix}", prefix + name, media_type, lossless=False, video=True)

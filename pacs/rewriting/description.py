@@ -14,7 +14,9 @@ from pacs.errors import UnsupportedTransferSyntaxError
 from pacs.geometry import FrameGeometry
 from pacs.storage.model import Descriptor
 
-LOSSY_JPEG: Final = (uids.JPEG_BASELINE, uids.JPEG_EXTENDED, "1.2.840.10008.1.2.4.53", "1.2.840.10008.1.2.4.55")
+LOSSY_JPEG: Final = (
+    uids.JPEG_BASELINE, uids.JPEG_EXTENDED, *(f"1.2.840.10008.1.2.4.{number}" for number in range(52, 57))
+)  # fmt: skip
 """The DCT processes: what was stored so has lost something, whether its Data Set says so or not. T.81"""
 
 _OVERLAYS: Final = range(0x6000, 0x6020, 2)

@@ -240,6 +240,8 @@ DECODERS: Final[dict[str, Callable[[Buffer, FrameGeometry], Samples]]] = {
     uids.JPEG_LS_NEAR_LOSSLESS: _decode_jpeg_ls,
     uids.JPEG_2000_LOSSLESS: jpeg2000.decode,
     uids.JPEG_2000: jpeg2000.decode,
+    uids.JPEG_2000_PART_2_LOSSLESS: jpeg2000.decode,
+    uids.JPEG_2000_PART_2: jpeg2000.decode,
     uids.JPEG_XL_LOSSLESS: _decode_jpeg_xl,
     uids.JPEG_XL_RECOMPRESSION: _decode_recompressed,
     uids.JPEG_XL: _decode_jpeg_xl,

@@ -58,13 +58,19 @@ def check(data: Buffer, parsed: Codestream) -> None:
 
 
 def _coding_styles(view: memoryview, parsed: Codestream) -> Iterator[tuple[int, bytes]]:
-    """COD and COC of the main header and of tile-part headers that are more than SOT and SOD."""
-    spans = [(2, parsed.tile_parts[0].offset if parsed.tile_parts else len(view))]
-    spans += [(part.offset + 12, part.data) for part in parsed.tile_parts if part.data - part.offset > 14]
-    for start, end in spans:
-        for marker, segment in segments(view[start:end]):
+    """COD and COC of the main header and of tile-part headers."""
+    for header in headers(view, parsed):
+        for marker, segment in segments(header):
             if marker in (_COD, _COC):
                 yield marker, bytes(segment)
+
+
+def headers(view: memoryview, parsed: Codestream) -> Iterator[memoryview]:
+    """The segments of the main header, SIZ first, and of each tile-part header that is more than SOT and SOD."""
+    yield view[2 : parsed.tile_parts[0].offset if parsed.tile_parts else len(view)]
+    for part in parsed.tile_parts:
+        if part.data - part.offset > 14:
+            yield view[part.offset + 12 : part.data]
 
 
 def segments(view: memoryview) -> Iterator[tuple[int, memoryview]]:

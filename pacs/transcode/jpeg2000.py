@@ -17,7 +17,7 @@ from pacs import codestream as j2k
 from pacs import progression
 from pacs.errors import CodestreamError, PixelError
 from pacs.geometry import FrameGeometry
-from pacs.transcode import expectations
+from pacs.transcode import expectations, part_2
 from pacs.transcode.frames import Buffer, Samples, aligned, check_agrees, conform, value_range
 
 _codecs: Any = imagecodecs
@@ -127,7 +127,9 @@ def _parsed(codestream: Buffer, geometry: FrameGeometry) -> j2k.Codestream:
         raise PixelError("subsampled JPEG 2000 components")
     if len({component[:2] for component in parsed.components}) != 1:
         raise PixelError("JPEG 2000 components of different precisions")
-    expectations.check(memoryview(codestream)[parsed.start : parsed.start + parsed.length], parsed)
+    data = memoryview(codestream)[parsed.start : parsed.start + parsed.length]
+    part_2.refuse(data, parsed)
+    expectations.check(data, parsed)
     return parsed
 
 
