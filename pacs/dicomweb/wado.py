@@ -24,8 +24,9 @@ from pacs.renditions import Stored
 from pacs.storage.model import InstanceEntry
 from pacs.transcode import Rendition
 
-KEEP: Final[Headers] = (("Cache-Control", "private, max-age=3600"),)
-"""Instances never change, but they can be deleted: an hour, and a validator for after it."""
+KEEP: Final[Headers] = (("Cache-Control", "private, max-age=31536000, immutable"),)
+"""What a SOP Instance UID names never changes here (another file of that UID is refused): kept for ever, as RFC 9111 and
+RFC 8246 say it. `private`: a cache that readers share would answer without the access log."""
 
 
 @dataclass(frozen=True, slots=True)

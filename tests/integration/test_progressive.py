@@ -110,6 +110,7 @@ def test_a_level_is_a_resource_of_its_own(client: Client, series: str, query: st
     side = {"level=0": 4, "level=3": 32, "pixels=1": 4, "pixels=33": 64}.get(query, 128)
     assert imagecodecs.htj2k_decode(data).shape == (side, side)
     etag = parts.headers["etag"]
+    assert parts.headers["cache-control"] == "private, max-age=31536000, immutable"
     assert get(client, url, {"If-None-Match": etag}).status == 304
     rest = get(client, url, {"Range": "bytes=50-", "If-Range": etag})
     assert rest.status == 206 and rest.body == parts.body[50:]
