@@ -131,11 +131,15 @@ class Archive:
             finally:
                 done.set_result(result)
 
+        self.store_soon(data, finish, study=study)
+        return done
+
+    def store_soon(self, data: Buffer, finish: Callable[[StoreResult], None], *, study: str | None = None) -> None:
+        """`submit` without a future: `finish` is called once, from another thread or before this returns."""
         try:
             self._threads.submit(self._prepare, data, study, finish)
         except RuntimeError:
             finish(_refusal(None, StorageError("the archive is closed")))
-        return done
 
     def store(self, data: Buffer, *, study: str | None = None) -> StoreResult:
         """Store a Part 10 file and wait until it is durable or refused."""

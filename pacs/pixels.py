@@ -85,6 +85,11 @@ def split(
     return samples, kind, _little(residual, width) if residual is not None else b""
 
 
+def same(one: Buffer, other: Buffer) -> bool:
+    """Whether two buffers hold the same bytes; `==` compares views item by item."""
+    return bool(_kernel.same(one, other))
+
+
 def _kind(found: int, signed: bool) -> str:
     """The kind that costs nothing for this sign when both fit."""
     if found == 0:

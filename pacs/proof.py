@@ -5,16 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from pacs import export, part10
+from pacs import export, part10, pixels
 from pacs.encoding import Staged
 from pacs.errors import ChecksumError
 from pacs.export import Source
 from pacs.part10 import Part10
 from pacs.storage import packing
 from pacs.storage.model import Buffer, NewInstance, Span
-
-_COMPARED = 1 << 20
-"""Bytes compared at a time."""
 
 
 class Uncommitted:
@@ -52,20 +49,11 @@ def rebuilds(new: NewInstance, received: memoryview, file: Part10) -> bool:
     """
     source = Uncommitted(new)
     position = 0
-    # Objects of type bytes are compared by memcmp, views item by item: an upload in memory is compared in place.
-    upload = received.obj
-    whole = upload if isinstance(upload, bytes) and len(upload) == len(received) else None
     for piece in export.rebuild(source):
         view = memoryview(piece).cast("B")
-        for start in range(0, len(view), _COMPARED):
-            part = view[start : start + _COMPARED]
-            if whole is not None:
-                same = whole.startswith(part, position)
-            else:
-                same = bytes(part) == bytes(received[position : position + len(part)])
-            if not same:
-                return False
-            position += len(part)
+        if not pixels.same(view, received[position : position + len(view)]):
+            return False
+        position += len(view)
     return position == len(received) and (not new.descriptor.whole_file or _same_pixels(source, file))
 
 

@@ -2,6 +2,7 @@ from typing import TypeAlias
 
 _Buffer: TypeAlias = bytes | bytearray | memoryview
 
+def same(one: _Buffer, other: _Buffer) -> bool: ...
 def unused_bits(src: _Buffer, width: int, unused: int, swap: bool) -> int: ...
 def extract(
     src: _Buffer,

@@ -6,7 +6,7 @@ start at any byte of a file. The GIL is released only for frames whose work outw
 
 from libc.stddef cimport size_t
 from libc.stdint cimport int8_t, int16_t, uint8_t, uint16_t
-from libc.string cimport memcpy
+from libc.string cimport memcmp, memcpy
 
 ctypedef fused word:
     uint8_t
@@ -111,6 +111,21 @@ cdef int look_any(const uint8_t *src, size_t count, int width, int unused, bint 
     if width == 1:
         return look(src, count, unused, swap, <uint8_t>0)
     return look(src, count, unused, swap, <uint16_t>0)
+
+
+def same(const uint8_t[::1] one, const uint8_t[::1] other):
+    """Whether two buffers hold the same bytes."""
+    cdef size_t length = one.shape[0]
+    cdef bint differ
+    if one.shape[0] != other.shape[0]:
+        return False
+    if not length:
+        return True
+    if length <= 4 * GIL_BYTES:
+        return memcmp(&one[0], &other[0], length) == 0
+    with nogil:  # a mapped file may have to be read
+        differ = memcmp(&one[0], &other[0], length) != 0
+    return not differ
 
 
 def unused_bits(const uint8_t[::1] src not None, int width, int unused, bint swap) -> int:

@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from pacs.errors import MediaTypeError, PartError, RequestError
 
@@ -86,18 +86,27 @@ class Parser:
         """Parts begun."""
 
     def feed(self, chunk: bytes) -> Iterator[Event]:
-        """The events that `chunk` completes. Data comes as `bytes`, in pieces of any size, not of length 0."""
+        """The events that `chunk` completes. Data comes in pieces of any size, not of length 0."""
         if self._finished:
             return
         data = self._held + chunk if self._held else chunk
         self._held = b""
+        yield from self._events(data, data)
+
+    def feed_whole(self, body: bytearray) -> Iterator[Event | memoryview]:
+        """The same for all of a body, or all that came of it, behind a line break. Data comes as views of it."""
+        self._held = b""
+        yield from self._events(body, memoryview(body).toreadonly())
+
+    def _events(self, data: bytes | bytearray, source: bytes | memoryview) -> Iterator[Any]:
+        """`source` is what data is cut from."""
         position = 0
         while not self._finished:
             if self._in_header:
                 after, events = self._header(data, position)
                 yield from events
                 if after < 0:
-                    self._held = data[position:]
+                    self._held = bytes(data[position:])
                     return
                 position = after
                 continue
@@ -106,9 +115,9 @@ class Parser:
                 begin = position + self._dropped
                 self._dropped = 0
                 if self._in_part and not self._skip and start > begin:
-                    yield data[begin:start]
+                    yield source[begin:start]
             if end < 0:
-                self._held = data[start:]
+                self._held = bytes(data[start:])
                 return
             if self._in_part:
                 self._in_part = False
@@ -130,7 +139,7 @@ class Parser:
         self._in_header = self._in_part = False
         self._finished = True
 
-    def _find(self, data: bytes, position: int) -> tuple[int, int, bool]:
+    def _find(self, data: bytes | bytearray, position: int) -> tuple[int, int, bool]:
         """(start, end, closing) of the next delimiter; end -1: none is whole, `data` from start on may become one."""
         delimiter = self._delimiter
         while True:
@@ -146,7 +155,7 @@ class Parser:
                 return start, -1, False
             position = start + 1
 
-    def _partial(self, data: bytes, position: int) -> int:
+    def _partial(self, data: bytes | bytearray, position: int) -> int:
         """Where a delimiter may begin whose rest is in the next chunk; the end of `data` if nowhere."""
         delimiter = self._delimiter
         start = data.find(b"\r", max(position, len(data) - len(delimiter) + 1))
@@ -156,7 +165,7 @@ class Parser:
             start = data.find(b"\r", start + 1)
         return len(data)
 
-    def _header(self, data: bytes, position: int) -> tuple[int, list[Event]]:
+    def _header(self, data: bytes | bytearray, position: int) -> tuple[int, list[Event]]:
         """(position after the header block that begins at `position`, events); -1 while it is incomplete."""
         blank = data.find(b"\r\n\r\n", position, position + MAX_HEADER)
         window = data[position : blank + 2 if blank >= 0 else position + MAX_HEADER]
@@ -178,7 +187,7 @@ class Parser:
         return [PartStart(headers, error)]
 
 
-def _fields(block: bytes) -> dict[str, str]:
+def _fields(block: bytes | bytearray) -> dict[str, str]:
     """Header fields by lower-case name; the first of equal ones counts, lines that are none are passed over.
 
     A line that begins with a blank continues the one before. RFC 5322 2.2.3

@@ -5,7 +5,8 @@ from __future__ import annotations
 import mmap
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -23,6 +24,15 @@ class Budget:
     def __init__(self, capacity: int) -> None:
         self.free = capacity
 
+    @contextmanager
+    def held(self, size: int) -> Iterator[None]:
+        """Memory that is needed whole."""
+        self.free -= size
+        try:
+            yield
+        finally:
+            self.free += size
+
 
 class Collected:
     """Takes the data of one part. `close` must be called, whatever happens."""
@@ -32,12 +42,12 @@ class Collected:
         self._threshold = threshold
         self._longest = longest
         self._budget = budget
-        self._pieces: list[bytes] = []
+        self._pieces: list[bytes | memoryview] = []
         self._held = 0
         self._file = -1
         self.length = 0
 
-    def add(self, data: bytes) -> bool:
+    def add(self, data: bytes | memoryview) -> bool:
         """Take more data; True: `spool` should be called (in a thread) before there is more. Raises TooLargeError."""
         self.length += len(data)
         if self.length > self._longest:
@@ -69,7 +79,7 @@ class Collected:
         come back when they are read again. Who reads gigabytes calls it now and then.
         """
         if self._file < 0:
-            return b"".join(self._pieces), None
+            return self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces), None
         mapped = mmap.mmap(self._file, self.length, mmap.MAP_PRIVATE, mmap.PROT_READ)
         mapped.madvise(mmap.MADV_SEQUENTIAL)
         return memoryview(mapped), partial(mapped.madvise, mmap.MADV_DONTNEED)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 from collections.abc import Callable
@@ -16,8 +17,9 @@ from aiohttp.client_exceptions import ClientError
 from aiohttp.web import BaseRequest
 
 from pacs.archive import StoreResult
-from pacs.dicomweb import multipart, problems, urls
+from pacs.dicomweb import intake, multipart, problems, urls
 from pacs.dicomweb.answer import Answer
+from pacs.dicomweb.intake import Intake
 from pacs.dicomweb.multipart import PartEnd, PartStart
 from pacs.dicomweb.negotiation import DICOM, DICOM_JSON
 from pacs.dicomweb.service import Service
@@ -59,7 +61,10 @@ class _Upload:
     study: str | None
     results: dict[int, StoreResult] = field(default_factory=dict)
     """By position of the part in the body."""
-    running: set[asyncio.Future[StoreResult]] = field(default_factory=set)
+    running: int = 0
+    """Parts in work."""
+    waiter: asyncio.Future[None] | None = None
+    """Told when one of them is done."""
     part: int = -1
     collected: Collected | None = None
     refused: PacsError | None = None
@@ -71,7 +76,7 @@ class _Upload:
         reason = result.error.code if result.error is not None else "warning" if result.warnings else ""
         self.service.observer.stored(result.status, reason)
 
-    async def take(self, event: multipart.Event) -> None:
+    async def take(self, event: multipart.Event | memoryview) -> None:
         if isinstance(event, PartStart):
             self._begin(event)
         elif isinstance(event, PartEnd):
@@ -101,51 +106,58 @@ class _Upload:
             self.note(self.part, StoreResult("refused", error=error or PartError("an empty part")))
             self.drop()
             return
-        while len(self.running) >= _IN_FLIGHT:
-            await asyncio.wait(self.running, return_when=asyncio.FIRST_COMPLETED)
+        while self.running >= _IN_FLIGHT:
+            await self.one_done()
         memory = self.service.ingest_memory
         claim = await memory.acquire(max(_SMALLEST_CLAIM, _MEMORY_FACTOR * collected.length))
+        part, loop = self.part, asyncio.get_running_loop()
+
+        def finished(result: StoreResult) -> None:
+            # Runs too when the client is gone and nobody waits: the claim must come back.
+            memory.release(claim)
+            self.running -= 1
+            self.note(part, result)
+            if self.waiter is not None and not self.waiter.done():
+                self.waiter.set_result(None)
+
+        def tell(result: StoreResult) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended, and with it whoever waited
+                loop.call_soon_threadsafe(finished, result)
+
         try:
             if collected.spooled:
                 await self.service.offload.read(collected.spool)
             data, forget = collected.take()
             self.drop()
-            future = asyncio.wrap_future(self.service.archive.submit(data, study=self.study))
+            self.running += 1
+            self.service.archive.store_soon(data, tell, study=self.study)
             if forget is not None:
-                _forget_now_and_then(forget, future)
+                self._forget_now_and_then(forget, part)
         except (StorageError, OSError) as error:
             memory.release(claim)
             refusal = StorageError(f"an upload could not be kept: {error}")
             self.note(self.part, StoreResult("refused", error=refusal))
             self.drop()
-            return
         except BaseException:
             memory.release(claim)
             raise
-        part = self.part
-        self.running.add(future)
 
-        def finished(done: asyncio.Future[StoreResult]) -> None:
-            # Runs too when the client is gone and nobody waits: the claim must come back.
-            memory.release(claim)
-            self.running.discard(done)
-            if not done.cancelled() and done.exception() is None:
-                self.note(part, done.result())
+    def _forget_now_and_then(self, forget: Callable[[], None], part: int) -> None:
+        """Keep the resident pages of a spooled part few until it is stored, however fast they are read."""
+        if part not in self.results:
+            forget()
+            asyncio.get_running_loop().call_later(_FORGET_SECONDS, self._forget_now_and_then, forget, part)
 
-        future.add_done_callback(finished)
+    async def one_done(self) -> None:
+        """Wait until a part that is in work is done."""
+        self.waiter = asyncio.get_running_loop().create_future()
+        await self.waiter
 
     def drop(self) -> None:
         """Let go of the part being read."""
         if self.collected is not None:
             self.collected.close()
             self.collected = None
-
-
-def _forget_now_and_then(forget: Callable[[], None], future: asyncio.Future[StoreResult]) -> None:
-    """Keep the resident pages of a spooled part few until it is stored, however fast they are read."""
-    if not future.done():
-        forget()
-        asyncio.get_running_loop().call_later(_FORGET_SECONDS, _forget_now_and_then, forget, future)
 
 
 def _unreadable(start: PartStart) -> PacsError | None:
@@ -170,17 +182,34 @@ class _Body:
         self._loop = asyncio.get_running_loop()
         self._deadline = asyncio.timeout(None)
         self._waiting_since = math.inf
+        self._intake: Intake | None = None
+        self._stalled = False
         self._timer = self._loop.call_later(_SILENT, self._look)
 
     def _look(self) -> None:
-        silent = self._loop.time() - self._waiting_since
+        since = self._waiting_since if self._intake is None else self._intake.touched
+        silent = self._loop.time() - since
         if silent >= _SILENT:
-            self._deadline.reschedule(self._loop.time())
+            self._stalled = True
+            if self._intake is not None:
+                self._intake.stop()
+            else:
+                self._deadline.reschedule(self._loop.time())
         else:
             self._timer = self._loop.call_later(_SILENT - max(0.0, silent), self._look)
 
+    async def whole(self, taken: Intake) -> bytearray:
+        """All of it at once: see `Intake.whole`."""
+        self._intake = taken
+        try:
+            return await taken.whole()
+        finally:
+            self._intake = None
+
     async def more(self) -> bytes:
         """What has come since, b"" at the end."""
+        if self._stalled:
+            raise self._fell_silent()
         self._waiting_since = self._loop.time()
         try:
             return await self._content.readany()
@@ -198,7 +227,10 @@ class _Body:
         try:
             await self._deadline.__aexit__(kind, error, trace)
         except TimeoutError:
-            raise StalledError(f"nothing more of the body came for {_SILENT} seconds") from None
+            raise self._fell_silent() from None
+
+    def _fell_silent(self) -> StalledError:
+        return StalledError(f"nothing more of the body came for {_SILENT} seconds")
 
 
 async def store(service: Service, request: BaseRequest, target: ResourceId) -> Answer:
@@ -220,6 +252,11 @@ async def store(service: Service, request: BaseRequest, target: ResourceId) -> A
     upload = _Upload(service, target.study)
     try:
         async with _Body(request) as body:
+            if (taken := intake.of(request, service.reading.free)) is not None:
+                with service.reading.held(len(taken.buffer)):
+                    data = await body.whole(taken)
+                for event in parser.feed_whole(data):
+                    await upload.take(event)
             while chunk := await body.more():
                 for event in parser.feed(chunk):
                     await upload.take(event)
@@ -232,8 +269,8 @@ async def store(service: Service, request: BaseRequest, target: ResourceId) -> A
     if not parser.parts:
         raise RequestError("the body has no part: the boundary of Content-Type is not in it")
     while upload.running:
-        await asyncio.wait(upload.running)
-    # A part without a result: its future failed, which `submit` never lets happen.
+        await upload.one_done()
+    # A part without a result, which `store_soon` never lets happen.
     lost = StoreResult("refused", error=BusyError("this instance was not stored"))
     results = [upload.results.get(part, lost) for part in range(parser.parts)]
     return response(results, urls.base(request, service.settings), target.study)

@@ -245,6 +245,43 @@ def test_a_client_that_vanishes_leaves_what_was_complete(start_server: StartServ
     assert post(server, body_of(first, second))[0] == 200
 
 
+def large(name: str, count: int) -> list[bytes]:
+    """Slices of which a body is read past aiohttp (`dicomweb.intake`)."""
+    return list(demo.head_slices(count, rows=256, name=f"stow {name}"))
+
+
+def test_requests_behind_each_other_on_one_connection(server: Server) -> None:
+    files = large("pipelined", 4)
+    requests = b"".join(
+        f"POST /dicomweb/studies HTTP/1.1\r\nHost: {server.address}\r\nContent-Type: {TYPE}\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n".encode() + body
+        for body in map(body_of, files)
+    )
+    for cut in (0, 1, 200, len(requests) // 3, len(requests) - 1):
+        with raw(server) as (connection, answer):
+            connection.sendall(requests[:cut])
+            connection.sendall(requests[cut:])
+            for _ in files:
+                assert answer.readline().startswith(b"HTTP/1.1 200")
+                length = 0
+                while (line := answer.readline()) != b"\r\n":
+                    name, _, value = line.partition(b":")
+                    length = int(value) if name.lower() == b"content-length" else length
+                assert b"00081199" in answer.read(length)
+    assert all(download(server, file) == (200, file) for file in files)
+
+
+def test_what_was_complete_of_a_short_body_is_stored(server: Server) -> None:
+    first, second = large("short body", 2)
+    with raw(server) as (connection, _):
+        body = body_of(first, second)
+        head = f"POST /dicomweb/studies HTTP/1.1\r\nHost: {server.address}\r\nContent-Type: {TYPE}\r\n"
+        connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body[: -len(second) // 2])
+        connection.shutdown(socket.SHUT_WR)
+        until(lambda: download(server, first)[0] == 200)
+    assert download(server, second)[0] == 404
+
+
 def open_files(server: Server) -> int:
     """Spool files that the workers hold open."""
     found = 0

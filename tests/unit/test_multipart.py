@@ -13,14 +13,22 @@ BOUNDARY = b"-=_a.b:c"
 
 
 def parts_of(body: bytes, cuts: list[int] | None = None) -> list[tuple[dict[str, str], bytes, str]]:
-    """(headers, data, error) of each part, the body fed in pieces cut at `cuts`."""
+    """(headers, data, error) of each part, the body fed in pieces cut at `cuts`; without them at once, both ways."""
     parser = Parser(BOUNDARY)
-    found: list[tuple[dict[str, str], bytes, str]] = []
+    events: list[multipart.Event | memoryview] = []
     edges = [0, *(cuts or []), len(body)]
-    events = []
     for start, end in itertools.pairwise(edges):
         if start < end:
             events += list(parser.feed(body[start:end]))
+    found = parts_in(parser, events)
+    if not cuts:
+        parser = Parser(BOUNDARY)
+        assert parts_in(parser, list(parser.feed_whole(bytearray(b"\r\n" + body)))) == found
+    return found
+
+
+def parts_in(parser: Parser, events: list[multipart.Event | memoryview]) -> list[tuple[dict[str, str], bytes, str]]:
+    found: list[tuple[dict[str, str], bytes, str]] = []
     events += list(parser.close())
     inside = False
     for event in events:
