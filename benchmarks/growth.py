@@ -1,15 +1,15 @@
 """`python -m benchmarks growth`: what an archive costs as it grows. Nothing of a request or a commit should.
 
 One archive of small CT frames is filled through the archive's own API by several processes. Each time it reaches one
-of the sizes everything is measured over it: the rate of ingest just before, start-up, searches, metadata, frames,
-pages of the index that a request touches, `check`, `reindex`, bytes of the index for each instance.
+of the sizes everything is measured over it: the rate of ingest just before, uploads, start-up, searches, metadata,
+frames, pages of the index that a request touches, `check`, `reindex`, bytes of the index for each instance. The
+figures are written after each step; with `--keep` a run that was cut short goes on where it ended.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import os
 import random
 import shutil
@@ -17,39 +17,29 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
-from dataclasses import asdict, dataclass, field, replace
-from multiprocessing.util import Finalize
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from benchmarks import growth_plot, machine, report, workload
+from benchmarks import growth_plot, machine
+from benchmarks.growth_fill import Shape, Study, fill, images_of
 from benchmarks.servers import Pacs
-from pacs import demo
-from pacs.archive import Archive, StoreResult
+from pacs.archive import Archive
 from pacs.bench import load
-from pacs.bench.corpus import KINDS, Corpus, Image, Instance, elements, uid
+from pacs.bench.corpus import uid
 from pacs.bench.machine import major_faults
 from pacs.bench.model import latency
 from pacs.storage import layout
 from pacs.storage.index import Index
 
 SIZES = (10_000, 100_000, 1_000_000)
-_CHUNKS = 10
-"""In which an archive grows to the next size; the last ones tell the rate of ingest there."""
-_IN_WORK = 64
+_CLIENTS = 4
+"""That upload at once."""
 _JSON = "application/dicom+json"
 _STORED = "multipart/related; type=application/octet-stream; transfer-syntax=*"
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """What the archive is filled with."""
-
-    rows: int
-    per_study: int
 
 
 @dataclass(slots=True)
@@ -59,9 +49,21 @@ class Size:
     instances: int
     studies: int
     ingest_per_second: float
+    """Through the archive's API, by several processes."""
     start_seconds: float = 0.0
+    start_after_boot_seconds: float = 0.0
+    """When the machine has started anew: the end of every log is looked at."""
+    stow_per_second: dict[str, float] = field(default_factory=dict)
+    """Instances uploaded, by how many one request has."""
+    stow_p50_ms: float = 0.0
+    stow_p99_ms: float = 0.0
+    """Of uploads of one instance."""
+    stow_cpu_ms: float = 0.0
+    """Of the server for each of them: on a busy machine times lie, CPU time less so."""
     search_p50_ms: dict[str, float] = field(default_factory=dict)
     search_p99_ms: dict[str, float] = field(default_factory=dict)
+    search_cpu_ms: dict[str, float] = field(default_factory=dict)
+    """Of the server for each."""
     index_pages: dict[str, float] = field(default_factory=dict)
     """Pages of the index that a request reads from the disk when none is cached."""
     metadata_p50_ms: float = 0.0
@@ -70,117 +72,17 @@ class Size:
     frame_p99_ms: float = 0.0
     check_per_second: float = 0.0
     reindex_per_second: float = 0.0
+    check_cpu_ms: float = 0.0
+    reindex_cpu_ms: float = 0.0
+    """For each instance."""
+    check_MB: float = 0.0
+    reindex_MB: float = 0.0
+    """Most memory of it, pages of the index among it."""
     index_bytes_per_instance: float = 0.0
     reindexed_bytes_per_instance: float = 0.0
     disk_bytes_per_instance: float = 0.0
     memory_MB: float = 0.0
-    """Of the server after all of it."""
-
-
-# --- what is stored -------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Study:
-    """The study of a number: always the same, so that nobody has to remember a million of them."""
-
-    number: int
-
-    @property
-    def name(self) -> str:
-        return f"growth {self.number}"
-
-    @property
-    def patient_id(self) -> str:
-        return f"P{self.number:08d}"
-
-    @property
-    def family(self) -> str:
-        return self._draw().choice(workload.FAMILIES)
-
-    @property
-    def date(self) -> str:
-        draw = self._draw()
-        draw.random()
-        return f"{draw.randint(2005, 2024)}{draw.randint(1, 12):02d}{draw.randint(1, 28):02d}"
-
-    def _draw(self) -> random.Random:
-        return random.Random(self.number)
-
-    def elements(self, common: Sequence[demo.Element]) -> list[demo.Element]:
-        given = random.Random(-self.number).choice(workload.GIVEN)
-        own: list[demo.Element] = [
-            (0x00080020, "DA", self.date), (0x00080050, "SH", f"A{self.number:08d}"),
-            (0x00100010, "PN", f"{self.family}^{given}"), (0x00100020, "LO", self.patient_id),
-        ]  # fmt: skip
-        return list({element[0]: element for element in (*common, *own)}.values())
-
-    def instances(self, images: Sequence[Image], count: int) -> Iterator[Instance]:
-        common = elements(images[0].kind, "")
-        pixels = bytes(images[0].pixels)
-        file = demo.part10([*self.elements(common), (0x7FE00010, "OW", pixels)])
-        header = file[: len(file) - len(pixels)]
-        for number in range(count):
-            image = replace(images[number % len(images)], header=header)
-            yield image.instance(self.name, f"{self.name}/series", number + 1)
-
-
-def _images(shape: Shape) -> Sequence[Image]:
-    return Corpus("growth").images("CT", max(1, KINDS[0].rows // shape.rows))
-
-
-class _Filler:
-    """One process that stores studies."""
-
-    archive: Archive
-    images: Sequence[Image]
-    shape: Shape
-
-    @classmethod
-    def open(cls, root: str, shape: Shape) -> None:
-        cls.archive, cls.shape, cls.images = Archive.open(root, threads=1), shape, _images(shape)
-        Finalize(None, cls.archive.close, exitpriority=1)
-
-    @classmethod
-    def store(cls, number: int) -> None:
-        waiting: deque[Future[StoreResult]] = deque()
-        for instance in Study(number).instances(cls.images, cls.shape.per_study):
-            waiting.append(cls.archive.submit(instance.file))
-            if len(waiting) >= _IN_WORK:
-                _stored(waiting.popleft())
-        while waiting:
-            _stored(waiting.popleft())
-
-
-def _stored(future: Future[StoreResult]) -> None:
-    result = future.result()
-    if result.status != "stored":
-        raise load.RequestFailedError(f"{result.status}: {result.error}")
-
-
-def fill(root: Path, shape: Shape, first: int, last: int, processes: int) -> list[tuple[int, float]]:
-    """Store studies `first` up to `last`; (instances so far, instances a second) of each chunk."""
-    rates = []
-    pool = multiprocessing.get_context("spawn").Pool(processes, _Filler.open, (str(root), shape))
-    try:
-        pool.map(_ready, range(processes * 4), chunksize=1)
-        steps = max(1, (last - first) // _CHUNKS)
-        for begin in range(first, last, steps):
-            end = min(last, begin + steps)
-            began = time.perf_counter()
-            pool.map(_Filler.store, range(begin, end), chunksize=1)
-            rate = (end - begin) * shape.per_study / (time.perf_counter() - began)
-            rates.append((end * shape.per_study, rate))
-            print(f"  {end * shape.per_study:>10,} instances, {rate:,.0f}/s", file=sys.stderr)
-    finally:
-        pool.close()
-        pool.join()
-    return rates
-
-
-def _ready(_: int) -> None:
-    """Has every process of a pool begun, before anything is timed."""
-    time.sleep(0.01)
+    """Of the server after all of its requests; a shared page is divided among those that share it."""
 
 
 # --- what is measured -----------------------------------------------------------------------------------------------
@@ -197,22 +99,28 @@ QUERIES: dict[str, Callable[[Study, int], str]] = {
 }
 
 
-def measure(root: Path, shape: Shape, size: Size, workers: int, requests: int) -> None:
-    """Fill in `size` over the archive at `root`."""
+def measure(root: Path, shape: Shape, size: Size, workers: int, requests: int) -> Iterator[str]:
+    """Fill in `size` over the archive at `root`; tells what has been measured after each step."""
     draw = random.Random(size.instances)
 
     def some() -> Study:
         return Study(draw.randrange(size.studies))
 
-    began = time.perf_counter()
+    size.start_after_boot_seconds = _start(root, workers, booted=True)
+    size.start_seconds = _start(root, workers)
+    yield "start"
+    size.index_pages = _pages(root, size, some)
+    yield "pages of the index"
     with Pacs(workers, archive=root) as server:
-        size.start_seconds = time.perf_counter() - began
         for name, query in QUERIES.items():
             _verify(server, query(some(), size.studies), name)
             load.run(server.address, (_get(server, query(some(), size.studies)) for _ in range(10)))
+            cpu = server.cpu_seconds()
             run = load.run(server.address, (_get(server, query(some(), size.studies)) for _ in range(requests)))
+            size.search_cpu_ms[name] = (server.cpu_seconds() - cpu) / requests * 1e3
             found = latency(run.latencies)
             size.search_p50_ms[name], size.search_p99_ms[name] = found.p50, found.p99
+        yield "searches"
         series = (f"{_series(some())}/metadata" for _ in range(max(2, requests // 4)))
         found = latency(load.run(server.address, (_get(server, path) for path in series)).latencies)
         size.metadata_p50_ms, size.metadata_p99_ms = found.p50, found.p99
@@ -221,14 +129,47 @@ def measure(root: Path, shape: Shape, size: Size, workers: int, requests: int) -
         size.frame_p50_ms, size.frame_p99_ms = found.p50, found.p99
         assert server.process is not None
         size.memory_MB = machine.memory(server.process.pid) / 1e6
-    size.index_pages = _pages(root, size, some)
-    data = root / layout.INDEX / "data.mdb"
-    size.index_bytes_per_instance = _index_bytes(root) / size.instances
-    size.check_per_second = size.instances / _command("check", root)
-    size.reindex_per_second = size.instances / _command("reindex", root)
-    size.reindexed_bytes_per_instance = _index_bytes(root) / size.instances
-    size.disk_bytes_per_instance = layout.bytes_on_disk(root / layout.STUDIES) / size.instances
-    assert data.exists()
+        yield "metadata and frames"
+        _upload(server, shape, size, requests)
+        yield "uploads"
+    size.index_bytes_per_instance = _index_bytes(root)
+    size.check_per_second, size.check_cpu_ms, size.check_MB = _command("check", root)
+    yield "check"
+    size.reindex_per_second, size.reindex_cpu_ms, size.reindex_MB = _command("reindex", root)
+    size.reindexed_bytes_per_instance = _index_bytes(root)
+    size.disk_bytes_per_instance = layout.bytes_on_disk(root / layout.STUDIES) / _instances(root)
+    yield "reindex"
+
+
+def _start(root: Path, workers: int, *, booted: bool = False) -> float:
+    """Seconds until the server is ready."""
+    if booted:
+        index = Index(str(root / layout.INDEX))
+        with index.write() as view:
+            state = view.state()
+            state.boot = "another"
+            view.put_state(state)
+        index.close()
+    began = time.perf_counter()
+    with Pacs(workers, archive=root):
+        return time.perf_counter() - began
+
+
+def _upload(server: Pacs, shape: Shape, size: Size, requests: int) -> None:
+    """STOW-RS of studies that are new, beside those that are counted: less than 2 % of 10,000 instances by default."""
+    images = images_of(shape)
+    numbers = iter(random.SystemRandom().sample(range(10**9, 10**12), 10_000))
+    files = (one.pieces for number in numbers for one in Study(number).instances(images, shape.per_study))
+    for each, name in ((1, "1 a request"), (10, "10 a request")):
+        batches = [list(islice(files, each)) for _ in range(-(-requests // each))]
+        uploads = [load.stow(f"{server.root}/studies", server.host, batch) for batch in batches]
+        cpu = server.cpu_seconds()
+        run = load.run(server.address, iter(uploads), clients=_CLIENTS)
+        size.stow_per_second[name] = run.instances / run.seconds
+        if each == 1:
+            found = latency(run.latencies)
+            size.stow_p50_ms, size.stow_p99_ms = found.p50, found.p99
+            size.stow_cpu_ms = (server.cpu_seconds() - cpu) / run.instances * 1e3
 
 
 def _get(server: Pacs, path: str, accept: str = _JSON) -> load.Request:
@@ -271,23 +212,39 @@ def _pages(root: Path, size: Size, some: Callable[[], Study]) -> dict[str, float
     return found
 
 
-def _index_bytes(root: Path) -> int:
-    """Bytes of the index in use, free pages of it left out where LMDB tells."""
+def _index_bytes(root: Path) -> float:
+    """Bytes of the index for each instance, free pages among them."""
     index = Index(str(root / layout.INDEX), readonly=True)
     try:
-        return index.size()[0]
+        with index.read() as view:
+            return index.size()[0] / view.counters().instances
     finally:
         index.close()
 
 
-def _command(name: str, root: Path) -> float:
-    """Seconds of a `pacs` command that must succeed."""
+def _instances(root: Path) -> int:
+    index = Index(str(root / layout.INDEX), readonly=True)
+    try:
+        with index.read() as view:
+            return view.counters().instances
+    finally:
+        index.close()
+
+
+def _command(name: str, root: Path) -> tuple[float, float, float]:
+    """(instances a second, CPU milliseconds an instance, most megabytes) of a `pacs` command that must succeed."""
+    count = _instances(root)
     began = time.perf_counter()
-    subprocess.run(
-        [sys.executable, "-m", "pacs", name, "--archive", str(root)], check=True, stdout=subprocess.DEVNULL,
-        cwd=machine.ROOT,
-    )  # fmt: skip
-    return time.perf_counter() - began
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pacs", name, "--archive", str(root)], stdout=subprocess.DEVNULL, cwd=machine.ROOT
+    )
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - began
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise load.RequestFailedError(f"pacs {name} ended with status {process.returncode}")
+    cpu = usage.ru_utime + usage.ru_stime
+    return count / seconds, cpu / count * 1e3, usage.ru_maxrss * 1024 / 1e6
 
 
 # --- the command ------------------------------------------------------------------------------------------------------
@@ -298,27 +255,72 @@ def main(argv: Sequence[str]) -> int:
     arguments = _parser().parse_args(argv)
     shape = Shape(arguments.rows, arguments.per_study)
     sizes = sorted({max(1, size // shape.per_study) for size in arguments.sizes})
-    needed = sizes[-1] * shape.per_study * (shape.rows**2 + 6000)
-    folder = arguments.dir or Path(tempfile.gettempdir())
-    if shutil.disk_usage(folder).free < 1.2 * needed:
-        sys.exit(f"{folder} has less than {1.2 * needed / 1e9:.0f} GB free: name another folder with --dir")
-    description = machine.describe()
-    result: dict[str, Any] = {"machine": description, "shape": asdict(shape), "ingest": [], "sizes": []}
-    with tempfile.TemporaryDirectory(prefix="pacs-benchmark-growth-", dir=folder) as work:
-        root = Path(work) / "archive"
-        Archive.open(root, create=True).close()
-        stored = 0
+    folder = arguments.keep or arguments.dir or Path(tempfile.gettempdir())
+    with ExitStack() as closing:
+        if arguments.keep:
+            folder.mkdir(parents=True, exist_ok=True)
+        else:
+            work = tempfile.TemporaryDirectory(prefix="pacs-benchmark-growth-", dir=folder)
+            folder = Path(closing.enter_context(work))
+        run = _Run(folder, shape, arguments)
+        needed = 1.2 * (sizes[-1] - run.stored) * shape.per_study * (shape.rows**2 + 6000)
+        if shutil.disk_usage(folder).free < needed:
+            sys.exit(f"{folder} has less than {needed / 1e9:.0f} GB free: name another folder with --dir or --keep")
         for studies in sizes:
-            rates = fill(root, shape, stored, studies, arguments.processes)
-            stored = studies
-            result["ingest"] += rates
-            last = sorted(rate for _, rate in rates[-3:])
-            size = Size(studies * shape.per_study, studies, last[len(last) // 2])
-            measure(root, shape, size, arguments.workers, arguments.requests)
-            result["sizes"].append(asdict(size))
-            _write(result, arguments)
-            print(table(result["sizes"]), flush=True)
+            run.to(studies)
     return 0
+
+
+class _Run:
+    """An archive that grows, and what was measured of it so far."""
+
+    def __init__(self, folder: Path, shape: Shape, arguments: argparse.Namespace) -> None:
+        self._arguments = arguments
+        self._shape = shape
+        self._root = folder / "archive"
+        self._state = folder / "growth.json"
+        self._began = time.monotonic()
+        self.stored = 0
+        """Studies that are stored for certain."""
+        self._result: dict[str, Any] = {"machine": {}, "shape": asdict(shape), "ingest": [], "sizes": []}
+        if self._state.exists():
+            found = json.loads(self._state.read_text())
+            if found["result"]["shape"] != asdict(shape):
+                sys.exit(f"{folder} holds an archive of another shape")
+            self.stored, self._result = found["stored"], found["result"]
+            self._result["sizes"] = [size for size in self._result["sizes"] if size["reindexed_bytes_per_instance"]]
+        else:
+            Archive.open(self._root, create=True).close()
+        self._result["machine"] = machine.describe()
+
+    def to(self, studies: int) -> None:
+        """Grow to this size and measure, unless that has been done."""
+        instances = studies * self._shape.per_study
+        if any(size["instances"] == instances for size in self._result["sizes"]) or studies < self.stored:
+            return
+        for stored, rate in fill(self._root, self._shape, self.stored, studies, self._arguments.processes):
+            self.stored = stored
+            self._result["ingest"].append((stored * self._shape.per_study, rate))
+            self._write()
+        rates = sorted(rate for count, rate in self._result["ingest"][-3:] if count <= instances)
+        size = Size(instances, studies, rates[len(rates) // 2])
+        self._result["sizes"].append({})
+        for step in measure(self._root, self._shape, size, self._arguments.workers, self._arguments.requests):
+            self._result["sizes"][-1] = asdict(size)
+            self._write()
+            print(f"  {time.monotonic() - self._began:8.0f} s  {instances:,}: {step}", file=sys.stderr, flush=True)
+        print(growth_plot.table(self._result["sizes"]), flush=True)
+
+    def _write(self) -> None:
+        """After every step, so that hours are not lost with the last one."""
+        self._state.write_text(json.dumps({"stored": self.stored, "result": self._result}))
+        out: Path | None = self._arguments.out
+        if out:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            out.write_text(json.dumps(self._result, indent=1) + "\n")
+            whole = [size for size in self._result["sizes"] if size.get("reindexed_bytes_per_instance")]
+            if whole:
+                out.with_suffix(".svg").write_text(growth_plot.draw(whole), encoding="utf-8")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -333,44 +335,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--workers", type=int, default=cores, help="of the server that is asked (default: cores)")
     parser.add_argument("--requests", type=int, default=300, help="of each kind (default: %(default)s)")
     parser.add_argument("--dir", type=Path, help="folder for the archive, removed afterwards (default: the system's)")
+    parser.add_argument("--keep", type=Path, help="folder in which the archive stays; a run that was cut short goes on")
     parser.add_argument("--out", type=Path, help="file for the figures as JSON; the curves go beside it as .svg")
     return parser
-
-
-def _write(result: dict[str, Any], arguments: argparse.Namespace) -> None:
-    """After every size, so that hours are not lost with the last one."""
-    if arguments.out:
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        arguments.out.write_text(json.dumps(result, indent=1) + "\n")
-        arguments.out.with_suffix(".svg").write_text(growth_plot.draw(result["sizes"]), encoding="utf-8")
-
-
-def table(sizes: Sequence[dict[str, Any]]) -> str:
-    """In Markdown, a column for each size."""
-    rows: list[tuple[str, str, Callable[[dict[str, Any]], float]]] = [
-        ("ingest", "instances/s", lambda size: size["ingest_per_second"]),
-        ("start of the server", "s", lambda size: size["start_seconds"]),
-    ]
-
-    def of(key: str, name: str) -> Callable[[dict[str, Any]], float]:
-        return lambda size: float(size[key][name])
-
-    for name in QUERIES:
-        rows.append((f"search, {name}, p50", "ms", of("search_p50_ms", name)))
-        rows.append((f"search, {name}, p99", "ms", of("search_p99_ms", name)))
-    for name in sizes[0]["index_pages"]:
-        rows.append((f"index read from disk, {name}", "pages", of("index_pages", name)))
-    for label, unit, key in (
-        ("metadata of a series, p50", "ms", "metadata_p50_ms"), ("metadata of a series, p99", "ms", "metadata_p99_ms"),
-        ("frame, p50", "ms", "frame_p50_ms"), ("frame, p99", "ms", "frame_p99_ms"),
-        ("`pacs check`", "instances/s", "check_per_second"), ("`pacs reindex`", "instances/s", "reindex_per_second"),
-        ("index, an instance", "bytes", "index_bytes_per_instance"),
-        ("the same, rebuilt", "bytes", "reindexed_bytes_per_instance"),
-        ("on disk, an instance", "bytes", "disk_bytes_per_instance"), ("memory of the server", "MB", "memory_MB"),
-    ):  # fmt: skip
-        rows.append((label, unit, lambda size, key=key: float(size[key])))  # type: ignore[misc]
-    head = "| | unit | " + " | ".join(f"{size['instances']:,}" for size in sizes) + " |"
-    lines = [head, "| --- | --- |" + " --: |" * len(sizes)]
-    lines += [f"| {label} | {unit} | " + " | ".join(report.number(value(size)) for size in sizes) + " |"
-              for label, unit, value in rows]  # fmt: skip
-    return "\n".join(lines)

@@ -1,11 +1,12 @@
-"""The curves of `python -m benchmarks growth` as one SVG that carries its own style, light and dark."""
+"""What `python -m benchmarks growth` found: a table, and curves as one SVG with a style of its own, light and dark."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 from typing import Any
 
+from benchmarks import report
 from pacs.bench.plots import HEIGHT, WIDTH, Axis, Line, lines
 
 _STYLE = """
@@ -21,16 +22,17 @@ svg { --text: #1c2126; --soft: #5b6670; --line: #dfe3e7; --c: #0067a5; --page: #
 _SEARCH = ("search_p50_ms", "search_p99_ms")
 _PANELS: tuple[tuple[str, str, tuple[str, ...], str], ...] = (
     # title, unit, the figures, the kind of search
-    ("ingest", "instances/s", ("ingest_per_second",), ""),
+    ("ingest through the API", "instances/s", ("ingest_per_second",), ""),
+    ("ingest by STOW-RS, one instance a request", "instances/s", ("stow_per_second",), "1 a request"),
     ("search by an exact key, p50 and p99", "ms", _SEARCH, "exact key"),
     ("search by the begin of a name and a day", "ms", _SEARCH, "wildcard"),
     ("search over a month", "ms", _SEARCH, "range"),
     ("search for *a*", "ms", _SEARCH, "broad"),
     ("metadata of a series, p50 and p99", "ms", ("metadata_p50_ms", "metadata_p99_ms"), ""),
-    ("start of the server", "s", ("start_seconds",), ""),
+    ("start of the server, after a boot dashed", "s", ("start_seconds", "start_after_boot_seconds"), ""),
     ("pacs check", "instances/s", ("check_per_second",), ""),
     ("pacs reindex", "instances/s", ("reindex_per_second",), ""),
-    ("index, an instance", "bytes", ("index_bytes_per_instance",), ""),
+    ("index, an instance; rebuilt dashed", "bytes", ("index_bytes_per_instance", "reindexed_bytes_per_instance"), ""),
 )
 _COLUMNS, _GAP, _HEAD = 2, 30, 26
 
@@ -59,3 +61,43 @@ def draw(sizes: Sequence[dict[str, Any]]) -> str:
 
 def _value(size: dict[str, Any], name: str, kind: str) -> float:
     return float(size[name][kind] if kind else size[name])
+
+
+def table(sizes: Sequence[dict[str, Any]]) -> str:
+    """In Markdown, a column for each size."""
+    rows: list[tuple[str, str, Callable[[dict[str, Any]], float]]] = [
+        ("ingest", "instances/s", lambda size: size["ingest_per_second"]),
+        ("start of the server", "s", lambda size: size["start_seconds"]),
+        ("the same after a boot", "s", lambda size: size["start_after_boot_seconds"]),
+    ]
+
+    def of(key: str, name: str) -> Callable[[dict[str, Any]], float]:
+        return lambda size: float(size[key][name])
+
+    for name in sizes[0]["stow_per_second"]:
+        rows.append((f"STOW, {name}, 4 clients", "instances/s", of("stow_per_second", name)))
+    for name in sizes[0]["search_p50_ms"]:
+        rows.append((f"search, {name}, p50", "ms", of("search_p50_ms", name)))
+        rows.append((f"search, {name}, p99", "ms", of("search_p99_ms", name)))
+        rows.append((f"search, {name}, CPU of the server", "ms", of("search_cpu_ms", name)))
+    for name in sizes[0]["index_pages"]:
+        rows.append((f"index read from disk, {name}", "pages", of("index_pages", name)))
+    for label, unit, key in (
+        ("STOW of one instance, p50", "ms", "stow_p50_ms"), ("STOW of one instance, p99", "ms", "stow_p99_ms"),
+        ("STOW of one instance, CPU of the server", "ms", "stow_cpu_ms"),
+        ("metadata of a series, p50", "ms", "metadata_p50_ms"), ("metadata of a series, p99", "ms", "metadata_p99_ms"),
+        ("frame, p50", "ms", "frame_p50_ms"), ("frame, p99", "ms", "frame_p99_ms"),
+        ("`pacs check`", "instances/s", "check_per_second"), ("`pacs reindex`", "instances/s", "reindex_per_second"),
+        ("`pacs check`, CPU", "ms an instance", "check_cpu_ms"),
+        ("`pacs reindex`, CPU", "ms an instance", "reindex_cpu_ms"),
+        ("memory of `pacs check`", "MB", "check_MB"), ("memory of `pacs reindex`", "MB", "reindex_MB"),
+        ("index, an instance", "bytes", "index_bytes_per_instance"),
+        ("the same, rebuilt", "bytes", "reindexed_bytes_per_instance"),
+        ("on disk, an instance", "bytes", "disk_bytes_per_instance"), ("memory of the server", "MB", "memory_MB"),
+    ):  # fmt: skip
+        rows.append((label, unit, lambda size, key=key: float(size[key])))  # type: ignore[misc]
+    head = "| | unit | " + " | ".join(f"{size['instances']:,}" for size in sizes) + " |"
+    lines = [head, "| --- | --- |" + " --: |" * len(sizes)]
+    lines += [f"| {label} | {unit} | " + " | ".join(report.number(value(size)) for size in sizes) + " |"
+              for label, unit, value in rows]  # fmt: skip
+    return "\n".join(lines)

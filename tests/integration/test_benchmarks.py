@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -104,15 +106,48 @@ def test_growth_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     result = json.loads(out.read_text())
     (size,) = result["sizes"]
     assert size["instances"] == 6 and list(size.pop("index_pages")) == ["exact key", "frame"]
-    for value in size.values():
-        assert all(one > 0 for one in (value.values() if isinstance(value, dict) else [value]))
+    for name, value in size.items():
+        assert "cpu" in name or all(one > 0 for one in (value.values() if isinstance(value, dict) else [value]))
     assert [count for count, _ in result["ingest"]] == [3, 6]
+    assert list(size["stow_per_second"]) == ["1 a request", "10 a request"]
     ElementTree.fromstring(out.with_suffix(".svg").read_text())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["growth.json", "growth.svg"]
 
 
+def test_growth_goes_on_where_it_was_cut_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[int] = []
+    filled: list[tuple[int, int]] = []
+
+    def fill(root: Path, shape: Any, first: int, last: int, processes: int) -> Iterator[tuple[int, float]]:
+        filled.append((first, last))
+        yield last, 1.0
+
+    def measure(root: Path, shape: Any, size: growth.Size, *_: int) -> Iterator[str]:
+        steps.append(size.instances)
+        yield "something"
+        if len(steps) == 1:
+            raise KeyboardInterrupt
+        size.reindexed_bytes_per_instance = 1.0
+        yield "everything"
+
+    monkeypatch.setattr(growth, "fill", fill)
+    monkeypatch.setattr(growth, "measure", measure)
+    monkeypatch.setattr(growth.growth_plot, "table", lambda sizes: "")
+    kept, out = tmp_path / "kept", tmp_path / "growth.json"
+    arguments = ["growth", "--sizes", "2", "4", "--rows", "32", "--per-study", "1", "--processes", "1"]
+    arguments += ["--keep", str(kept), "--out", str(out)]
+    with pytest.raises(KeyboardInterrupt):
+        benchmarks.main(arguments)
+    assert [size["instances"] for size in json.loads(out.read_text())["sizes"]] == [2]
+    assert benchmarks.main(arguments) == 0
+    assert (steps, filled) == ([2, 2, 4], [(0, 2), (2, 2), (2, 4)])
+    result = json.loads(out.read_text())
+    assert [count for count, _ in result["ingest"]] == [2, 2, 4]
+    assert [size["instances"] for size in result["sizes"]] == [2, 4]
+
+
 def test_growth_has_studies_of_their_own() -> None:
-    images = growth._images(growth.Shape(32, 2))
+    images = growth.images_of(growth.Shape(32, 2))
     first, other = (list(growth.Study(number).instances(images, 2)) for number in (1, 2))
     assert len({one.instance for one in (*first, *other)}) == 4
     data = workload.read(first[0].file)
