@@ -271,7 +271,8 @@ def streamed(link: ThreadedLink, server: Server, subject: Subject, plan: dict[st
         look = plan[header["rung"].replace("=", ":")]
         position = positions[header["content-location"].split("/")[1]]
         key = (position, header["content-type"])
-        held[key] = held.get(key, b"") + data
+        starts_anew = header["content-range"].startswith("bytes 0-")  # another quality is another codestream
+        held[key] = data if starts_anew else held[key] + data
         shown[look, position] = held[key]
         reading.looks[look] = (now, body)
     connection.close()

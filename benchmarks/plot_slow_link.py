@@ -1,6 +1,7 @@
 """Quality against time on a slow link, drawn from the figures of `python -m benchmarks slow_link --out FILE`.
 
-`python -m benchmarks.plot_slow_link FILE --out docs/slow-link.svg` (needs matplotlib: `pip install .[plots]`).
+`python -m benchmarks.plot_slow_link FILE… --out docs/slow-link.svg` (needs matplotlib: `pip install .[plots]`) draws
+one link and prints the tables of docs/performance.md: that link in full, the others in seconds.
 """
 
 from __future__ import annotations
@@ -14,26 +15,87 @@ from typing import Any
 _TOP = 80.0
 """Where lossless is drawn, in dB."""
 _PLANS = {
-    ("pacs", "levels"): ("pacs, level, then lossless", "tab:blue", "o"),
-    ("pacs", "lossy"): ("pacs, level, lossy, lossless", "tab:green", "s"),
-    ("pacs", "layers"): ("pacs, level, layers", "tab:purple", "^"),
-    ("pacs", "raw"): ("pacs, raw frames", "tab:gray", "x"),
-    ("Orthanc", "raw"): ("Orthanc, raw frames", "tab:red", "x"),
-    ("Orthanc", "rendered"): ("Orthanc, rendered JPEG", "tab:orange", "D"),
+    ("pacs", "levels"): ("pacs: level, lossless", "tab:blue", "o"),
+    ("pacs", "ranges"): ("pacs: level, rest, by `Range`", "", ""),
+    ("pacs", "both"): ("pacs: level, lossy, lossless", "tab:cyan", "v"),
+    ("pacs", "lossy"): ("pacs: lossy, lossless", "tab:green", "s"),
+    ("pacs", "layers"): ("pacs: layers", "tab:purple", "^"),
+    ("pacs", "equal"): ("pacs: lossy, equal to the JPEG", "tab:olive", "P"),
+    ("pacs", "rendered"): ("pacs: JPEG, 512 pixels, 8 bit", "tab:brown", "d"),
+    ("pacs", "raw"): ("pacs: raw frames", "tab:gray", "x"),
+    ("Orthanc", "rendered"): ("Orthanc: JPEG, 512 pixels, 8 bit", "tab:orange", "D"),
+    ("Orthanc", "raw"): ("Orthanc: raw frames", "tab:red", "x"),
 }
+"""(label, colour, marker) by (server, plan); without a colour it is not drawn."""
+_LOOKS = ("first", "readable", "lossless")
 
 
-def rows(result: dict[str, Any], rate: float, rtt: float) -> list[dict[str, Any]]:
-    """The figures of one link, without stalls."""
+def rows(figures: list[dict[str, Any]], rate: float, rtt: float, stalls: float = 0.0) -> list[dict[str, Any]]:
+    """The figures of one link."""
     found = []
-    for figure in result["figures"]:
+    for figure in figures:
         detail = figure["detail"]
-        if "plan" in detail and (detail["Mbit_per_s"], detail["rtt_ms"], detail["stalls"]) == (rate, rtt, 0.0):
+        if "plan" in detail and (detail["Mbit_per_s"], detail["rtt_ms"], detail["stalls"]) == (rate, rtt, stalls):
             found.append({**detail, "server": figure["server"], "seconds": figure["value"]})
     return found
 
 
-def draw(result: dict[str, Any], out: Path, rate: float, rtt: float) -> None:
+def tables(figures: list[dict[str, Any]], rate: float, rtt: float) -> str:
+    """Markdown: a table a subject for one link, with bytes and dB; then one a subject for all links, in seconds."""
+    links = list(dict.fromkeys(
+        (figure["detail"]["Mbit_per_s"], figure["detail"]["rtt_ms"], figure["detail"]["stalls"]) for figure in figures
+    ))  # fmt: skip
+    lines = []
+    one = rows(figures, rate, rtt)
+    for subject in dict.fromkeys(row["subject"] for row in one):
+        frames = max(row["frames"] for row in one if row["subject"] == subject)
+        lines += [f"**{subject}**, {frames} frame{'s, every one of them' * (frames > 1)}:", "",
+                  "| plan | first look | readable | lossless |", "| --- | --- | --- | --- |"]  # fmt: skip
+        for (server, plan), (label, _, _) in _PLANS.items():
+            cells = [_cell(one, subject, server, plan, look) for look in _LOOKS]
+            if any(cells):
+                lines.append(f"| {label} | {' | '.join(cells)} |")
+        lines.append("")
+    for subject in dict.fromkeys(row["subject"] for row in one):
+        names = " | ".join(
+            f"{rate:g} Mbit/s, {rtt:g} ms" + f", {stalls:.0%} stalls" * bool(stalls) for rate, rtt, stalls in links
+        )
+        lines += [f"| {subject} | {names} |", "| --- |" + " --- |" * len(links)]
+        for (server, plan), (label, _, _) in _PLANS.items():
+            cells = [_seconds(rows(figures, *link), subject, server, plan) for link in links]
+            if any(cells):
+                lines.append(f"| {label} | {' | '.join(cells)} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _found(some: list[dict[str, Any]], subject: str, server: str, plan: str, look: str) -> dict[str, Any] | None:
+    wanted = (subject, server, plan, look)
+    return next((row for row in some if (row["subject"], row["server"], row["plan"], row["look"]) == wanted), None)
+
+
+def _cell(some: list[dict[str, Any]], subject: str, server: str, plan: str, look: str) -> str:
+    row = _found(some, subject, server, plan, look)
+    if row is None:
+        return ""
+    full, window, size = row["dB_full_range"], row["dB_in_window"], row["bytes"]
+    told = f"{size / 1e6:.2f} MB" if size >= 1e6 else f"{size / 1e3:.1f} kB"
+    quality = "" if window is None or window > _TOP or full > 900 else f", {full:.0f} / {window:.0f} dB"
+    if plan == "rendered":
+        quality = f", {window:.0f} dB"
+    return f"{_short(row['seconds'])} s, {told}{quality}"
+
+
+def _seconds(some: list[dict[str, Any]], subject: str, server: str, plan: str) -> str:
+    found = [_found(some, subject, server, plan, look) for look in _LOOKS]
+    return " / ".join(dict.fromkeys(_short(row["seconds"]) for row in found if row))
+
+
+def _short(seconds: float) -> str:
+    return f"{seconds:.2f}" if seconds < 10 else f"{seconds:.1f}" if seconds < 100 else f"{seconds:.0f}"
+
+
+def draw(figures: list[dict[str, Any]], out: Path, rate: float, rtt: float) -> None:
     """One panel a subject: steps of PSNR inside the header's window over seconds since the request."""
     import matplotlib
 
@@ -41,7 +103,7 @@ def draw(result: dict[str, Any], out: Path, rate: float, rtt: float) -> None:
     matplotlib.rcParams["svg.hashsalt"] = "slow link"
     from matplotlib import pyplot
 
-    found = rows(result, rate, rtt)
+    found = rows(figures, rate, rtt)
     subjects = list(dict.fromkeys(row["subject"] for row in found))
     if not subjects:
         sys.exit(f"no figures of {rate:g} Mbit/s and {rtt:g} ms in there")
@@ -52,7 +114,7 @@ def draw(result: dict[str, Any], out: Path, rate: float, rtt: float) -> None:
                 (row["seconds"], _level(row)) for row in found
                 if (row["server"], row["plan"], row["subject"]) == (server, plan, subject)
             )  # fmt: skip
-            if steps:
+            if steps and colour:
                 seconds, levels = zip(*steps, strict=True)
                 panel.step(seconds, levels, where="post", color=colour, linewidth=1.4)
                 panel.plot(seconds, levels, marker, color=colour, label=label, markersize=5)
@@ -82,12 +144,14 @@ def _level(row: dict[str, Any]) -> float:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.plot_slow_link", description=__doc__)
-    parser.add_argument("results", type=Path)
+    parser.add_argument("results", type=Path, nargs="+")
     parser.add_argument("--out", type=Path, required=True, help="the SVG to write")
     parser.add_argument("--rate", type=float, default=4.0, help="Mbit/s (default: %(default)s)")
     parser.add_argument("--rtt", type=float, default=50.0, help="ms (default: %(default)s)")
     arguments = parser.parse_args()
-    draw(json.loads(arguments.results.read_text()), arguments.out, arguments.rate, arguments.rtt)
+    figures = [figure for path in arguments.results for figure in json.loads(path.read_text())["figures"]]
+    draw(figures, arguments.out, arguments.rate, arguments.rtt)
+    print(tables(figures, arguments.rate, arguments.rtt))
     return 0
 
 
