@@ -30,7 +30,7 @@ from pacs.transcode import Rendition
 DIRECTORY: Final = "renditions"
 """Of the kept frames, inside the archive; may be deleted at any time."""
 
-_REVISION: Final = 1
+_REVISION: Final = 2
 """To be raised when this program makes other bytes of the same frame than before."""
 
 J2K: Final = frozenset(
@@ -292,6 +292,12 @@ class Renditions:
             data: Buffer = reading.native_frame(self._root, frame, Committed(self._root, self._index, frame.entry))
             return Made(data, (), crc32c(data))
         if rendition.kind == "encoded":
+            if (frame.transfer_syntax, rendition.transfer_syntax) == (uids.HTJ2K_LOSSLESS, uids.HTJ2K_LOSSLESS_RPCL):
+                moved = rendition.geometry and transcode.as_rpcl(
+                    reading.stored_frame(self._root, frame), rendition.geometry
+                )
+                if moved:
+                    return _made(moved)
             return _made(reading.encoded_frame(self._root, frame, rendition, quality))
         return _made(bytes(_streamed(reading.stored_frame(self._root, frame))))
 

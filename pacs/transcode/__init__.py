@@ -7,7 +7,7 @@ from pacs.pixels import decode_native
 from pacs.transcode.decoders import decode_frame, decode_reduced, droppable_levels
 from pacs.transcode.encoders import encode, encode_jpeg, encode_png
 from pacs.transcode.frames import LARGEST_DECODED, MEMORY, Buffer, Samples
-from pacs.transcode.htj2k import EncodedFrame, declared_precision, encode_frame
+from pacs.transcode.htj2k import EncodedFrame, as_rpcl, declared_precision, encode_frame
 from pacs.transcode.rungs import LayeredFrame, irreversible, layered
 from pacs.transcode.table import Rendition, decoded_geometry, plan, renditions
 
@@ -19,6 +19,7 @@ __all__ = [
     "LayeredFrame",
     "Rendition",
     "Samples",
+    "as_rpcl",
     "declared_precision",
     "decode_frame",
     "decode_native",

@@ -8,11 +8,11 @@ import imagecodecs
 import numpy as np
 
 from pacs import codestream as j2k
-from pacs import pixels
+from pacs import pixels, progression
 from pacs.errors import CodestreamError, PixelError
 from pacs.geometry import FrameGeometry
 from pacs.transcode import frames
-from pacs.transcode.frames import Samples
+from pacs.transcode.frames import Buffer, Samples
 
 _codecs: Any = imagecodecs
 _RESOLUTIONS: Final = imagecodecs.HTJ2K.TILEPART.RESOLUTIONS
@@ -72,3 +72,29 @@ def encode_frame(samples: Samples, geometry: FrameGeometry) -> EncodedFrame:
     if len(level_ends) != geometry.decompositions + 1:
         raise PixelError("the HTJ2K encoder made no tile-part for each resolution level")
     return EncodedFrame(bytes(encoded), level_ends)
+
+
+_BASE: Final = 64
+"""Samples that the base resolution of .202 has at most. PS3.5 10.18"""
+
+
+def as_rpcl(codestream: Buffer, geometry: FrameGeometry) -> bytes | None:
+    """A .201 frame as .202 by moving its packets: its samples are the same, and no code-block is decoded.
+
+    None where the packets cannot be followed, there are too few levels, or it is not as `geometry`, the description of
+    the result, says.
+    """
+    try:
+        parsed = j2k.parse(codestream)
+        described = (
+            parsed.precision in (geometry.bits_stored, declared_precision(geometry))
+            and (parsed.rows, parsed.columns, parsed.signed) == (geometry.rows, geometry.columns, geometry.signed)
+            and len(parsed.components) == geometry.samples_per_pixel
+            and parsed.mct == (geometry.photometric_interpretation == "YBR_RCT")
+        )
+        small = max(parsed.rows, parsed.columns) <= _BASE << parsed.decompositions
+        if not (described and small and parsed.ht and parsed.reversible and parsed.complete):
+            return None
+        return progression.reorder(codestream)
+    except CodestreamError:
+        return None

@@ -36,6 +36,7 @@ def refuse(data: memoryview, parsed: Codestream) -> None:
 
 def _extended(marker: int, segment: memoryview, index: int) -> str:
     """The parameter of a Part 1 segment that has a value of Part 2, "" for none. T.801 A.2"""
+    fields: tuple[tuple[str, int, int], ...]
     if marker == _COD:
         fields = ("Scod", 0, 0x07), ("multiple component transform", 4, 1), ("wavelet transform", 9, 1)
     elif marker == _COC:

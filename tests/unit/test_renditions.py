@@ -227,6 +227,29 @@ def test_a_stream_that_cannot_be_walked_goes_out_as_it_is(archive: Archive) -> N
     assert (bytes(sent.data).rstrip(b"\0"), sent.level_ends) == (came[0].rstrip(b"\0"), ())
 
 
+@pytest.mark.parametrize("levels", [5, 1])
+def test_lossless_htj2k_becomes_rpcl_by_moving_packets(
+    archive: Archive, levels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unless it has too few levels, which .202 wants to leave a base of 64 samples."""
+    wide = np.tile(NOISE, (1, 2, 2)).astype(np.int16)
+    came = [imagecodecs.htj2k_encode(of, reversible=True, resolutions=levels) for of in wide]
+    file = pydicom.dcmread(io.BytesIO(image(wide, uids.HTJ2K_LOSSLESS, "1.2.10", came)))
+    file.PixelRepresentation, file.BitsStored, file.HighBit = 1, 16, 15
+    out = io.BytesIO()
+    file.save_as(out)
+    archive.store(out.getvalue())
+    of = frame(archive, 2, "1.2.10")
+    encoded: list[object] = []
+    encode = transcode.encode
+    monkeypatch.setattr(reading.transcode, "encode", lambda *a, **k: encoded.append(a) or encode(*a, **k))
+    made = archive.renditions(MB, MB).frame(of, to(of, uids.HTJ2K_LOSSLESS_RPCL))
+    parsed = codestream.parse(made.data)
+    assert parsed.progression == "RPCL" and parsed.tlm_agrees and len(parsed.level_ends) == 6
+    assert np.array_equal(imagecodecs.htj2k_decode(bytes(made.data)), wide[1])
+    assert bool(encoded) == (levels == 1)
+
+
 def test_our_own_frames_are_sent_from_where_they_lie(archive: Archive) -> None:
     made = archive.renditions(MB, MB)
     for syntax in (uids.HTJ2K_LOSSLESS_RPCL, uids.HTJ2K_LOSSLESS, uids.HTJ2K):
