@@ -24,7 +24,7 @@ PATHS: Final = frozenset((HEALTH, READY, METRICS))
 
 CHECKS: Final = ("index", "disk", "space")
 
-_KEEP: Final = 2.0
+_KEEP: Final = 1.0
 """Seconds that an answer to "ready?" holds: looking writes and syncs a page."""
 _PATIENCE: Final = 5.0
 """Seconds after which a disk that does not answer is said to be failing."""
