@@ -11,9 +11,6 @@ from functools import cache, lru_cache
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, overload
 
 import msgspec
-from pydicom._dicom_dict import DicomDictionary, RepeatersDictionary
-from pydicom._private_dict import private_dictionaries
-from pydicom.datadict import masks
 
 from pacs import charset, marks, tags
 from pacs import uids as transfer_syntaxes
@@ -283,7 +280,10 @@ def _inflated(view: memoryview, start: int) -> tuple[memoryview, str]:
 
 @cache
 def _dictionary() -> Dictionary:
-    """PS3.6 and the private dictionaries, as pydicom carries them."""
+    """PS3.6 and the private dictionaries, as pydicom carries them: commands that scan nothing start without it."""
+    from pydicom._dicom_dict import DicomDictionary, RepeatersDictionary
+    from pydicom.datadict import masks
+
     entries = ((int(tag), entry[0]) for tag, entry in DicomDictionary.items())
     repeaters = [
         (bits, mask, RepeatersDictionary[pattern][0]) for pattern, (bits, mask) in masks.items()
@@ -293,6 +293,8 @@ def _dictionary() -> Dictionary:
 
 def _private_block(creator: bytes) -> dict[int, str] | None:
     """VRs of a private creator's elements by the keys that `Dictionary.private_vr` looks for; None if unknown."""
+    from pydicom._private_dict import private_dictionaries
+
     name = creator.decode("latin_1")
     if name not in private_dictionaries:
         return None
@@ -301,6 +303,8 @@ def _private_block(creator: bytes) -> dict[int, str] | None:
 
 @cache
 def _known_private_block(name: str) -> dict[int, str]:
+    from pydicom._private_dict import private_dictionaries
+
     block = {}
     for pattern, entry in private_dictionaries[name].items():
         if pattern[2:6] == "xxxx":
