@@ -216,7 +216,13 @@ def small_samples(root: Path, frame: Frame, most_dropped: int) -> npt.NDArray[np
     if is_native(frame) or not most_dropped or geometry is None:
         return samples(root, frame)
     stored = frames.read_chunk(root, frame.chunks[0])
-    dropped = min(most_dropped, transcode.droppable_levels(stored, frame.transfer_syntax))
+    key = frame.entry.descriptor.array_key
+    if key is not None and key.encoding is Encoding.HTJ2K and frame.level_ends:
+        dropped = min(most_dropped, len(frame.level_ends) - 1)
+        # What the decoder is not given it need not copy and pass over.
+        stored = memoryview(stored)[: frame.level_ends[-1 - dropped]]
+    else:
+        dropped = min(most_dropped, transcode.droppable_levels(stored, frame.transfer_syntax))
     return transcode.decode_frame(stored, geometry, frame.transfer_syntax, levels_dropped=dropped)
 
 

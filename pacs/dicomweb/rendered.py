@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -160,7 +159,7 @@ def _paint(service: Service, entry: InstanceEntry, number: int, rendition: Rendi
     if geometry is None:
         raise PixelError("this instance does not describe its pixel data")
     samples = archive.small_frame(frame, rendering.sufficient_level(geometry, rendition.viewport))
-    attributes = json.loads(archive.metadata_json(entry))
+    attributes = rendering.of_json(archive.metadata_json(entry), number)
 
     def bulk(path: str) -> bytes:
         return b"".join(archive.bulk(entry, path))

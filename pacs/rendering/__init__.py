@@ -7,12 +7,14 @@ caller's `bulk`. What a header gets wrong (a window of no width, a table that is
 from __future__ import annotations
 
 from pacs.errors import PixelError
-from pacs.rendering.attributes import Attributes, Bulk, Picture, Values, first_value, of_frame
+from pacs.rendering.attributes import Attributes, Bulk, Picture, Shaded, Values, first_value, of_frame, of_json
 from pacs.rendering.colour import colour, palette
 from pacs.rendering.grayscale import LINEAR, LINEAR_EXACT, SIGMOID, Window, gray
-from pacs.rendering.viewport import MAX_PIXELS, Viewport, fit, pixel_aspect, sufficient_level
+from pacs.rendering.viewport import MAX_PIXELS, Viewport, fit, pixel_aspect, sufficient_level, whole
 
-__all__ = ["LINEAR", "LINEAR_EXACT", "MAX_PIXELS", "SIGMOID", "Viewport", "Window", "render", "sufficient_level"]
+__all__ = [
+    "LINEAR", "LINEAR_EXACT", "MAX_PIXELS", "SIGMOID", "Viewport", "Window", "of_json", "render", "sufficient_level",
+]  # fmt: skip
 
 
 def render(
@@ -32,13 +34,13 @@ def render(
     """
     photometric = str(first_value(attributes, "00280004", "MONOCHROME2")).strip()
     if samples.ndim == 3:
-        picture = colour(samples, photometric, attributes)
+        shaded = Shaded(colour(samples, photometric, attributes))
     elif samples.ndim != 2:
         raise PixelError(f"no picture of samples of shape {samples.shape}")
     elif photometric == "PALETTE COLOR":
-        picture = palette(samples, attributes, bulk)
+        shaded = Shaded(palette(samples, attributes, bulk))
     else:
-        picture = gray(samples, photometric, of_frame(attributes, frame), window, bulk)
+        shaded = gray(samples, photometric, of_frame(attributes, frame), window, bulk)
     if viewport is None:
-        return picture
-    return fit(picture, viewport, attributes, pixel_aspect(attributes) if square_pixels else 1.0)
+        return whole(shaded)
+    return fit(shaded, viewport, attributes, pixel_aspect(attributes) if square_pixels else 1.0)

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 import numpy as np
 
 from pacs.errors import PixelError
-from pacs.rendering.attributes import Attributes, Bulk, Picture, Values, first_value, item_of, number_of, to_bytes
+from pacs.rendering.attributes import (
+    Attributes,
+    Bulk,
+    Picture,
+    Shaded,
+    Values,
+    first_value,
+    item_of,
+    number_of,
+    to_bytes,
+)
 from pacs.rendering.tables import read_table
 
 LINEAR: Final = "LINEAR"
@@ -26,20 +37,19 @@ class Window(NamedTuple):
 
 def gray(
     samples: Values, photometric: str, attributes: Attributes, window: Window | None, bulk: Bulk | None
-) -> Picture:
-    limits = _limits(samples, attributes)
+) -> Shaded:
+    def limits() -> Values:
+        return _modality(_limits(samples, attributes), attributes, bulk)
 
     def shown(stored: Values) -> Picture:
-        values, ends = (_modality(part, attributes, bulk) for part in (stored, limits))
-        levels = _voi(values, ends, attributes, window, bulk)
+        levels = _voi(_modality(stored, attributes, bulk), limits, attributes, window, bulk)
         return np.subtract(255, levels, dtype=np.uint8) if photometric == "MONOCHROME1" else levels
 
-    if samples.dtype.kind not in "iu" or samples.itemsize > 2:
-        return shown(samples)
-    # One table for all values of the type costs less than the arithmetic on a frame of them.
-    index = samples.view(f"u{samples.itemsize}")
-    every = np.arange(1 << (8 * samples.itemsize), dtype=index.dtype).view(samples.dtype)
-    return shown(every).take(index)
+    if samples.dtype.kind not in "iu" or samples.itemsize > 2 or not samples.size:
+        return Shaded(shown(samples))
+    # A table for the values that there are costs less than the arithmetic on a frame of them.
+    first, last = int(samples.min()), int(samples.max())
+    return Shaded(samples, shown(np.arange(first, last + 1, dtype=np.int32)), first)
 
 
 def _limits(samples: Values, attributes: Attributes) -> Values:
@@ -67,7 +77,7 @@ def _modality(stored: Values, attributes: Attributes, bulk: Bulk | None) -> Valu
 
 
 def _voi(
-    values: Values, limits: Values, attributes: Attributes, window: Window | None, bulk: Bulk | None
+    values: Values, limits: Callable[[], Values], attributes: Attributes, window: Window | None, bulk: Bulk | None
 ) -> Picture:
     """Values of interest to 0…255: the caller's window, the header's table or window, or all there is. PS3.3 C.11.2"""
     if window is None:
@@ -78,7 +88,8 @@ def _voi(
     elif not _possible(window):
         raise PixelError(f"an impossible window: {window.center}, {window.width}, {window.function}")
     if window is None:
-        low, high = float(limits.min()), float(limits.max())
+        ends = limits()
+        low, high = float(ends.min()), float(ends.max())
         # The least value is black, the greatest white; an image of one value is black.
         width = high - low if high > low else 1.0
         window = Window(low + width / 2, width, LINEAR_EXACT)

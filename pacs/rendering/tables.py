@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from array import array
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -52,8 +53,14 @@ def _words(element: Any, entries: int, bulk: Bulk | None) -> Values | None:
     if not isinstance(element, Mapping):
         return None
     if "Value" in element:
+        values = element["Value"]
         try:
-            return np.array([int(value) & 0xFFFF for value in element["Value"]], np.uint16)
+            # Of thousands of numbers, which nearly always are whole ones that fit.
+            return np.array(array("H", values))
+        except (TypeError, ValueError, OverflowError):
+            pass
+        try:
+            return np.array([int(value) & 0xFFFF for value in values], np.uint16)
         except (TypeError, ValueError):
             return None
     try:

@@ -7,9 +7,10 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
+from pacs._codecs import picture as _kernel
 from pacs.errors import PixelError
 from pacs.geometry import FrameGeometry
-from pacs.rendering.attributes import Attributes, Picture, item_of, number_of, to_bytes, values_of
+from pacs.rendering.attributes import Attributes, Picture, Shaded, item_of, number_of, values_of
 
 MAX_PIXELS: Final = 1 << 23
 """Of a picture that is larger than its source region: a viewport is a few numbers, its picture must not be a bomb."""
@@ -51,12 +52,12 @@ def pixel_aspect(attributes: Attributes) -> float:
     return 1.0
 
 
-def fit(picture: Picture, viewport: Viewport, attributes: Attributes, aspect: float) -> Picture:
+def fit(shaded: Shaded, viewport: Viewport, attributes: Attributes, aspect: float) -> Picture:
     """The region as large as fits into the viewport with its proportions kept. PS3.18 8.3.5.1.3"""
     if viewport.width < 1 or viewport.height < 1:
         raise PixelError("a viewport without pixels")
-    rows = int(number_of(attributes, "00280010") or picture.shape[0])
-    columns = int(number_of(attributes, "00280011") or picture.shape[1])
+    rows = int(number_of(attributes, "00280010") or shaded.samples.shape[0])
+    columns = int(number_of(attributes, "00280011") or shaded.samples.shape[1])
     left, right = _interval(viewport.x, viewport.region_width, columns)
     top, bottom = _interval(viewport.y, viewport.region_height, rows)
     height, width = (bottom - top) * aspect, float(right - left)
@@ -65,11 +66,8 @@ def fit(picture: Picture, viewport: Viewport, attributes: Attributes, aspect: fl
         scale = min(scale, max(1.0, math.sqrt(MAX_PIXELS / (width * height))))
     out_rows = max(1, min(viewport.height, round(height * scale)))
     out_columns = max(1, min(viewport.width, round(width * scale)))
-    down, across = picture.shape[0] / rows, picture.shape[1] / columns
-    # Only the columns of the region: stretching the rows of all others to be dropped would cost gigabytes.
-    first, last = math.floor(left * across), min(picture.shape[1], math.ceil(right * across))
-    picture = _averaged(picture[:, first:last], top * down, bottom * down, out_rows, 0)
-    picture = _averaged(picture, left * across - first, right * across - first, out_columns, 1)
+    down, across = shaded.samples.shape[0] / rows, shaded.samples.shape[1] / columns
+    picture = painted(shaded, (top * down, bottom * down), (left * across, right * across), out_rows, out_columns)
     if viewport.region_height < 0:
         picture = picture[::-1]
     if viewport.region_width < 0:
@@ -86,19 +84,24 @@ def _interval(start: int, length: int, whole: int) -> tuple[int, int]:
     return begin, end
 
 
-def _averaged(picture: Picture, start: float, stop: float, count: int, axis: int) -> Picture:
-    """`count` means of equal stretches of one axis from `start` to `stop`, edges weighed by what they cover.
+def painted(
+    shaded: Shaded, vertical: tuple[float, float], horizontal: tuple[float, float], rows: int, columns: int
+) -> Picture:
+    """`rows` of `columns` means of equal areas of a rectangle, edges weighed by what they cover."""
+    samples, levels, first = shaded
+    samples = np.ascontiguousarray(samples)
+    planes = samples.shape[2] if samples.ndim == 3 else 1
+    picture = np.empty((rows, columns, *samples.shape[2:]), np.uint8)
+    _kernel.paint(
+        samples.reshape(-1).view(np.uint8), picture.reshape(-1), levels, first, samples.itemsize,
+        samples.shape[0], samples.shape[1], planes, *vertical, rows, *horizontal, columns,
+    )  # fmt: skip
+    return picture
 
-    Differences of the running sum: the cost does not depend on the factor, and it is exact area averaging.
-    """
-    lines = np.moveaxis(picture, axis, 0)
-    if count == len(lines) and start == 0 and stop == len(lines):
-        return picture
-    # 65,535 lines of 255 fit 32 bits; the sums are laid out as the picture is, whichever axis they run along.
-    total = np.zeros((len(lines) + 1, *lines.shape[1:]), np.int32)
-    np.cumsum(lines, axis=0, out=total[1:])
-    edges = np.linspace(start, stop, count + 1)
-    whole = np.minimum(edges.astype(np.int64), len(lines) - 1)
-    part = (edges - whole).reshape(-1, *([1] * (lines.ndim - 1)))
-    sums = total[whole] + part * lines[whole]
-    return np.moveaxis(to_bytes(np.diff(sums, axis=0) * (count / (stop - start))), 0, axis)
+
+def whole(shaded: Shaded) -> Picture:
+    """All of it, pixel by pixel."""
+    rows, columns = shaded.samples.shape[:2]
+    if shaded.levels is None or not shaded.samples.size:
+        return shaded.samples
+    return painted(shaded, (0.0, rows), (0.0, columns), rows, columns)

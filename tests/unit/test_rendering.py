@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
+import json
+import re
 import tracemalloc
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +18,8 @@ from pacs import rendering
 from pacs.errors import PixelError
 from pacs.geometry import FrameGeometry
 from pacs.rendering import LINEAR, LINEAR_EXACT, SIGMOID, Viewport, Window
+from pacs.rendering.attributes import Shaded
+from pacs.rendering.viewport import painted
 
 RAMP = np.arange(-1024, 3072, dtype=np.int16).reshape(64, 64)
 
@@ -309,3 +314,49 @@ def test_a_table_that_begins_nowhere_is_none(first: int) -> None:
     table = {"00283002": element("IS", 3, first, 16), "00283006": element("US", 1, 2, 3)}
     found = rendering.render(RAMP, attributes(t00283000=sequence(**table)))
     assert np.array_equal(found, rendering.render(RAMP, attributes()))
+
+
+def test_a_picture_takes_of_the_json_what_it_needs() -> None:
+    """The tags that the package names, and the groups of one frame; a text that cannot be cut up is read whole."""
+    sources = (path.read_text() for path in Path(rendering.__file__).parent.glob("*.py"))
+    named = {tag for source in sources for tag in re.findall(r'"([0-9A-F]{8})"', source)}
+    nested = {"00283002", "00283006", "00289110", "00289132", "00289145"}
+    groups = [sequence(**{"00281050": element("DS", center)})["Value"][0] for center in (1, 2, 3)]
+    whole = {tag: element("DS", 1) for tag in named - nested} | {"52009230": element("SQ", *groups)}
+    others = {"00100010": element("PN", {"Alphabetic": "A"}), "00283002": element("US", 1)}
+    found = rendering.of_json(json.dumps(whole | others).encode(), 2)
+    assert set(found) == set(whole)
+    assert found["52009230"]["Value"] == [{}, groups[1]]
+    assert rendering.of_json(json.dumps(whole).encode(), 4).keys() == whole.keys() - {"52009230"}
+    assert rendering.of_json(b'{"00281050":{"Value":[1e999]}}')["00281050"]["Value"] == [float("inf")]
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "int16"])
+@pytest.mark.parametrize("planes", [0, 3])
+def test_means_are_those_of_areas(dtype: str, planes: int) -> None:
+    """Any factor, any rectangle, against each pixel's overlap with each area."""
+    draw = np.random.default_rng(3)
+    for rows, columns, high, wide in ((13, 17, 5, 7), (9, 8, 9, 3), (6, 5, 11, 40), (300, 2, 1, 2), (4, 4, 4, 4)):
+        shape = (rows, columns, planes) if planes else (rows, columns)
+        limits = np.iinfo(dtype)
+        samples = draw.integers(limits.min, limits.max, shape, endpoint=True).astype(dtype)
+        first = int(samples.min())
+        levels = draw.integers(0, 256, int(samples.max()) - first + 1).astype(np.uint8)
+        shaded = Shaded(samples, levels, first)
+        top, left = draw.random(2) * 0.9
+        bottom, right = rows - draw.random() * 0.05, columns - draw.random() * 0.05
+        for vertical, horizontal in (((0.0, rows), (0.0, columns)), ((top, bottom), (left, right))):
+            down, across = overlaps(*vertical, rows, high), overlaps(*horizontal, columns, wide)
+            gray = levels[samples.astype(int) - first].astype(float)
+            expected = np.einsum("hr,rc...,wc->hw...", down, gray, across)
+            found = painted(shaded, vertical, horizontal, high, wide)
+            assert found.shape == (high, wide, *shape[2:])
+            assert np.abs(found - expected).max() < 0.51
+
+
+def overlaps(start: float, stop: float, count: int, parts: int) -> np.ndarray:
+    """How much of each of `parts` equal stretches each of `count` pixels covers."""
+    edges = np.linspace(start, stop, parts + 1)
+    pixels = np.arange(count)
+    covered = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
+    return np.clip(covered, 0, None) * parts / (stop - start)
