@@ -157,12 +157,13 @@ class _Output:
 
 
 def encode_layers(
-    samples: Samples, bits: int, *, decompositions: int, transform: bool, ratios: Sequence[float]
+    samples: Samples, bits: int, *, decompositions: int, transform: bool, qualities: Sequence[float]
 ) -> bytes:
-    """A reversible codestream, LRCP, a tile-part for each layer: `ratios` compression ratios, falling, and lossless.
+    """A reversible codestream, LRCP, a tile-part for each layer: of about `qualities`, rising, then lossless.
 
-    `samples` are (rows, columns[, 3]) of `bits` bits, signed when their type is. `transform`: through the reversible
-    colour transform. TLM and PLT are written. Raises PixelError; RuntimeError when not `available`.
+    A quality is PSNR in dB whose peak is the range of `bits`; OpenJPEG estimates it within 0.5 dB or so. `samples` are
+    (rows, columns[, 3]) of `bits` bits, signed when their type is. `transform`: through the reversible colour
+    transform. TLM and PLT are written. Raises PixelError; RuntimeError when not `available`.
     """
     library = _library()
     if library is None:
@@ -171,9 +172,9 @@ def encode_layers(
     library.opj_set_default_encoder_parameters(byref(parameters))
     parameters.numresolution = decompositions + 1
     parameters.tcp_mct = bytes((transform,))
-    parameters.cp_disto_alloc = 1
-    parameters.tcp_numlayers = len(ratios) + 1
-    parameters.tcp_rates[: len(ratios) + 1] = [*ratios, 0.0]
+    parameters.cp_fixed_quality = 1
+    parameters.tcp_numlayers = len(qualities) + 1
+    parameters.tcp_distoratio[: len(qualities) + 1] = [*qualities, 0.0]
     parameters.tp_on, parameters.tp_flag = b"\1", b"L"
     image = _image(library, samples, bits)
     output = _Output()

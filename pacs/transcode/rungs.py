@@ -128,14 +128,23 @@ class LayeredFrame(NamedTuple):
     layer_ends: tuple[int, ...]
 
 
-LAYER_RATIOS: Final = (128.0, 64.0, 32.0, 16.0, 8.0)
-"""Compression of the layers before the lossless one, against the bits stored."""
+READABLE: Final = 45.0
+"""dB over the range of Bits Stored at which an image is read."""
+_AT_LEAST: Final = 35.0
+"""dB over the values that are there: of 16 bits stored an image may use 12."""
+LAYERS: Final = (-14.0, -7.0, 0.0, 7.0, 18.0)
+"""Quality of the layers before the lossless one, in dB against a readable one. By bytes instead of quality, one image
+would get 25 dB for what gives another 55: the first of 128:1 was 86 KB of a mammogram that is readable with 4."""
+_READABLE_LAYER: Final = LAYERS.index(0.0)
+_LAYER_NEAR: Final = 0.4
+_LAYER_ATTEMPTS: Final = 3
 
 
 def layered(samples: Samples, geometry: FrameGeometry) -> LayeredFrame:
     """A frame as reversible JPEG 2000 Part 1 (.90) with six quality layers, the last one lossless; LRCP.
 
-    Each layer is a tile-part, so that the bytes up to a layer's end are the whole image at a lower quality. Samples
+    Each layer is a tile-part, so that the bytes up to a layer's end are the whole image at a lower quality. The third
+    is `READABLE`, or `_AT_LEAST` over the values there are, and little more. Samples
     are as `decode_frame` gives them, described as by the Data Set. Raises PixelError, UnsupportedTransferSyntaxError
     where no encoder with layers is at hand. T.800 B.8, B.12.1.1
     """
@@ -146,14 +155,30 @@ def layered(samples: Samples, geometry: FrameGeometry) -> LayeredFrame:
     if not openjpeg.available():
         raise UnsupportedTransferSyntaxError("no encoder with quality layers is at hand")
     with MEMORY.hold(working_memory(samples.nbytes, samples.itemsize)):
+        return _layered(np.ascontiguousarray(samples), described)
+
+
+def _layered(samples: Samples, described: FrameGeometry) -> LayeredFrame:
+    bits = htj2k.declared_precision(described)
+    peak = (1 << bits) - 1
+    readable = max(READABLE, _AT_LEAST + 20 * math.log10(peak / span(samples)))
+    aimed = readable + _LAYER_NEAR / 2
+    for attempt in range(_LAYER_ATTEMPTS):
         encoded = openjpeg.encode_layers(
-            samples, htj2k.declared_precision(described),
+            samples, bits,
             # OpenJPEG wants a sample at least on every level.
             decompositions=min(described.decompositions, min(described.rows, described.columns).bit_length() - 1),
-            transform=described.photometric_interpretation == "RGB", ratios=LAYER_RATIOS,
+            transform=described.photometric_interpretation == "RGB", qualities=[aimed + more for more in LAYERS],
         )  # fmt: skip
-    parts = j2k.parse(encoded).tile_parts
-    return LayeredFrame(encoded, tuple(part.offset + part.length for part in parts))
+        parts = j2k.parse(encoded).tile_parts
+        frame = LayeredFrame(encoded, tuple(part.offset + part.length for part in parts))
+        prefix = encoded[: frame.layer_ends[_READABLE_LAYER]] + b"\xff\xd9"
+        found = psnr(samples, _codecs.jpeg2k_decode(prefix, planar=False if samples.ndim == 3 else None), peak)
+        if 0 <= found - readable <= _LAYER_NEAR or found == math.inf or attempt == _LAYER_ATTEMPTS - 1:
+            break
+        # What OpenJPEG estimates is off by about as much again.
+        aimed += readable + _LAYER_NEAR / 2 - found
+    return frame
 
 
 def _lossy(samples: Samples, geometry: FrameGeometry) -> FrameGeometry:
