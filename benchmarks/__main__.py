@@ -16,7 +16,7 @@ from benchmarks.scale import FULL, TINY, Scale
 from benchmarks.servers import Pacs, Server, StartError
 from benchmarks.workload import Instance
 
-LONG = ("slow_link",)
+LONG = ("slow_link", "rungs")
 """Not measured unless they are named: they take many minutes."""
 NAMES = ("client", "micro", "codestream", "store", "metadata", "frames", "rendered", "search", "readers")
 
@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
             print(f"  {figure.server:10} {figure.benchmark}: {figure.case}: {value}", file=sys.stderr)
 
     names = tuple(arguments.names) or NAMES
-    _alone(names, scale, take)
+    _alone(names, scale, arguments.data, take)
     data = _data(arguments.data, scale) if {"store", "metadata", "frames", "readers"} & set(names) else {}
     if "readers" in names:
         from benchmarks.bench_readers import readers
@@ -60,7 +60,11 @@ def main(argv: list[str] | None = None) -> int:
         except StartError as error:
             missing.append(str(error))
             print(error, file=sys.stderr)
-    print(report.table(figure for figure in figures if figure.server != "null"))
+    if "rungs" in names:
+        from benchmarks import bench_rungs
+
+        print(bench_rungs.table(figures), end="\n\n")
+    print(report.table(figure for figure in figures if figure.server != "null" and figure.benchmark != "rungs"))
     others = [figure for figure in figures if figure.server == "null"]
     if others:
         print("\nthe client alone\n" + report.table(others))
@@ -121,7 +125,9 @@ def _servers(arguments: argparse.Namespace) -> list[Callable[[], Server]]:
     return makers
 
 
-def _alone(names: tuple[str, ...], scale: Scale, take: Callable[[Iterator[Figure]], None]) -> None:
+def _alone(
+    names: tuple[str, ...], scale: Scale, folder: Path | None, take: Callable[[Iterator[Figure]], None]
+) -> None:
     """What needs no server to be compared."""
     unknown = sorted(set(names) - set(NAMES) - set(LONG))
     if unknown:
@@ -138,6 +144,10 @@ def _alone(names: tuple[str, ...], scale: Scale, take: Callable[[Iterator[Figure
         from benchmarks.bench_codestream import codestreams
 
         take(codestreams(scale))
+    if "rungs" in names:
+        from benchmarks.bench_rungs import measured
+
+        take(measured(folder, scale))
 
 
 def measure(

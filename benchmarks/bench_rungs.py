@@ -1,34 +1,34 @@
 """What does a slow link get for its bytes? Resolution prefixes, irreversible HTJ2K and quality layers, by modality.
 
-`python -m benchmarks.bench_rungs` prints one table an image: bytes, PSNR over the values that the image has, the time
-to make it, and how long the bytes take on 4 Mbit/s. A prefix of the stored frame costs nothing to make; its PSNR is
-that of the smaller image enlarged to full size.
+One table an image: bytes, PSNR over the values that the image has, the time to make it, and how long the bytes take on
+4 Mbit/s. A prefix of the stored frame costs nothing to make; its PSNR is that of the smaller image enlarged to full
+size. Then what a readable image takes, 45 dB over the range of Bits Stored, beside OpenJPEG's rate control: one
+irreversible layer of the least PSNR it has to be told. Of each kind the fewest bytes that reach it, and the bytes at
+45 dB sharp, on a line between the results around it: nobody is charged for what he has too much.
 """
 
 from __future__ import annotations
 
-import argparse
 import math
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import imagecodecs
 import numpy as np
 import pydicom
 from pydicom.encaps import generate_frames
 
-from benchmarks import machine, workload
+from benchmarks import workload
 from benchmarks.report import Figure
-from benchmarks.scale import FULL, TINY, Scale
+from benchmarks.scale import TINY, Scale
 from pacs import pixels, transcode, uids
 from pacs.geometry import FrameGeometry
 from pacs.transcode import Samples
-from pacs.transcode.rungs import psnr, span
+from pacs.transcode.rungs import READABLE, psnr, span
 
 IMAGES = {
     "CT": "series/ct-head-phantom-140",
@@ -41,8 +41,13 @@ QUALITIES = (40, 50, 60)
 LINK = 4e6
 """Bits a second."""
 STORED = uids.HTJ2K_LOSSLESS_RPCL
+AROUND = (-1.5, -1.0, -0.5, 0.0, 0.5)
+"""dB from the readable quality that .203 is asked for. It comes out up to 1 above what is asked for."""
+STEPS = 9
+"""Halvings of the dB that OpenJPEG is told: to 0.06."""
 
 _T = TypeVar("_T")
+_codecs: Any = imagecodecs
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,38 +149,96 @@ def _enlarged(small: Samples, shape: tuple[int, ...]) -> Samples:
     return np.rint(picture)
 
 
+Points = list[tuple[int, float]]
+"""(bytes, dB) of several encodings of one image."""
+
+
+def readable(samples: Samples, geometry: FrameGeometry) -> dict[str, Points]:
+    """Encodings around a readable one, by kind. dB over the range of Bits Stored."""
+    peak = (1 << geometry.bits_stored) - 1
+    planar = False if samples.ndim == 3 else None
+
+    def point(encoded: bytes, prefix: int | None = None) -> tuple[int, float]:
+        data = encoded if prefix is None else encoded[:prefix] + b"\xff\xd9"
+        return prefix or len(encoded), psnr(samples, imagecodecs.jpeg2k_decode(data, planar=planar), peak)
+
+    wanted = READABLE - 20 * math.log10(peak / span(samples))
+    ht = [point(transcode.irreversible(samples, geometry, wanted + more)) for more in AROUND]
+    layered = transcode.layered(samples, geometry)
+    layers = [point(layered.codestream, end) for end in layered.layer_ends]
+    anchor: Points = []
+    low, high = READABLE - 10, READABLE + 10
+    for _ in range(STEPS):
+        level = (low + high) / 2
+        anchor.append(
+            point(
+                _codecs.jpeg2k_encode(
+                    samples, level=level, codecformat="J2K", reversible=False, bitspersample=geometry.bits_stored,
+                    mct=geometry.photometric_interpretation == "RGB", planar=planar,
+                )
+            )
+        )  # fmt: skip
+        low, high = (low, level) if anchor[-1][1] >= READABLE else (level, high)
+    return {".203": ht, ".90, whole layers": layers, "OpenJPEG": anchor}
+
+
+def fewest(points: Points) -> int | None:
+    """The fewest bytes that are readable; None when none of the points is."""
+    return min((length for length, quality in points if quality >= READABLE), default=None)
+
+
+def sharp(points: Points) -> float | None:
+    """Bytes at the readable quality, their logarithm on a line between the points next to it."""
+    above = min((point for point in points if point[1] >= READABLE), key=lambda point: point[1], default=None)
+    below = max((point for point in points if point[1] < READABLE), key=lambda point: point[1], default=None)
+    if above is None or below is None or math.isinf(above[1]):
+        return fewest(points)
+    part = (READABLE - below[1]) / (above[1] - below[1])
+    return math.exp(math.log(below[0]) * (1 - part) + math.log(above[0]) * part)
+
+
 def measured(folder: Path | None, scale: Scale) -> Iterator[Figure]:
-    """The rungs as figures: bytes, dB and milliseconds of each."""
-    for name, samples, geometry in images(folder, scale):
-        for rung in rungs(name, samples, geometry, 1 if scale is TINY else 3):
-            detail = {"PSNR": rung.quality if math.isfinite(rung.quality) else None, "link_ms": rung.on_the_link}
-            yield Figure("rungs", f"{name}: {rung.name}", "pacs", rung.length, "bytes", False, detail)
-            if rung.milliseconds:
-                yield Figure("rungs", f"{name}: {rung.name}", "pacs", rung.milliseconds, "ms", False)
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Print a table an image."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.bench_rungs", description=__doc__)
-    parser.add_argument("--data", type=Path, help="folder of the real files (default: ../shared/data, if there)")
-    parser.add_argument("--tiny", action="store_true", help="only show that it runs; figures mean nothing")
-    arguments = parser.parse_args(argv)
-    described = machine.describe()
-    print(f"{described['processor']}, {described['cores']} cores, load {described['load_average_before']}")
-    folder = arguments.data or workload.ROOT.parent / "shared" / "data"
-    scale = TINY if arguments.tiny else FULL
+    """The rungs of each image, then a readable image beside OpenJPEG's. `folder` is that of the real files."""
+    folder = folder or workload.ROOT.parent / "shared" / "data"
     for name, samples, geometry in images(folder if folder.is_dir() else None, scale):
-        shape = " x ".join(map(str, samples.shape))
-        raw = samples.nbytes
-        print(f"\n{name} {shape}, {geometry.bits_stored} bits stored, values over {span(samples)}, {raw:,} bytes raw")
-        print(f"  {'':26}{'bytes':>12}{'of raw':>9}{'PSNR dB':>10}{'to make ms':>12}{'4 Mbit/s ms':>13}")
-        for rung in rungs(name, samples, geometry, 1 if arguments.tiny else 3):
-            quality = f"{rung.quality:.1f}" if math.isfinite(rung.quality) else "lossless"
-            made = f"{rung.milliseconds:.1f}" if rung.milliseconds else ""
-            share = f"{100 * rung.length / raw:.1f} %"
-            print(f"  {rung.name:26}{rung.length:>12,}{share:>9}{quality:>10}{made:>12}{rung.on_the_link:>13.0f}")
-    return 0
+        about = {"raw_bytes": samples.nbytes, "bits_stored": geometry.bits_stored, "span": span(samples)}
+        for rung in rungs(name, samples, geometry, 1 if scale is TINY else 3):
+            detail = {
+                **about, "PSNR": rung.quality if math.isfinite(rung.quality) else None, "ms": rung.milliseconds,
+                "link_ms": rung.on_the_link,
+            }  # fmt: skip
+            yield Figure("rungs", f"{name}: {rung.name}", "pacs", rung.length, "bytes", False, detail)
+        found = readable(samples, geometry)
+        anchor = found.pop("OpenJPEG")
+        for kind, points in found.items():
+            for case, bytes_of in (("readable", fewest), ("at 45 dB sharp", sharp)):
+                for server, of in (("pacs", points), ("OpenJPEG", anchor)):
+                    length = bytes_of(of)
+                    if length is not None:
+                        case_of = f"{name}: {case}, {kind}"
+                        yield Figure("readable", case_of, server, length, "bytes", False, {"points": of})
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def table(figures: Iterable[Figure]) -> str:
+    """The rungs of `measured`, image by image."""
+    lines: list[str] = []
+    previous = ""
+    for figure in figures:
+        if figure.benchmark != "rungs":
+            continue
+        image, _, name = figure.case.partition(": ")
+        detail, raw = figure.detail, figure.detail["raw_bytes"]
+        if image != previous:
+            previous = image
+            bits = f"{detail['bits_stored']} bits stored, values over {detail['span']}"
+            lines += [
+                f"\n{image}, {bits}, {raw:,} bytes raw",
+                f"  {'':26}{'bytes':>12}{'of raw':>9}{'PSNR dB':>10}{'to make ms':>12}{'4 Mbit/s ms':>13}",
+            ]
+        quality = "lossless" if detail["PSNR"] is None else f"{detail['PSNR']:.1f}"
+        made = f"{detail['ms']:.1f}" if detail["ms"] else ""
+        share = f"{100 * figure.value / raw:.1f} %"
+        lines.append(
+            f"  {name:26}{figure.value:>12,}{share:>9}{quality:>10}{made:>12}{detail['link_ms']:>13.0f}"
+        )
+    return "\n".join(lines)

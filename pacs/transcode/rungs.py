@@ -26,10 +26,14 @@ _codecs: Any = imagecodecs
 QUALITY: Final = 50.0
 """dB, where none is asked for."""
 _LEAST, _MOST = 20.0, 100.0
-_ATTEMPTS: Final = 4
-_NEAR, _FARTHEST = 1.0, 12.0
+_ATTEMPTS: Final = 5
+_NEAR: Final = 0.4
 _DECADE: Final = 16.0
-"""dB that images lose by a quantization step ten times as large: 15 where it is coarse, 20 where it is fine."""
+"""dB that images lose by a quantization step ten times as large: 15 where it is coarse, 20 where it is fine. Images
+that are flat for the most part lose 5."""
+_LEAST_DECADE, _MOST_DECADE = 4.0, 30.0
+_LEAST_MOVE, _FARTHEST = 1e-3, 1.0
+"""Powers of ten of the step."""
 _RESOLUTIONS: Final = imagecodecs.HTJ2K.TILEPART.RESOLUTIONS
 _SAMPLED: Final = 1 << 16
 
@@ -136,7 +140,7 @@ LAYERS: Final = (-14.0, -7.0, 0.0, 7.0, 18.0)
 """Quality of the layers before the lossless one, in dB against a readable one. By bytes instead of quality, one image
 would get 25 dB for what gives another 55: the first of 128:1 was 86 KB of a mammogram that is readable with 4."""
 _READABLE_LAYER: Final = LAYERS.index(0.0)
-_LAYER_NEAR: Final = 0.4
+_LAYER_NEAR: Final = 0.2
 _LAYER_ATTEMPTS: Final = 3
 
 
@@ -202,7 +206,7 @@ def _step(decibels: float) -> float:
 
 def _first_step(wanted: float, surplus: float) -> float:
     """A quantization step, as a part of the precision's range, that gives most images a little more than `wanted`."""
-    return _step((wanted + surplus) * 1.3 - 2)
+    return _step(wanted + surplus - 13)
 
 
 def _reaching(
@@ -217,15 +221,20 @@ def _reaching(
     peak = span(samples)
     step = first_step(wanted, 20 * math.log10(((1 << htj2k.declared_precision(described)) - 1) / peak))
     best, fine, coarse = None, 0.0, math.inf
+    decade, before = _DECADE, (0.0, math.inf)
     for _ in range(_ATTEMPTS):
         encoded = attempt(step)
         excess = psnr(samples, jpeg2000.decode(encoded, described), peak) - wanted
+        moved = math.log10(step) - before[0]
+        if math.isfinite(before[1]) and math.isfinite(excess) and abs(moved) > _LEAST_MOVE:
+            decade = min(max((before[1] - excess) / moved, _LEAST_DECADE), _MOST_DECADE)
+        before = math.log10(step), excess
         if excess >= 0:
             best, fine = encoded, step
             if excess < _NEAR:
                 break
         else:
             coarse = step
-        aimed = step * 10 ** ((min(max(excess, -_FARTHEST), _FARTHEST) - _NEAR / 2) / _DECADE)
+        aimed = step * 10 ** min(max((excess - _NEAR / 2) / decade, -_FARTHEST), _FARTHEST)
         step = aimed if fine < aimed < coarse else math.sqrt(fine * coarse)
     return best

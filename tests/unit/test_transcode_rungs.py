@@ -10,8 +10,8 @@ import numpy as np
 import openjpeg
 import pytest
 
+from benchmarks import __main__ as benchmarks
 from benchmarks import bench_rungs
-from benchmarks.scale import TINY
 from pacs import codestream, transcode, uids
 from pacs.errors import PixelError
 from pacs.geometry import FrameGeometry
@@ -159,7 +159,13 @@ def test_layers_are_refused_for_what_they_cannot_hold() -> None:
 
 
 def test_the_benchmark_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    assert bench_rungs.main(["--tiny"]) == 0
-    assert ".90, layers 1 to 6" in capsys.readouterr().out
-    figures = list(bench_rungs.measured(None, TINY))
-    assert {figure.unit for figure in figures} == {"bytes", "ms"} and all(figure.value > 0 for figure in figures)
+    assert benchmarks.main(["rungs", "--tiny"]) == 0
+    out = capsys.readouterr().out
+    assert ".90, layers 1 to 6" in out and "at 45 dB sharp, .90, whole layers" in out and "OpenJPEG" in out
+
+
+def test_bytes_at_a_quality_between_two_results() -> None:
+    assert bench_rungs.fewest([(10, 40.0), (20, 45.0), (30, 44.0), (40, 50.0)]) == 20
+    assert bench_rungs.sharp([(100, 40.0), (400, 50.0), (900, 60.0)]) == pytest.approx(200)
+    assert bench_rungs.fewest([(10, 40.0)]) is bench_rungs.sharp([(10, 40.0)]) is None
+    assert bench_rungs.sharp([(10, 40.0), (90, math.inf)]) == 90
