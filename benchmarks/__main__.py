@@ -32,8 +32,12 @@ def main(argv: list[str] | None = None) -> int:
         from benchmarks import growth
 
         return growth.main(words[1:])
+    if words[:1] == ["index"]:
+        from benchmarks import bench_index
+
+        return bench_index.main(words[1:])
     arguments = _parser().parse_args(argv)
-    scale = TINY if arguments.tiny else replace(FULL, links=arguments.links)
+    scale = TINY if arguments.tiny else replace(FULL, links=arguments.links, plans=arguments.plans)
     description = machine.describe()
     print(f"{description['processor']}, {description['cores']} cores, Python {description['python']}, "
           f"commit {description['commit'] or 'unknown'}, load {description['load_average_before']}", file=sys.stderr)
@@ -83,8 +87,8 @@ def main(argv: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description=__doc__,
-        epilog="Two have options of their own: `rivals --help`, the whole comparison as a table; `growth --help`, cost "
-        "against the size of the archive.",
+        epilog="Three have options of their own: `rivals --help`, the whole comparison as a table; `growth --help`, "
+        "cost against the size of the archive; `index --help`, searches over a million studies.",
     )  # fmt: skip
     known = f"{', '.join(NAMES)} (default: all of these), {', '.join(LONG)}"
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"what to measure: {known}")
@@ -94,8 +98,18 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rivals", action="store_true", help="also Orthanc and nginx (see benchmarks/rivals.py)")
     parser.add_argument("--links", type=_links, default=FULL.links, metavar="NAME,…",
                         help=f"slow links, Mbit/s and ms (default: {','.join(FULL.links)})")
+    parser.add_argument("--plans", type=_plans, default=(), metavar="NAME,…",
+                        help="only these ways to read over them: levels, both, lossy, layers (default: all there are)")
     parser.add_argument("--tiny", action="store_true", help="only show that everything runs; figures mean nothing")
     return parser
+
+
+def _plans(text: str) -> tuple[str, ...]:
+    """Names of plans that are streams, separated by commas."""
+    names = tuple(text.split(","))
+    if not set(names) <= {"levels", "both", "lossy", "layers"}:
+        raise argparse.ArgumentTypeError("there are levels, both, lossy, layers")
+    return names
 
 
 def _links(text: str) -> tuple[str, ...]:

@@ -431,7 +431,11 @@ def own(server: Server, found: list[Subject], scale: Scale) -> Iterator[Figure]:
         for shape in (LINKS[name] for name in scale.links):
             with link_thread(server.address, shape) as link:
                 for name, plan in plans(subject, quality, layers).items():
+                    if scale.plans and name not in scale.plans:
+                        continue
                     yield from _figures(server, subject, shape, name, streamed(link, server, subject, plan))
+                if scale.plans:
+                    continue
                 if len(subject.instances) == 1:
                     yield from _figures(server, subject, shape, "ranges", by_range(link, server, subject))
                 reading = streamed(link, server, subject, {f"quality:{glance}": "first"})
