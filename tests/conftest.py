@@ -35,11 +35,19 @@ def find_shared_data() -> Path | None:
     return next((path for path in candidates if (path / "MANIFEST.tsv").is_file()), None)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whatever asks for the real data carries the marker, so that `-m "not shared_data"` leaves it out."""
+    """Whatever asks for the real data carries the marker, so that `-m "not shared_data"` leaves it out.
+
+    Tests that share what is made once for their module run in one worker, so that no other makes it again.
+    """
     for item in items:
         if "shared_data" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.shared_data)
+        if isinstance(item, pytest.Function) and item.get_closest_marker("xdist_group") is None:
+            fixtures = item._fixtureinfo.name2fixturedefs.values()
+            if any(one.scope == "module" and one.baseid == item.parent.nodeid for some in fixtures for one in some):
+                item.add_marker(pytest.mark.xdist_group(item.parent.nodeid))
 
 
 @pytest.fixture(scope="session")

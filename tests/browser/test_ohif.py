@@ -162,7 +162,7 @@ def test_ct_slice_is_staged(reader: Reader, ohif_server: Server) -> None:
     shown = Stored(files[4]).data
     before = reader.link.down.bytes
     reader.open(
-        Shape(0.25e6, 0.05), StudyInstanceUIDs=shown.StudyInstanceUID,
+        Shape(0.4e6, 0.05), StudyInstanceUIDs=shown.StudyInstanceUID,
         initialSeriesInstanceUID=shown.SeriesInstanceUID, initialSOPInstanceUID=shown.SOPInstanceUID,
     )  # fmt: skip
     looks = reader.watch(shown.SOPInstanceUID)
@@ -182,7 +182,7 @@ def test_cr_sharpens_as_it_arrives(reader: Reader, ohif_server: Server, shared_d
     client.close()
     shown = Stored(file).data
     before = reader.link.down.bytes
-    reader.open(Shape(2e6, 0.05), StudyInstanceUIDs=shown.StudyInstanceUID)
+    reader.open(Shape(4e6, 0.05), StudyInstanceUIDs=shown.StudyInstanceUID)
     looks = reader.watch(shown.SOPInstanceUID)
     part, story = judge(looks, before)
     assert part <= 0.5, story
@@ -199,7 +199,7 @@ def test_mammogram_of_another_codec(reader: Reader, ohif_server: Server, shared_
     client.close()
     shown = Stored(file).data
     before = reader.link.down.bytes
-    reader.open(Shape(5e6, 0.02), StudyInstanceUIDs=shown.StudyInstanceUID)
+    reader.open(Shape(8e6, 0.02), StudyInstanceUIDs=shown.StudyInstanceUID)
     looks = reader.watch(shown.SOPInstanceUID)
     part, story = judge(looks, before)
     assert part <= 0.5, story
