@@ -6,7 +6,7 @@ What it holds is described in `views.py`.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any
@@ -15,7 +15,7 @@ import lmdb
 
 from pacs.errors import IndexMismatchError, StorageError
 from pacs.storage import matching
-from pacs.storage.model import Counters
+from pacs.storage.model import Buffer, Counters
 from pacs.storage.views import NAMES, ReadView, WriteView
 
 __all__ = ["Counters", "Index", "ReadView", "WriteView"]
@@ -23,7 +23,7 @@ __all__ = ["Counters", "Index", "ReadView", "WriteView"]
 _MAP_SIZE = 1 << 40
 """Address space, not disk: the file is as long as its content."""
 _READERS = 2048
-_COPIED_AT_ONCE = 10_000
+_APPENDED_AT_ONCE = 10_000
 
 
 class Index:
@@ -97,10 +97,14 @@ class Index:
         """
         with self.read() as source:
             for name in self.databases:
-                rows = iter(source.cursor(name))
-                while chunk := list(islice(rows, _COPIED_AT_ONCE)):
-                    with other.write() as target, target.txn.cursor(db=other.databases[name]) as cursor:
-                        cursor.putmulti(chunk, append=True)
+                other.append(name, source.cursor(name))
+
+    def append(self, database: bytes, rows: Iterable[tuple[Buffer, Buffer]]) -> None:
+        """Write rows in ascending order behind those of `database`, in transactions of bounded size."""
+        left = iter(rows)
+        while chunk := list(islice(left, _APPENDED_AT_ONCE)):
+            with self.write() as view, view.txn.cursor(db=self.databases[database]) as cursor:
+                cursor.putmulti(chunk, append=True)
 
     def flush(self) -> None:
         """Make an index that was opened with `sync` false durable. Raises StorageError."""

@@ -18,6 +18,8 @@ from pacs.storage import matching
 from pacs.storage.matching import END, KEY_TEXT, START, Field, Kind
 
 Test: TypeAlias = Callable[[Sequence[str]], bool]
+TextTest: TypeAlias = Callable[[bytes], bool]
+"""Takes the values of a study's text as they lie in the index: UTF-8, 0 between them."""
 
 
 class Level(IntEnum):
@@ -72,6 +74,8 @@ class Key:
     """All of them nominate every study that can match; none: every study is a candidate."""
     proven: bool = False
     """What the lookups nominate does match: at the study's level no test is needed."""
+    within: TextTest | None = None
+    """The same as `test` for values as `texts` holds them, where that is cheaper."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +100,11 @@ class Rule:
     @property
     def proven(self) -> bool:
         return self.items is None and all(key.proven for key in self.keys)
+
+    def text_test(self) -> TextTest:
+        """Tests what `texts` holds of a study."""
+        tests = [key.within or _decoded(key.test) for key in self.keys]
+        return tests[0] if len(tests) == 1 else lambda text: any(test(text) for test in tests)
 
     def matches(self, element: Any) -> bool:
         """Whether a decoded DICOM JSON element satisfies this rule."""
@@ -233,7 +242,33 @@ def _wildcard_key(field: Field, value: str) -> Key:
         return Key(test, (Range(prefix, _after(prefix), accept),))
     runs = _runs(pattern)
     proven = len(runs) == 1 and len(runs[0]) <= 3 and "?" not in pattern
-    return Key(test, tuple(lookup for run in runs for lookup in _run_lookups(field, run)), proven)
+    lookups = tuple(lookup for run in runs for lookup in _run_lookups(field, run))
+    return Key(test, lookups, proven, _within_text(field, pattern, test))
+
+
+def _decoded(test: Test) -> TextTest:
+    return lambda text: test(text.decode().split("\0") if text else ())
+
+
+def _within_text(field: Field, pattern: str, test: Test) -> TextTest:
+    """For `x*`, `*x` and `*x*`: looks for x where a value, or a component group of a name, may begin or end. Other
+    patterns are tested where all their literal texts are."""
+    slow = _decoded(test)
+    try:
+        literals = [part.encode() for part in _WILDCARDS.split(pattern) if part]
+    except UnicodeEncodeError:
+        return slow
+    if len(literals) != 1 or "?" in pattern or not (pattern[0] == "*" or pattern[-1] == "*"):
+        return lambda text: all(literal in text for literal in literals) and slow(text)
+    (wanted,) = literals
+    if pattern[0] == pattern[-1]:
+        return lambda text: wanted in text
+    borders = (b"\0", b"=") if field.kind is Kind.NAME and b"=" not in wanted else (b"\0",)
+    if pattern[0] == "*":
+        ends = tuple(wanted + border for border in borders)
+        return lambda text: text.endswith(wanted) or any(end in text for end in ends)
+    begins = tuple(border + wanted for border in borders)
+    return lambda text: text.startswith(wanted) or any(begin in text for begin in begins)
 
 
 def _expression(pattern: str) -> str:

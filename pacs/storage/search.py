@@ -7,7 +7,7 @@ PS3.18 10.6, PS3.4 C.2.2
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final, NamedTuple, Protocol
@@ -19,13 +19,15 @@ from pacs.errors import IndexMismatchError
 from pacs.storage import matching
 from pacs.storage.matching import ORDER, POSTINGS, TEXTS
 from pacs.storage.model import InstanceEntry, SeriesEntry, StudyEntry
-from pacs.storage.rules import DATE_AND_TIME, Level, Match, Rule, compile_rules
+from pacs.storage.rules import DATE_AND_TIME, Level, Match, Rule, TextTest, compile_rules
 from pacs.storage.streams import Fixed, Opener, Stream, intersection
 
 TOTAL: Final = 10_000
 """Totals are exact up to here, and not counted further."""
 COUNTING: Final = 50_000
 """Entries that are read only for the sake of the total; a search that would need more is not counted."""
+_REMEMBERED: Final = 1000
+"""Elements, and the longest of them, whose match is remembered for the length of a search."""
 
 
 class View(Protocol):
@@ -91,35 +93,47 @@ class _Run:
         self._read = 0
         self._seen = 0
         self._items: list[Item] = []
-        self._texts: list[tuple[matching.Field, Rule]] = []
+        self._texts: list[tuple[bytes, TextTest]] = []
+        self._settled = False
+        """Whether every candidate that passes the tests of its study gives a result, so that none is looked for."""
+        self._loaded: tuple[bytes, StudyEntry] | None = None
+        self._known: dict[tuple[int, bytes | None], bool] = {}
         self._opener = Opener(view.txn, view.databases[POSTINGS], view.databases[ORDER])
 
     # --- the page and the total -------------------------------------------------------------------------------
 
     def page(self) -> Page:
         tested, keys = self._candidates()
-        if not tested and self._request.level is Level.STUDY and not self._below_rules():
+        if not tested and self._request.level is Level.STUDY and self._settled:
             return self._page_of(keys)
         known = self._known_total()
+        beyond = self._settled and not tested and not self._texts and keys.at_least() > TOTAL
         for _ in self._results(tested, keys):
             full = len(self._items) >= self._request.limit
             if full and known is not None:
                 break
-            if full and self._seen > self._request.offset + len(self._items) and self._uncountable():
+            more = full and self._seen > self._request.offset + len(self._items)
+            if more and (beyond or self._uncountable()):
                 return Page(self._items, None, more=True)
         last = self._request.offset + len(self._items)
         total = self._seen if known is None else known
         return Page(self._items, total if total <= TOTAL else None, more=total > last)
 
     def _page_of(self, keys: Stream) -> Page:
-        """A page of studies that need no test: only what it shows is read."""
+        """A page of studies that need no more test: only what it shows is read."""
         offset, limit = self._request.offset, self._request.limit
         rest = self._tested(keys)
-        skipped = sum(1 for _ in islice(rest, offset))
+        total = keys.exact() if not self._texts else None
+        if total is not None:
+            skipped = min(offset, total)
+            next(islice(rest, skipped, skipped), None)
+        else:
+            skipped = sum(1 for _ in islice(rest, offset))
         items = [Item(self._load(at)) for at in islice(rest, limit)]
         last = skipped + len(items)
-        total = keys.exact() if not self._texts else None
         if total is None:
+            if not self._texts and keys.at_least() > TOTAL:
+                return Page(items, None, more=next(rest, None) is not None)
             total = last
             for _ in islice(rest, max(1, TOTAL + 1 - last)):
                 total += 1
@@ -150,62 +164,63 @@ class _Run:
             return True
         return False
 
-    def _emit(self, item: Item) -> None:
+    def _emit(self, at: bytes, series: SeriesEntry | None = None, instance: InstanceEntry | None = None) -> None:
         self._seen += 1
         if self._seen > self._request.offset and len(self._items) < self._request.limit:
-            self._items.append(item)
+            self._items.append(Item(self._load(at), series, instance))
 
     # --- walking ----------------------------------------------------------------------------------------------
 
     def _results(self, rules: list[Rule], keys: Stream) -> Iterator[None]:
         """Walks the results in order; yields whenever some have been seen. `rules` of the study are left to test."""
         for at in self._tested(keys):
-            study = self._load(at)
-            if all(_study_rule_holds(rule, study) for rule in rules):
-                yield from self._below_study(study)
+            if not rules or all(_study_rule_holds(rule, self._load(at)) for rule in rules):
+                yield from self._below_study(at)
 
     def _tested(self, keys: Stream) -> Iterator[bytes]:
         """The candidates whose texts satisfy the rules about texts."""
         if not self._texts:
-            yield from keys
-            return
+            return keys.walk()
+        return self._with_texts(keys)
+
+    def _with_texts(self, keys: Stream) -> Iterator[bytes]:
         get, database = self._view.txn.get, self._view.databases[TEXTS]
-        for at in keys:
+        for at in keys.walk():
             self._read += 1
-            for text_field, rule in self._texts:
-                text = get(matching.text_key(text_field, at), b"", db=database)
-                if not rule.accepts(str(text, "utf-8").split("\0") if text else ()):
+            for prefix, test in self._texts:
+                if not test(bytes(get(prefix + at, b"", db=database))):
                     break
             else:
                 yield at
 
-    def _below_study(self, study: StudyEntry) -> Iterator[None]:
+    def _below_study(self, at: bytes) -> Iterator[None]:
         level = self._request.level
         below = self._below_rules()
         if level is Level.STUDY:
-            if not below or any(self._series_passes(study, series) for series in self._series(study)):
-                self._emit(Item(study))
+            if not below or any(map(self._series_passes, self._series(at))):
+                self._emit(at)
                 yield
             return
         if not below and self._request.series is None:
+            study = self._load(at)
             count = study.series if level is Level.SERIES else study.instances
             if self._skips(count):
                 yield
                 return
-        for series in self._series(study):
+        for series in self._series(at):
             if level is Level.SERIES:
-                if self._series_passes(study, series):
-                    self._emit(Item(study, series))
+                if self._series_passes(series):
+                    self._emit(at, series)
                     yield
             elif self._series_matches(series):
-                yield from self._below_series(study, series)
+                yield from self._below_series(at, series)
 
-    def _below_series(self, study: StudyEntry, series: SeriesEntry) -> Iterator[None]:
+    def _below_series(self, at: bytes, series: SeriesEntry) -> Iterator[None]:
         if not self._rules[Level.INSTANCE]:
             before = self._seen
             if not self._skips(series.instances):
                 for instance in self._instances(series):
-                    self._emit(Item(study, series, instance))
+                    self._emit(at, series, instance)
                     if len(self._items) >= self._request.limit:
                         break
                 # The rest of the series is known by its number.
@@ -214,27 +229,34 @@ class _Run:
             return
         for instance in self._instances(series):
             if self._instance_matches(instance):
-                self._emit(Item(study, series, instance))
+                self._emit(at, series, instance)
                 yield
 
     def _load(self, at: bytes) -> StudyEntry:
+        if self._loaded is not None and self._loaded[0] == at:
+            return self._loaded[1]
         self._read += 1
-        uid = self._view.txn.get(at, b"", db=self._view.databases[ORDER])
-        study = self._view.study(bytes(uid).decode())
+        uid = self._uid(at)
+        study = self._view.study(uid)
         if study is None:
-            raise IndexMismatchError(f"the index names a study {bytes(uid)!r} that it does not hold")
+            raise IndexMismatchError(f"the index names a study {uid!r} that it does not hold")
+        self._loaded = (at, study)
         return study
 
-    def _series(self, study: StudyEntry) -> list[SeriesEntry]:
+    def _uid(self, at: bytes) -> str:
+        return bytes(self._view.txn.get(at, b"", db=self._view.databases[ORDER])).decode()
+
+    def _series(self, at: bytes) -> list[SeriesEntry]:
+        study = self._uid(at)
         wanted = self._uids(Level.SERIES)
         if self._request.series is not None:
             wanted = [self._request.series]
         if wanted is not None:
-            found = [entry for uid in wanted if (entry := self._view.series(study.uid, uid)) is not None]
+            found = [entry for uid in wanted if (entry := self._view.series(study, uid)) is not None]
         else:
-            found = list(self._view.series_of(study.uid))
+            found = list(self._view.series_of(study))
         self._read += len(found)
-        return sorted(found, key=series_order)
+        return sorted(found, key=series_order) if len(found) > 1 else found
 
     def _instances(self, series: SeriesEntry) -> Iterator[InstanceEntry]:
         wanted = self._uids(Level.INSTANCE)
@@ -256,17 +278,23 @@ class _Run:
         aside for `_tested`."""
         left: list[Rule] = []
         streams: list[Stream] = []
+        below: list[bool] = []
         for level, rules in self._rules.items():
             for rule in rules:
                 stream = self._named_studies(rule) or self._opener.rule(rule)
                 if stream is not None:
                     streams.append(stream)
-                if level is not Level.STUDY or (stream is not None and rule.proven):
+                proven = stream is not None and rule.proven
+                if level is not Level.STUDY:
+                    below.append(proven)
+                elif proven:
                     continue
-                if (text_field := rule.text_field) is not None:
-                    self._texts.append((text_field, rule))
+                elif (field := rule.text_field) is not None:
+                    self._texts.append((matching.text_key(field, b""), rule.text_test()))
                 elif rule.tag != tags.STUDY_INSTANCE_UID:
                     left.append(rule)
+        # One rule about series is settled by its postings: some series gave them. Two may be about different series.
+        self._settled = below in ([], [True])
         if self._request.study is not None:
             streams.append(self._fixed([self._request.study]))
         return left, intersection(streams) if streams else self._opener.all()
@@ -292,13 +320,22 @@ class _Run:
 
     def _series_matches(self, series: SeriesEntry) -> bool:
         return all(
-            rule.accepts([series.uid])
-            if rule.tag == tags.SERIES_INSTANCE_UID
-            else rule.matches(matching.decode(series.attributes.get(rule.tag)))
+            rule.accepts([series.uid]) if rule.tag == tags.SERIES_INSTANCE_UID else self._holds(rule, series.attributes)
             for rule in self._rules[Level.SERIES]
         )
 
-    def _series_passes(self, study: StudyEntry, series: SeriesEntry) -> bool:
+    def _holds(self, rule: Rule, attributes: Mapping[int, bytes]) -> bool:
+        """Whether an element matches, remembered: series and instances mostly say the same as the one before."""
+        fragment = attributes.get(rule.tag)
+        key = (id(rule), fragment)
+        found = self._known.get(key)
+        if found is None:
+            found = rule.matches(matching.decode(fragment))
+            if len(self._known) < _REMEMBERED and (fragment is None or len(fragment) <= _REMEMBERED):
+                self._known[key] = found
+        return found
+
+    def _series_passes(self, series: SeriesEntry) -> bool:
         """The series itself, and, when instances are asked about, one of its instances."""
         if not self._series_matches(series):
             return False
@@ -308,7 +345,7 @@ class _Run:
         return all(
             rule.accepts([instance.descriptor.instance])
             if rule.tag == tags.SOP_INSTANCE_UID
-            else rule.matches(matching.decode(instance.attributes.get(rule.tag)))
+            else self._holds(rule, instance.attributes)
             for rule in self._rules[Level.INSTANCE]
         )
 

@@ -398,5 +398,10 @@ def test_keys_made_of_what_is_stored(seed: int, gathered: int, monkeypatch: pyte
             part = search(view, Search(level, as_matches(question), limit=limit, offset=offset, fuzzy=fuzzy))
             assert [uids(item) for item in part.items] == answer[offset : offset + limit]
             assert (part.total, part.more) == (page.total, offset + len(part.items) < len(answer))
+            with monkeypatch.context() as patched:  # more results than are counted
+                patched.setattr("pacs.storage.search.TOTAL", 4)
+                short = search(view, Search(level, as_matches(question), limit=limit, offset=offset, fuzzy=fuzzy))
+            assert (short.items, short.more) == (part.items, part.more), question
+            assert short.total == (page.total if page.total is not None and page.total <= 4 else None), question
             matched += bool(answer)
     assert matched > 150
