@@ -10,6 +10,7 @@
     layers      quality layers of one Part 1 codestream, the last one lossless
     raw         native frames, whole, six connections at a time: what servers without all this do
     rendered    an 8-bit JPEG for a viewport, which servers without all this have for a quick look
+    default     the same, in the window that the server chooses when none is named
     equal       the least lossy full size that is nearer to the file than that JPEG, in the window of the header
 
 *First look*: a resolution level whose longer side has 128 samples or more (256 for radiographs); or the whole size at
@@ -199,7 +200,8 @@ def equal(server: Server, subject: Subject) -> tuple[int, tuple[float, float]]:
     """(dB to ask for, dB of the JPEG): full size and nearer to the file, in the window, than this server's JPEG."""
     sample = range(0, len(subject.instances), _SHARE)
     shown = {
-        position: rendered_quality(subject, _rendered(server, subject, position).body, position) for position in sample
+        position: rendered_quality(subject, _rendered(server, subject, position, rendering(subject)).body, position)
+        for position in sample
     }
     asked = _least(server, subject, "quality", 25, {position: (-math.inf, least) for position, least in shown.items()})
     for position in range(len(subject.instances)):
@@ -218,18 +220,20 @@ def _least(server: Server, subject: Subject, kind: str, value: int, wanted: dict
     return value
 
 
-def _rendered(server: Server, subject: Subject, position: int) -> load.Response:
-    """An 8-bit JPEG of the size in which the viewport shows the frame, in the window of the header."""
+def _rendered(server: Server, subject: Subject, position: int, query: str) -> load.Response:
     return load.fetch(
-        server.address, load.get(frame_path(server, subject, position) + rendering(subject), server.host, "image/jpeg")
+        server.address, load.get(frame_path(server, subject, position) + query, server.host, "image/jpeg")
     )
 
 
-def rendering(subject: Subject) -> str:
-    """The end of the path of such a JPEG."""
+def rendering(subject: Subject, *, own_window: bool = False) -> str:
+    """The end of the path of an 8-bit JPEG of the size in which a viewport shows the frame: in the window of the
+    header, which is named, or in the one that the server chooses."""
     rows, columns = subject.originals[0].shape
     scale = _VIEWPORT / max(rows, columns)
-    window = "" if subject.header_window is None else "&window={:g},{:g},linear".format(*subject.header_window)
+    window = ""
+    if subject.header_window is not None and not own_window:
+        window = "&window={:g},{:g},linear".format(*subject.header_window)
     return f"/rendered?viewport={round(columns * scale)},{round(rows * scale)}{window}"
 
 
@@ -409,6 +413,9 @@ LINKS = {
 _VIEWPORT = 512
 
 
+PLANS = ("levels", "both", "lossy", "layers", "equal", "ranges", "raw", "rendered", "default")
+
+
 def plans(subject: Subject, quality: int, layers: int) -> dict[str, dict[str, str]]:
     """The rungs of each plan that is a stream, and what each is to the reader."""
     first = {f"pixels:{subject.first_side}": "first"}
@@ -428,40 +435,44 @@ def own(server: Server, found: list[Subject], scale: Scale) -> Iterator[Figure]:
         bench_store.send(server, subject.instances, 1, 2)
         quality, layers = readable(server, subject)
         glance, jpeg = equal(server, subject)
+        streams = plans(subject, quality, layers) | {"equal": {f"quality:{glance}": "first"}}
         for shape in (LINKS[name] for name in scale.links):
             with link_thread(server.address, shape) as link:
-                for name, plan in plans(subject, quality, layers).items():
-                    if scale.plans and name not in scale.plans:
-                        continue
-                    yield from _figures(server, subject, shape, name, streamed(link, server, subject, plan))
-                if scale.plans:
-                    continue
-                if len(subject.instances) == 1:
+                for name, plan in streams.items():
+                    if name in (scale.plans or PLANS):
+                        yield from _figures(server, subject, shape, name, streamed(link, server, subject, plan))
+                if len(subject.instances) == 1 and "ranges" in (scale.plans or PLANS):
                     yield from _figures(server, subject, shape, "ranges", by_range(link, server, subject))
-                reading = streamed(link, server, subject, {f"quality:{glance}": "first"})
-                yield from _figures(server, subject, shape, "equal", reading)
-                yield from _whole(link, server, subject, shape, jpeg)
+                yield from _whole(link, server, subject, shape, scale, {"rendered": jpeg})
 
 
 def rival(server: Server, found: list[Subject], scale: Scale) -> Iterator[Figure]:
     """Raw frames and rendered images, against another server."""
     for subject in found:
         bench_store.send(server, subject.instances, 1, 2)
-        quality = rendered_quality(subject, _rendered(server, subject, 0).body, 0)
+        quality = {}
+        for name, query in (("rendered", rendering(subject)), ("default", rendering(subject, own_window=True))):
+            decibels = rendered_quality(subject, _rendered(server, subject, 0, query).body, 0)
+            quality[name] = (decibels, decibels)
         for shape in (LINKS[name] for name in scale.links):
             with link_thread(server.address, shape) as link:
-                yield from _whole(link, server, subject, shape, (quality, quality))
+                yield from _whole(link, server, subject, shape, scale, quality)
 
 
 def _whole(
-    link: ThreadedLink, server: Server, subject: Subject, shape: Shape, jpeg: tuple[float, float]
-) -> Iterator[Figure]:
-    """What every server has: raw frames, and an 8-bit JPEG."""
-    raw = whole(link, server, subject, NATIVE, "", ("first", "readable", "lossless"))
-    yield from _figures(server, subject, shape, "raw", raw)
-    reading = whole(link, server, subject, "image/jpeg", rendering(subject), ("first",))
-    reading.quality["first"] = jpeg
-    yield from _figures(server, subject, shape, "rendered", reading)
+    link: ThreadedLink, server: Server, subject: Subject, shape: Shape, scale: Scale,
+    jpegs: dict[str, tuple[float, float]],
+) -> Iterator[Figure]:  # fmt: skip
+    """What every server has: raw frames, and 8-bit JPEGs, of which the dB are known."""
+    if "raw" in (scale.plans or PLANS):
+        raw = whole(link, server, subject, NATIVE, "", ("first", "readable", "lossless"))
+        yield from _figures(server, subject, shape, "raw", raw)
+    for name, quality in jpegs.items():
+        if name in (scale.plans or PLANS):
+            query = rendering(subject, own_window=name == "default")
+            reading = whole(link, server, subject, "image/jpeg", query, ("first",))
+            reading.quality["first"] = quality
+            yield from _figures(server, subject, shape, name, reading)
 
 
 def _figures(server: Server, subject: Subject, shape: Shape, plan: str, reading: Reading) -> Iterator[Figure]:

@@ -24,6 +24,7 @@ _PLANS = {
     ("pacs", "rendered"): ("pacs: JPEG, 512 pixels, 8 bit", "tab:brown", "d"),
     ("pacs", "raw"): ("pacs: raw frames", "tab:gray", "x"),
     ("Orthanc", "rendered"): ("Orthanc: JPEG, 512 pixels, 8 bit", "tab:orange", "D"),
+    ("Orthanc", "default"): ("Orthanc: the same, no window named", "", ""),
     ("Orthanc", "raw"): ("Orthanc: raw frames", "tab:red", "x"),
 }
 """(label, colour, marker) by (server, plan); without a colour it is not drawn."""
@@ -81,7 +82,7 @@ def _cell(some: list[dict[str, Any]], subject: str, server: str, plan: str, look
     full, window, size = row["dB_full_range"], row["dB_in_window"], row["bytes"]
     told = f"{size / 1e6:.2f} MB" if size >= 1e6 else f"{size / 1e3:.1f} kB"
     quality = "" if window is None or window > _TOP or full > 900 else f", {full:.0f} / {window:.0f} dB"
-    if plan == "rendered":
+    if plan in ("rendered", "default"):
         quality = f", {window:.0f} dB"
     return f"{_short(row['seconds'])} s, {told}{quality}"
 
@@ -149,7 +150,11 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=4.0, help="Mbit/s (default: %(default)s)")
     parser.add_argument("--rtt", type=float, default=50.0, help="ms (default: %(default)s)")
     arguments = parser.parse_args()
-    figures = [figure for path in arguments.results for figure in json.loads(path.read_text())["figures"]]
+    found = {}  # of what is measured twice, the last file has it
+    for path in arguments.results:
+        for figure in json.loads(path.read_text())["figures"]:
+            found[figure["benchmark"], figure["case"], figure["server"]] = figure
+    figures = list(found.values())
     draw(figures, arguments.out, arguments.rate, arguments.rtt)
     print(tables(figures, arguments.rate, arguments.rtt))
     return 0

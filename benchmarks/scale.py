@@ -20,7 +20,7 @@ class Scale:
     links: tuple[str, ...] = ("4/50", "10/50", "30/50", "2/50", "4/20", "4/100", "4/50/1")
     """Slow links: Mbit/s, round trip in ms, percent of segments that stall."""
     plans: tuple[str, ...] = ()
-    """Plans of reading over them that are streams; all plans when there are none."""
+    """Of reading over them; all that there are when none is named."""
     seconds: float = 3.0
     repeats: int = 20
 
