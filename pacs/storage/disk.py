@@ -69,6 +69,9 @@ class Disk:
         descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
         try:
             written = _write_all(descriptor, offset, buffers)
+        except OSError as error:
+            error.filename = path  # the kernel was given a descriptor and names no file
+            raise
         finally:
             os.close(descriptor)
         self._tell("write", path, True, offset, copy)

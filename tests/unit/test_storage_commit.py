@@ -401,6 +401,12 @@ def test_a_directory_that_is_no_archive_is_left_alone(tmp_path: Path) -> None:
 # --- the disk refuses -----------------------------------------------------------------------------------------
 
 
+def test_a_write_that_is_refused_names_the_file() -> None:
+    with pytest.raises(OSError, match="/dev/full") as refused:
+        Disk().write("/dev/full", 0, [b"x"])
+    assert refused.value.errno == errno.ENOSPC
+
+
 class Refusing(Disk):
     """Fails with `number` at the operation that `counter` counts down to."""
 
