@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from itertools import islice
 from typing import Any
 
 import lmdb
@@ -23,7 +22,9 @@ __all__ = ["Counters", "Index", "ReadView", "WriteView"]
 _MAP_SIZE = 1 << 40
 """Address space, not disk: the file is as long as its content."""
 _READERS = 2048
-_APPENDED_AT_ONCE = 10_000
+_ROWS_AT_ONCE = 10_000
+_BYTES_AT_ONCE = 16 << 20
+"""Of one transaction: it is in memory until it is committed."""
 
 
 class Index:
@@ -101,8 +102,7 @@ class Index:
 
     def append(self, database: bytes, rows: Iterable[tuple[Buffer, Buffer]]) -> None:
         """Write rows in ascending order behind those of `database`, in transactions of bounded size."""
-        left = iter(rows)
-        while chunk := list(islice(left, _APPENDED_AT_ONCE)):
+        for chunk in _batches(rows):
             with self.write() as view, view.txn.cursor(db=self.databases[database]) as cursor:
                 cursor.putmulti(chunk, append=True)
 
@@ -115,3 +115,16 @@ class Index:
 
     def close(self) -> None:
         self._env.close()
+
+
+def _batches(rows: Iterable[tuple[Buffer, Buffer]]) -> Iterator[list[tuple[Buffer, Buffer]]]:
+    batch: list[tuple[Buffer, Buffer]] = []
+    size = 0
+    for row in rows:
+        batch.append(row)
+        size += len(row[1])
+        if len(batch) >= _ROWS_AT_ONCE or size >= _BYTES_AT_ONCE:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
