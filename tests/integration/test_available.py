@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from itertools import chain
+from pathlib import Path
 
 import numpy as np
 import pydicom
@@ -28,10 +29,12 @@ ALL = [syntax for syntax, row in uids.TRANSFER_SYNTAXES.items() if not row.video
 
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Archive, dict[str, tuple[Built, InstanceEntry]]]]:
-    """An archive of the objects of the catalogue whose frames are whole, and one of each kind."""
+    """An archive of the objects of the catalogue that have several frames, all whole, and one of each kind."""
     kinds = {}
     with Archive.open(tmp_path_factory.mktemp("available") / "archive", create=True, threads=1) as archive:
         for built in chain(images.natives(), images.compressions(), [images.slide()], instances.instances()):
+            if not built.frames or len(built.frames) == 1:
+                continue
             archive.store(built.file)
             entry = archive.instance(*(uid(built.name, part) for part in ("study", "series", "instance")))
             stored = renditions.stored(entry)
@@ -39,7 +42,6 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Archive, di
                 of, bits = stored.geometry, stored.geometry.bits_allocated
                 kind = (stored.transfer_syntax, stored.floating, stored.exact, bits, of.bits_stored)
                 arrival = entry.descriptor.transfer_syntax if bits in (1, 32) else ""
-                # The last of a kind has several frames.
                 kinds[f"{kind} {of.samples_per_pixel} {arrival}"] = built, entry
         yield archive, kinds
 
@@ -82,3 +84,22 @@ def test_what_is_listed_is_sent_and_nothing_else(
     assert sent[1] == part_1 | ht | plain | {uids.RLE_LOSSLESS}
     assert sent[32] == ht | plain  # all 32 bits are stored
     assert sent[8] >= set(transcode.table.TARGETS)
+
+
+@pytest.mark.parametrize("kind", ["segmentation BINARY", f"dose {uids.EXPLICIT_VR_LITTLE_ENDIAN}"])
+def test_what_is_sent_can_come_back(
+    kind: str, kept: tuple[Archive, dict[str, tuple[Built, InstanceEntry]]], tmp_path: Path
+) -> None:
+    """Frames of 1 bit that end inside a byte, and of 32 bits, from each compressed form to the native one again."""
+    archive, _ = kept
+    place = [uid(kind, part) for part in ("study", "series", "instance")]
+    entry = archive.instance(*place)
+    original = pydicom.dcmread(io.BytesIO(b"".join(archive.part10(entry))))
+    compressed = [one for one in renditions.of_instance(entry) if uids.transfer_syntax(one).encapsulated]
+    assert len(compressed) >= 5
+    for syntax in compressed:
+        with Archive.open(tmp_path / syntax, create=True, threads=1) as other:
+            assert other.store(b"".join(archive.renditions().instance(entry, syntax).pieces)).status == "stored"
+            came = other.instance(*place)
+            native = b"".join(other.renditions().instance(came, uids.EXPLICIT_VR_LITTLE_ENDIAN).pieces)
+        assert pydicom.dcmread(io.BytesIO(native)).PixelData == original.PixelData, syntax
