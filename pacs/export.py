@@ -65,7 +65,7 @@ def pixel_value(source: Source) -> Iterator[Buffer]:
         yield from _pieces(source, descriptor)
     else:
         for index in range(source.chunk_count):
-            yield native_frame(source, index, big_endian=descriptor.big_endian)
+            yield _frame(source, index, descriptor.big_endian)
 
 
 def _pieces(source: Source, descriptor: Descriptor) -> Iterator[Buffer]:
@@ -77,8 +77,12 @@ def _pieces(source: Source, descriptor: Descriptor) -> Iterator[Buffer]:
         left -= len(piece)
 
 
-def native_frame(source: Source, index: int, *, big_endian: bool = False) -> bytes:
-    """Frame `index` (from 0) of a pixel array as native bytes, laid out as its Data Set says."""
+def native_frame(source: Source, index: int) -> bytes:
+    """Frame `index` (from 0) of a pixel array as native bytes, laid out as its Data Set says, little endian."""
+    return bytes(_frame(source, index, False))
+
+
+def _frame(source: Source, index: int, big_endian: bool) -> Buffer:
     descriptor = source.descriptor
     geometry = descriptor.geometry
     assert geometry is not None

@@ -30,6 +30,7 @@ from pacs.storage import packing
 from pacs.storage.model import Buffer, Descriptor, NewInstance, Part, Span, UnusedBits
 
 _INDEX_TAGS = frozenset((*tags.STUDY_TAGS, *tags.SERIES_TAGS, *tags.INSTANCE_TAGS))
+_READ_TAGS = tuple(sorted({*_INDEX_TAGS, *part10.UID_TAGS, *tags.GEOMETRY_TAGS}))
 
 _log = logging.getLogger(__name__)
 
@@ -61,12 +62,15 @@ class Identity:
     frames: Frames
     """Of encapsulated pixel data, else none."""
     warnings: tuple[str, ...]
+    attributes: dict[int, bytes]
+    """DICOM JSON of the elements that the index keeps."""
 
 
 def identify(data: Buffer) -> Identity:
     """Scan a file and read who it says it is. Raises DicomError."""
     file = part10.scan(data)
-    found = part10.uids(file.json)
+    read = part10.index_fragments(file.json, _READ_TAGS)
+    found = part10.uids_in(read)
     warnings = list(file.warnings)
     for name, uid in (
         ("Study Instance UID", found.study),
@@ -80,17 +84,19 @@ def identify(data: Buffer) -> Identity:
             f"the File Meta Information names SOP Instance UID {file.media_storage_sop_instance_uid[:64]!r}; "
             f"the Data Set's is kept"
         )
-    geometry, frames, doubts = _frames(file)
+    geometry, frames, doubts = _frames(file, part10.geometry_in(read))
     sha256 = hashlib.sha256(data).digest()
     return Identity(
         file, sha256, found.study, found.series, found.instance, found.sop_class, geometry, frames,
-        (*warnings, *doubts),
+        (*warnings, *doubts), {tag: text for tag, text in read.items() if tag in _INDEX_TAGS},
     )  # fmt: skip
 
 
-def _frames(file: Part10) -> tuple[FrameGeometry | None, Frames, Sequence[str]]:
+def _frames(
+    file: Part10, geometry: FrameGeometry | None
+) -> tuple[FrameGeometry | None, Frames, Sequence[str]]:
     """The description of the frames, their fragments if they have any, and what is wrong with either."""
-    geometry, pixel = part10.geometry(file.json), file.pixel
+    pixel = file.pixel
     if pixel is None:
         return geometry, _NO_FRAMES, ()
     syntax = uids.transfer_syntax(file.transfer_syntax)
@@ -206,7 +212,7 @@ def _assemble(data: Buffer, identity: Identity, store: PixelStore | None) -> New
         spans=spans,
         chunks=store.chunks if store is not None else (),
         staged=store.staged if store is not None else None,
-        attributes=part10.index_fragments(file.json, _INDEX_TAGS),
+        attributes=identity.attributes,
     )
 
 

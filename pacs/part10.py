@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import zlib
 from array import array
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, overload
@@ -353,11 +353,15 @@ class InstanceUids(msgspec.Struct, frozen=True):
 
 def uids(json: bytes) -> InstanceUids:
     """Study, Series and SOP Instance UID and the SOP Class UID of an instance."""
-    found = index_fragments(json, _UID_TAGS)
-    return InstanceUids(*[_text(found.get(tag)) for tag in _UID_TAGS])
+    return uids_in(index_fragments(json, UID_TAGS))
 
 
-_UID_TAGS = (tags.STUDY_INSTANCE_UID, tags.SERIES_INSTANCE_UID, tags.SOP_INSTANCE_UID, tags.SOP_CLASS_UID)
+def uids_in(found: Mapping[int, bytes]) -> InstanceUids:
+    """The same of fragments in which UID_TAGS were looked for."""
+    return InstanceUids(*[_text(found.get(tag)) for tag in UID_TAGS])
+
+
+UID_TAGS: Final = (tags.STUDY_INSTANCE_UID, tags.SERIES_INSTANCE_UID, tags.SOP_INSTANCE_UID, tags.SOP_CLASS_UID)
 
 
 def geometry(json: bytes) -> FrameGeometry | None:
@@ -365,7 +369,11 @@ def geometry(json: bytes) -> FrameGeometry | None:
 
     A number beyond its Value Representation counts as absent; no frames at all are one, as elsewhere.
     """
-    found = index_fragments(json, tags.GEOMETRY_TAGS)
+    return geometry_in(index_fragments(json, tags.GEOMETRY_TAGS))
+
+
+def geometry_in(found: Mapping[int, bytes]) -> FrameGeometry | None:
+    """The same of fragments in which GEOMETRY_TAGS were looked for."""
     rows = _whole(found.get(tags.ROWS), 0)
     columns = _whole(found.get(tags.COLUMNS), 0)
     bits_allocated = _whole(found.get(tags.BITS_ALLOCATED), 0)

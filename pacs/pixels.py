@@ -101,8 +101,8 @@ def _kind(found: int, signed: bool) -> str:
 
 def join(
     samples: NDArray[Any], geometry: FrameGeometry, *, big_endian: bool, unused_bits: str, residual: Buffer = b""
-) -> bytes:
-    """The native frame that `split` took apart."""
+) -> Buffer:
+    """The native frame that `split` took apart; a view of `samples` where they are laid out like it."""
     check(geometry)
     if samples.dtype != dtype(geometry) or samples.shape != shape(geometry):
         raise PixelError(f"samples {samples.dtype}{samples.shape} do not fit their description")
@@ -111,7 +111,7 @@ def join(
     unused = geometry.bits_allocated - geometry.bits_stored
     planar = geometry.planar_configuration == 1 and geometry.samples_per_pixel > 1
     if not swap and not planar and (not unused or unused_bits == (SIGN if geometry.signed else ZERO)):
-        return samples.tobytes()
+        return np.ascontiguousarray(samples).reshape(-1).view(np.uint8).data.toreadonly()
     rest = None
     if unused_bits == RESIDUAL:
         if len(residual) != samples.nbytes:
@@ -122,7 +122,7 @@ def join(
         np.ascontiguousarray(samples).reshape(-1).view(np.uint8).data, frame, rest, geometry.rows * geometry.columns,
         geometry.samples_per_pixel, width, planar, swap, unused, unused_bits == SIGN,
     )  # fmt: skip
-    return bytes(frame)
+    return frame
 
 
 def _little(residual: Buffer, width: int) -> bytes:

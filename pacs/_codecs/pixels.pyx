@@ -49,8 +49,16 @@ cdef inline word extend(word value, int unused) noexcept nogil:
 cdef int look(const uint8_t *src, size_t count, int unused, bint swap, word width) noexcept nogil:
     """Bit 0 set: an unused bit is not zero somewhere. Bit 1 set: one is not a copy of the sign somewhere."""
     cdef word high = <word>(0xFFFF << (8 * sizeof(word) - unused))
-    cdef word not_zero = 0, not_sign = 0, value
+    cdef word not_zero = 0, not_sign = 0, used = 0, value
     cdef size_t i
+    # Nearly always they are zero, which costs no more than reading the samples.
+    for i in range(count):
+        used |= load(src, i, False, <word>0)
+    if word is uint16_t:
+        if swap:
+            used = pacs_swap(used)
+    if not used & high:
+        return 2 if used >> (8 * sizeof(word) - unused - 1) else 0
     # Two loops, so that the compiler need not carry `swap` through the one that matters.
     if swap:
         for i in range(count):
@@ -134,7 +142,7 @@ def unused_bits(const uint8_t[::1] src not None, int width, int unused, bint swa
     cdef int found
     if count == 0:
         return 0
-    if src.shape[0] > GIL_BYTES:
+    if src.shape[0] > 4 * GIL_BYTES:
         with nogil:
             found = look_any(&src[0], count, width, unused, swap)
         return found

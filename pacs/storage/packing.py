@@ -10,6 +10,8 @@ from pacs.errors import ChecksumError
 from pacs.storage.model import Buffer, Part
 
 _LEVEL = 3
+_SHORT_LEVEL, _SHORT = 2, 64 << 10
+"""Of headers: half the time for 1.6 % more of them, which is 0.1 % of a CT slice."""
 _KEEP_RAW_ABOVE = 16 << 20
 """A longer part is stored as it is, straight from the spool file, so that it never has to be in memory."""
 
@@ -19,6 +21,7 @@ class _Contexts(threading.local):
 
     def __init__(self) -> None:
         self.compressor = zstandard.ZstdCompressor(level=_LEVEL)
+        self.short = zstandard.ZstdCompressor(level=_SHORT_LEVEL)
         self.decompressor = zstandard.ZstdDecompressor()
 
 
@@ -27,7 +30,7 @@ _contexts = _Contexts()
 
 def compress(data: Buffer) -> bytes:
     """`data` as one zstd frame."""
-    return _contexts.compressor.compress(data)
+    return (_contexts.compressor if len(data) > _SHORT else _contexts.short).compress(data)
 
 
 def decompress(data: Buffer, raw_length: int) -> bytes:

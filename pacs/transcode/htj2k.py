@@ -16,6 +16,8 @@ from pacs.transcode.frames import Buffer, Samples
 
 _codecs: Any = imagecodecs
 _RESOLUTIONS: Final = imagecodecs.HTJ2K.TILEPART.RESOLUTIONS
+_HEAD: Final = 4096
+"""Bytes that the main header of what we encode is within."""
 
 
 class EncodedFrame(NamedTuple):
@@ -54,24 +56,23 @@ def encode_frame(samples: Samples, geometry: FrameGeometry) -> EncodedFrame:
     if not geometry.signed:
         shifted = (samples - samples.dtype.type(1 << (bits - 1))).view(f"i{samples.itemsize}")
     try:
-        encoded = bytearray(
-            _codecs.htj2k_encode(
-                np.ascontiguousarray(shifted),
-                reversible=True,
-                resolutions=geometry.decompositions,
-                rgb=rgb if several else None,
-                planar=False if several else None,
-                tlm=True,
-                tilepart=_RESOLUTIONS,
-            )
+        encoded = _codecs.htj2k_encode(
+            np.ascontiguousarray(shifted),
+            reversible=True,
+            resolutions=geometry.decompositions,
+            rgb=rgb if several else None,
+            planar=False if several else None,
+            tlm=True,
+            tilepart=_RESOLUTIONS,
         )
-        j2k.set_precision(encoded, bits, geometry.signed)
         level_ends = j2k.parse(encoded).level_ends
+        head = bytearray(memoryview(encoded)[:_HEAD])
+        j2k.set_precision(head, bits, geometry.signed)
     except (imagecodecs.Htj2kError, ValueError, CodestreamError) as error:
         raise PixelError(f"HTJ2K cannot encode this frame: {error}") from error
     if len(level_ends) != geometry.decompositions + 1:
         raise PixelError("the HTJ2K encoder made no tile-part for each resolution level")
-    return EncodedFrame(bytes(encoded), level_ends)
+    return EncodedFrame(b"".join((head, memoryview(encoded)[_HEAD:])), level_ends)
 
 
 _BASE: Final = 64
