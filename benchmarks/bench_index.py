@@ -28,7 +28,7 @@ from pacs.bench.corpus import uid
 from pacs.bench.model import latency
 from pacs.storage import layout, matching
 from pacs.storage.index import Index, WriteView
-from pacs.storage.matching import ORDER, POSTINGS, TEXTS
+from pacs.storage.matching import COUNT, DAYS, ORDER, POSTINGS, TEXTS
 from pacs.storage.model import SeriesEntry, StudyEntry
 from pacs.storage.views import encode, series_key
 
@@ -159,6 +159,8 @@ def build(root: Path, studies: Studies) -> None:
     rank = np.empty(len(order), np.uint32)
     rank[order] = np.arange(len(order), dtype=np.uint32)
     ascending = place[order]
+    days = np.unique(np.frombuffer(ascending.tobytes(), "S3").reshape(-1, 4)[:, 0], return_counts=True)
+    index.append(DAYS, ((day.ljust(3, b"\0"), COUNT.pack(count)) for day, count in zip(*map(list, days), strict=True)))
     named = [uid(f"study {number}").encode() for number in order]
     index.append(ORDER, zip(_twelves(ascending), named, strict=True))
     del texts, named

@@ -244,12 +244,16 @@ class _Check:
         def compare(view: ReadView) -> list[Finding]:
             found = []
             sums: Counter[str] = Counter()
+            days: Counter[bytes] = Counter()
             for study in view.studies():
+                days[study.sort_key[: matching.DAY]] += 1
                 sums["studies"] += 1
                 listed = list(view.series_of(study.uid))
                 sums["series"] += len(listed)
                 sums["instances"] += study.instances
                 found += _study_findings(view, study, listed)
+            if days != {bytes(day): matching.COUNT.unpack(count)[0] for day, count in view.cursor(matching.DAYS)}:
+                found.append(_error(layout.INDEX, "miscounts the studies of a day"))
             counters = view.counters()
             for name, value in sums.items():
                 if getattr(counters, name) != value:

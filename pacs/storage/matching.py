@@ -8,16 +8,20 @@ Postings only nominate studies: `storage/rules.py` has the last word on the attr
     order       sort key                                        Study Instance UID
     postings    field code (1 byte), kind (1 byte), text        sort key (DUPSORT, DUPFIXED: 12 bytes packed)
     texts       field code (1 byte), sort key                   the normal values of a study's text, 0 between them
+    days        first three bytes of sort keys: half a day      number of studies that have them (u32)
 
 `kind` is `=` for a whole value and `3` for a trigram. Texts are cut at KEY_TEXT bytes. `texts` lets a wildcard be
-tested without reading the study's entry: a tenth of the work, on neighbouring pages.
+tested without reading the study's entry: a tenth of the work, on neighbouring pages. `days` leads to a page far behind
+the first one.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
+import struct
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
 from typing import Any, Final, NamedTuple
@@ -31,9 +35,13 @@ from pacs.storage.model import SeriesEntry, StudyEntry
 ORDER: Final = b"order"
 POSTINGS: Final = b"postings"
 TEXTS: Final = b"texts"
-DATABASES: Final = (ORDER, POSTINGS, TEXTS)
+DAYS: Final = b"days"
+DATABASES: Final = (ORDER, POSTINGS, TEXTS, DAYS)
 
 SORT_KEY: Final = 12
+DAY: Final = 3
+"""Bytes of a sort key that `days` counts by."""
+COUNT: Final = struct.Struct("<I")
 TEXT: Final = 256
 """Characters of a value that take part in matching. No VR that the index keeps is longer when it is valid."""
 VALUES: Final = 64
@@ -330,7 +338,18 @@ def update(
 ) -> None:
     """Take away the rows only in `before` and add the ones only in `after`."""
     old, new = set(before), set(after)
+    days: Counter[bytes] = Counter()
     for database, key, value in old - new:
         txn.delete(key, value if database == POSTINGS else b"", db=databases[database])
+        if database == ORDER:
+            days[key[:DAY]] -= 1
     for database, key, value in new - old:
         txn.put(key, value, db=databases[database])
+        if database == ORDER:
+            days[key[:DAY]] += 1
+    for day, more in days.items():
+        count = COUNT.unpack(txn.get(day, COUNT.pack(0), db=databases[DAYS]))[0] + more
+        if count:
+            txn.put(day, COUNT.pack(count), db=databases[DAYS])
+        else:
+            txn.delete(day, db=databases[DAYS])

@@ -17,10 +17,10 @@ import lmdb
 from pacs import tags
 from pacs.errors import IndexMismatchError
 from pacs.storage import matching
-from pacs.storage.matching import ORDER, POSTINGS, TEXTS
+from pacs.storage.matching import DAYS, ORDER, POSTINGS, TEXTS
 from pacs.storage.model import InstanceEntry, SeriesEntry, StudyEntry
 from pacs.storage.rules import DATE_AND_TIME, Level, Match, Rule, TextTest, compile_rules
-from pacs.storage.streams import Fixed, Opener, Stream, intersection
+from pacs.storage.streams import Fixed, Opener, Order, Stream, intersection
 
 TOTAL: Final = 10_000
 """Totals are exact up to here, and not counted further."""
@@ -122,12 +122,12 @@ class _Run:
     def _page_of(self, keys: Stream) -> Page:
         """A page of studies that need no more test: only what it shows is read."""
         offset, limit = self._request.offset, self._request.limit
-        rest = self._tested(keys)
         total = keys.exact() if not self._texts else None
-        if total is not None:
+        if isinstance(keys, Order) and total is not None and offset:
             skipped = min(offset, total)
-            next(islice(rest, skipped, skipped), None)
+            rest = keys.after(skipped, self._view.txn.cursor(self._view.databases[DAYS]))
         else:
+            rest = self._tested(keys)
             skipped = sum(1 for _ in islice(rest, offset))
         items = [Item(self._load(at)) for at in islice(rest, limit)]
         last = skipped + len(items)

@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 
 import lmdb
 
-from pacs.storage.matching import SORT_KEY
+from pacs.storage.matching import COUNT, SORT_KEY
 from pacs.storage.rules import Days, Keys, Lookup, Range, Rule
 
 LISTS: Final = 4000
@@ -106,6 +106,16 @@ class Order:
             return None
         found = bytes(self._cursor.key())
         return found if self._high is None or found < self._high else None
+
+    def after(self, skipped: int, days: lmdb.Cursor) -> Iterator[bytes]:
+        """All sort keys but the first `skipped` ones of all studies: `days` tells where the next one lies."""
+        left = skipped
+        for day, count in days:
+            here = COUNT.unpack(count)[0]
+            if left < here:
+                return islice(self.walk(bytes(day).ljust(SORT_KEY, b"\0")), left, None)
+            left -= here
+        return iter(())
 
     def walk(self, at: bytes = FIRST) -> Iterator[bytes]:
         if not self._cursor.set_range(max(at, self._low)):

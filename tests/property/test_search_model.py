@@ -405,3 +405,15 @@ def test_keys_made_of_what_is_stored(seed: int, gathered: int, monkeypatch: pyte
             assert short.total == (page.total if page.total is not None and page.total <= 4 else None), question
             matched += bool(answer)
     assert matched > 150
+
+
+def test_pages_far_behind_the_first_one() -> None:
+    """Counts by day lead there, also after studies have changed their date."""
+    archive = dense_archive(random.Random(5), 60)
+    with indexed(archive) as view:
+        everything = [uids(item) for item in search(view, Search(Level.STUDY, limit=1000)).items]
+        assert len(everything) == 60
+        for offset in range(65):
+            page = search(view, Search(Level.STUDY, limit=4, offset=offset))
+            assert [uids(item) for item in page.items] == everything[offset : offset + 4]
+            assert (page.total, page.more) == (60, offset + 4 < 60)

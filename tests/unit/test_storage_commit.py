@@ -24,6 +24,7 @@ from pacs.storage.disk import Disk, Operation
 from pacs.storage.engine import Engine
 from pacs.storage.layout import FORMAT_VERSION
 from pacs.storage.locks import ArchiveLock
+from pacs.storage.matching import COUNT, DAYS
 from pacs.storage.model import ArrayKey, Chunk, Encoding
 from pacs.storage.reindex import reindex
 from tests.durability.synthetic import FOUR, create, new_instance, opened, stage
@@ -285,6 +286,19 @@ def test_entries_of_a_series_lie_side_by_side(root: Path) -> None:
             pages = {table.ctypes.data // 4096 for table in tables}
     assert [n % 8 for n in range(320)].count(3) == len(listed) == 40
     assert len(pages) <= 12
+
+
+def test_studies_of_a_day_are_counted(root: Path) -> None:
+    with opened(root) as archive:
+        archive.commit(new_instance("1.1", "1.2", "1.2.1", date=""))
+        archive.commit(*(new_instance(f"1.{n}", f"1.{n}.2", f"1.{n}.3", date="20240105") for n in range(3, 6)))
+        archive.commit(new_instance("1.1", "1.3", "1.2.2", date="20240106"))
+        with archive.index.read() as view:
+            assert [COUNT.unpack(count)[0] for _, count in view.cursor(DAYS)] == [1, 3]
+        assert archive.errors() == []
+        with archive.index.write() as writing:
+            writing.put(DAYS, b"day", COUNT.pack(1))
+        assert any("day" in found.text for found in archive.errors())
 
 
 def test_an_index_of_another_format_is_refused(root: Path) -> None:
