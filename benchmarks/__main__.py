@@ -184,11 +184,11 @@ def measure(
             if "frames" in names:
                 take(bench_read.frames(server, copies[-1], scale))
     if stores and "slow_link" in names:
-        from benchmarks import bench_slow_link
+        from benchmarks import bench_slow_link, slow_link_images
 
         with make() as server:
             versions[server.name] = server.version
-            found = bench_slow_link.subjects(folder, scale)
+            found = slow_link_images.subjects(folder, scale)
             take((bench_slow_link.own if isinstance(server, Pacs) else bench_slow_link.rival)(server, found, scale))
     if stores and "rendered" in names:
         from benchmarks import bench_rendered

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import imagecodecs
 
-from benchmarks import bench_slow_link, bench_store, workload
+from benchmarks import slow_link_images, bench_store, workload
 from benchmarks.report import Figure
 from benchmarks.scale import Scale
 from benchmarks.servers import Server
@@ -30,7 +30,7 @@ _COPIES = {"CT": 60, "CR": 12, "MG": 6}
 def sources(folder: Path | None, scale: Scale) -> dict[str, list[Instance]]:
     """Instances of each kind, real where they are at hand."""
     if scale.rows >= VIEWPORT:
-        found = {subject.name: subject.instances for subject in bench_slow_link.subjects(folder, scale)}
+        found = {subject.name: subject.instances for subject in slow_link_images.subjects(folder, scale)}
     else:
         found = {"CT": workload.synthetic(scale.slices, scale.rows)}
     corpus = Corpus("rendered", max(1, VIEWPORT // scale.rows))
