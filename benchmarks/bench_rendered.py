@@ -13,7 +13,7 @@ from pathlib import Path
 
 import imagecodecs
 
-from benchmarks import slow_link_images, bench_store, workload
+from benchmarks import bench_store, slow_link_images, workload
 from benchmarks.report import Figure
 from benchmarks.scale import Scale
 from benchmarks.servers import Server
