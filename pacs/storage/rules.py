@@ -259,7 +259,8 @@ def _within_text(field: Field, pattern: str, test: Test) -> TextTest:
     except UnicodeEncodeError:
         return slow
     if len(literals) != 1 or "?" in pattern or not (pattern[0] == "*" or pattern[-1] == "*"):
-        return lambda text: all(literal in text for literal in literals) and slow(text)
+        whole = pattern[0] == pattern[-1] == "*" and "?" not in pattern
+        return lambda text: _in_order(text, literals) and ((whole and b"\0" not in text) or slow(text))
     (wanted,) = literals
     if pattern[0] == pattern[-1]:
         return lambda text: wanted in text
@@ -269,6 +270,16 @@ def _within_text(field: Field, pattern: str, test: Test) -> TextTest:
         return lambda text: text.endswith(wanted) or any(end in text for end in ends)
     begins = tuple(border + wanted for border in borders)
     return lambda text: text.startswith(wanted) or any(begin in text for begin in begins)
+
+
+def _in_order(text: bytes, literals: Iterable[bytes]) -> bool:
+    at = 0
+    for literal in literals:
+        at = text.find(literal, at)
+        if at < 0:
+            return False
+        at += len(literal)
+    return True
 
 
 def _expression(pattern: str) -> str:

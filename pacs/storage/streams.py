@@ -24,7 +24,7 @@ GATHERED: Final = 4000
 FIRST: Final = b"\x00" * SORT_KEY
 _FIRST_BLOCK: Final = 128
 _LARGEST_BLOCK: Final = 4096
-_WALKED: Final = 8
+_WALKED: Final = 2
 """Keys of a list that are rather read one after the other than one is sought."""
 
 
@@ -62,6 +62,8 @@ class Postings:
         self._cursor = cursor
         self._key = key
         self._size = cursor.count() if cursor.set_key(key) else 0
+        self._dense = False
+        """Whether many keys lie between those that are asked for."""
 
     def seek(self, at: bytes) -> bytes | None:
         cursor = self._cursor
@@ -74,11 +76,14 @@ class Postings:
         return map(bytes, cursor.iternext_dup(keys=False, values=True))
 
     def among(self, keys: Sequence[bytes]) -> Sequence[bytes]:
+        cursor, own = self._cursor, self._key
+        if self._dense:
+            return [key for key in keys if cursor.set_key_dup(own, key)]
         near = list(islice(self.walk(keys[0]), _WALKED * len(keys)))
         here = set(near)
         found = [key for key in keys if key in here]
         if len(near) == _WALKED * len(keys):
-            cursor, own = self._cursor, self._key
+            self._dense = near[-1] < keys[-1]
             found += (key for key in keys[bisect_left(keys, successor(near[-1])) :] if cursor.set_key_dup(own, key))
         return found
 
