@@ -74,6 +74,8 @@ class Key:
     """All of them nominate every study that can match; none: every study is a candidate."""
     proven: bool = False
     """What the lookups nominate does match: at the study's level no test is needed."""
+    values: Range | None = None
+    """Postings of whole values that prove a match too. Where they are few they take the place of the lookups."""
     within: TextTest | None = None
     """The same as `test` for values as `texts` holds them, where that is cheaper."""
 
@@ -96,10 +98,6 @@ class Rule:
         """The field in whose `texts` the values of a study lie, if they do."""
         field = matching.STUDY_FIELDS.get(self.tag)
         return field if field is not None and field.trigrams else None
-
-    @property
-    def proven(self) -> bool:
-        return self.items is None and all(key.proven for key in self.keys)
 
     def text_test(self) -> TextTest:
         """Tests what `texts` holds of a study."""
@@ -243,7 +241,12 @@ def _wildcard_key(field: Field, value: str) -> Key:
     runs = _runs(pattern)
     proven = len(runs) == 1 and len(runs[0]) <= 3 and "?" not in pattern
     lookups = tuple(lookup for run in runs for lookup in _run_lookups(field, run))
-    return Key(test, lookups, proven, _within_text(field, pattern, test))
+    begin = matching.exact_key(field, pattern[:-1])
+    values = None
+    # A question mark there would be of a character that has no place in a key.
+    if not proven and pattern[-1] == "*" and b"?" not in begin and b"*" not in begin and len(begin) < KEY_TEXT:
+        values = Range(begin, _after(begin))
+    return Key(test, lookups, proven, values, _within_text(field, pattern, test))
 
 
 def _decoded(test: Test) -> TextTest:

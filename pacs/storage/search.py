@@ -281,10 +281,11 @@ class _Run:
         below: list[bool] = []
         for level, rules in self._rules.items():
             for rule in rules:
-                stream = self._named_studies(rule) or self._opener.rule(rule)
+                stream, proven = self._named_studies(rule), False
+                if stream is None:
+                    stream, proven = self._opener.rule(rule)
                 if stream is not None:
                     streams.append(stream)
-                proven = stream is not None and rule.proven
                 if level is not Level.STUDY:
                     below.append(proven)
                 elif proven:

@@ -19,6 +19,8 @@ from pacs.storage.rules import Days, Keys, Lookup, Range, Rule
 
 LISTS: Final = 4000
 """Lists that one union reads side by side; a range over more is tested study by study instead."""
+VALUES: Final = 256
+"""Values of a text that are rather looked up one by one than found by their trigrams and tested."""
 GATHERED: Final = 4000
 """Postings of a union that are rather sorted in memory than merged."""
 FIRST: Final = b"\x00" * SORT_KEY
@@ -299,18 +301,24 @@ class Opener:
         entries: int = self._txn.stat(self._order)["entries"]
         return Order(self._txn.cursor(self._order), entries, low, high)
 
-    def rule(self, rule: Rule) -> Stream | None:
-        """The studies that `rule` nominates; None when its postings do not narrow the search."""
+    def rule(self, rule: Rule) -> tuple[Stream | None, bool]:
+        """(the studies that `rule` nominates; None when its postings do not narrow the search,
+        whether they match for certain, so that at the study's level no test is needed)."""
         streams = []
+        proven = rule.items is None
         for key in rule.keys:
+            if key.values is not None and (values := self._range(key.values, VALUES)) is not None:
+                streams.append(values)
+                continue
+            proven = proven and key.proven
             found = [stream for lookup in key.lookups if (stream := self._lookup(lookup)) is not None]
             if not found:
-                return None
+                return None, False
             if rule.text_field is not None:
                 # Testing the text costs hardly more than asking a second list, and settles the matter.
                 found = [min(found, key=lambda stream: stream.size())]
             streams.append(intersection(found))
-        return union(streams)
+        return union(streams), proven
 
     def _lookup(self, lookup: Lookup) -> Stream | None:
         match lookup:
@@ -319,12 +327,12 @@ class Opener:
             case Days(low, high):
                 return self.order(low, high)
             case Range():
-                return self._range(lookup)
+                return self._range(lookup, LISTS)
 
     def _list(self, key: bytes) -> Postings:
         return Postings(self._txn.cursor(self._postings), key)
 
-    def _range(self, lookup: Range) -> Stream | None:
+    def _range(self, lookup: Range, most: int) -> Stream | None:
         cursor = self._txn.cursor(self._postings)
         keys: list[bytes] = []
         more = cursor.set_range(lookup.low)
@@ -332,7 +340,7 @@ class Opener:
             # The two bytes before the text are the field and the kind of posting. A text that was cut is let through.
             text = key[2:].decode("utf-8", "replace")
             if lookup.accept is None or lookup.accept(text) or len(text) >= 100:
-                if len(keys) == LISTS:
+                if len(keys) == most:
                     return None
                 keys.append(key)
             more = cursor.next_nodup()

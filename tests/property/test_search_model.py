@@ -417,3 +417,23 @@ def test_pages_far_behind_the_first_one() -> None:
             page = search(view, Search(Level.STUDY, limit=4, offset=offset))
             assert [uids(item) for item in page.items] == everything[offset : offset + 4]
             assert (page.total, page.more) == (60, offset + 4 < 60)
+
+
+@pytest.mark.parametrize("most", [0, 1, streams.VALUES])
+def test_begins_of_texts(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the values that begin so where they are few, by trigrams where they are many."""
+    monkeypatch.setattr(streams, "VALUES", most)
+    archive = dense_archive(random.Random(9), 40)
+    matched = 0
+    with indexed(archive) as view:
+        for path in (("PatientName",), ("StudyDescription",), ("PatientID",), ("SeriesDescription",)):
+            below = [series for study in archive for series in study["series"]]
+            values = {value for one in (*archive, *below) for value in one.get(path[0], [])}
+            for begin in sorted({value[:length] for value in values for length in (1, 2, 3, 4, 6)}):
+                question: oracle.Asked = [(path, [f"{begin}*"])]
+                page = search(view, Search(Level.STUDY, as_matches(question), limit=1000))
+                expected = oracle.search(archive, Level.STUDY, question, fuzzy=False)
+                assert {uids(item) for item in page.items} == expected, question
+                assert page.total == len(page.items) == len(expected)
+                matched += len(begin) > 3 and bool(expected)
+    assert matched > 100
