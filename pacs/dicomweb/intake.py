@@ -1,71 +1,82 @@
 """The body of a short upload, read from the socket straight into one buffer.
 
 aiohttp copies what it reads three times before a handler has it, and gathering it costs two copies more: of a CT slice
-that is a third of what the event loop does. Where the length is known and small, the rest of the body is therefore
-read past its parser, which is replaced by a fresh one behind the body.
+that is a third of what the event loop does. Where the length is known and small, the rest of a body is therefore read
+past its parser from the moment that the head of the request was read, and a fresh parser takes what follows.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final, cast
+from typing import Any, Final, TypeAlias
 
 from aiohttp import web
 from aiohttp.streams import StreamReader
 from aiohttp.web import BaseRequest
 
-LARGEST: Final = 2 << 20
+from pacs.dicomweb.target import BASE
+
+_LARGEST: Final = 2 << 20
 """Bytes of a body that is read whole. Parts of longer ones are stored while the next ones arrive."""
+_UPLOADS: Final = f"{BASE}/studies"
 _SMALLEST: Final = 64 << 10
 """Bytes still to come below which nothing is gained."""
+_TOGETHER: Final = 64 << 20
+"""Bytes of all bodies that are being read, or whose requests are in work."""
 
 
 class Intake(asyncio.BufferedProtocol):
-    """Takes the place of a connection's protocol until the body is there or the connection is lost."""
+    """Takes the place of a connection's protocol until the body is there, or the connection is lost."""
 
-    def __init__(self, http: web.RequestHandler, content: StreamReader, length: int) -> None:
-        # A body may begin with its first delimiter: the line break before it is there for `multipart.Parser`.
-        self.buffer = bytearray(b"\r\n") + bytearray(length)
-        self._view = memoryview(self.buffer)
-        self._filled = 2
+    held = 0
+    """Bytes of the buffers that nobody has let go of, in this process."""
+
+    def __init__(self, http: Any, content: StreamReader, length: int) -> None:
         self._http = http
         self._content = content
+        # A body may begin with its first delimiter: the line break before it is there for `multipart.Parser`.
+        self._buffer = bytearray(2 + length)
+        self._view = memoryview(self._buffer)
+        before = b"\r\n" + content.read_nowait()
+        self._filled = len(before)
+        self._view[: self._filled] = before
         self._loop = asyncio.get_running_loop()
-        self._done: asyncio.Future[None] = self._loop.create_future()
+        self._waiter: asyncio.Future[None] | None = None
+        self._reading = True
         self.touched = self._loop.time()
         """When something came last, by the clock of the loop."""
-        self._add(content.read_nowait())
-
-    def _add(self, data: bytes) -> None:
-        self._view[self._filled : self._filled + len(data)] = data
-        self._filled += len(data)
+        Intake.held += length
+        self._switch(self)
 
     async def whole(self) -> bytearray:
         """The body behind a line break; shorter than promised when the connection was lost or `stop` was called."""
-        transport = cast(asyncio.Transport, self._http.transport)
-        transport.pause_reading()
-        transport.set_protocol(self)
-        transport.resume_reading()
-        try:
-            await self._done
-        except BaseException:
-            self.stop()
-            raise
-        finally:
-            if self._http.transport is not None:
-                transport.set_protocol(self._http)
-        self._view.release()
-        if self._filled == len(self.buffer):
-            cast(Any, self._http)._parser = _fresh_parser(self._http)
-            self._content.feed_eof()
-            return self.buffer
-        return self.buffer[: self._filled]
+        if self._reading:
+            self._waiter = self._loop.create_future()
+            await self._waiter
+        if self._filled < len(self._buffer):
+            return self._buffer[: self._filled]
+        return self._buffer
 
     def stop(self) -> None:
         """Wait no longer. The connection has to be closed: what still comes is no beginning of a request."""
-        if self._http.transport is not None:
-            self._http.transport.pause_reading()
-        self._finish()
+        if self._reading:
+            self._switch(self._http, resume=False)
+            self._end()
+
+    def _switch(self, protocol: asyncio.BaseProtocol, *, resume: bool = True) -> None:
+        transport = self._http.transport
+        transport.pause_reading()
+        transport.set_protocol(protocol)
+        if resume:
+            transport.resume_reading()
+
+    def __del__(self) -> None:
+        Intake.held -= len(self._buffer) - 2
+
+    def _end(self) -> None:
+        self._reading = False
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     # --- of the transport
 
@@ -76,17 +87,18 @@ class Intake(asyncio.BufferedProtocol):
         self._filled += nbytes
         self._content.total_bytes += nbytes
         self.touched = self._loop.time()
-        if self._filled == len(self.buffer):
-            # What follows is another request, and the parser's.
-            cast(asyncio.Transport, self._http.transport).pause_reading()
-            self._finish()
+        if self._filled == len(self._buffer):
+            self._http._parser = _fresh_parser(self._http)
+            self._switch(self._http)
+            self._content.feed_eof()
+            self._end()
 
     def eof_received(self) -> None:
         self._http.eof_received()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._http.connection_lost(exc)
-        self._finish()
+        self._end()
 
     def pause_writing(self) -> None:
         self._http.pause_writing()
@@ -94,35 +106,45 @@ class Intake(asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         self._http.resume_writing()
 
-    def _finish(self) -> None:
-        if not self._done.done():
-            self._done.set_result(None)
+
+Taken: TypeAlias = tuple[StreamReader, Intake]
+"""The body that aiohttp knows, and what reads it."""
 
 
-def of(request: BaseRequest, memory: int) -> Intake | None:
-    """An intake for the body of `request`, of which nothing was read yet; None where aiohttp has to read it.
-
-    `memory` bytes may be taken for it.
-    """
-    http: Any = request.protocol
-    content = request.content
-    headers = request.headers
-    length = headers.get("Content-Length", "")
+def begin(http: Any) -> Taken | None:
+    """Called when `http`, a protocol of aiohttp's server, has taken data: if a body of which the rest can be read here
+    has begun, read it."""
+    # While it waits for a request nothing else is in work on the connection.
+    if not _POSSIBLE or http._waiter is None or len(http._messages) != 1 or http.transport is None:
+        return None
+    message, content = http._messages[0]
+    if not isinstance(content, StreamReader) or content.is_eof():
+        return None
+    if message.method != "POST" or not message.path.startswith(_UPLOADS):
+        return None
+    length = message.headers.get("Content-Length", "")
     if (
-        not _POSSIBLE
-        or not length.isdecimal()
-        or not _SMALLEST + content.total_bytes <= int(length) <= min(LARGEST, memory)
-        or "Transfer-Encoding" in headers
-        or "Content-Encoding" in headers
-        or content.is_eof()
-        or http.transport is None
-        or http.transport.is_closing()
+        not length.isdecimal()
+        or not _SMALLEST + content.total_bytes <= int(length) <= min(_LARGEST, _TOGETHER - Intake.held)
+        or message.chunked
+        or message.compression
+        or message.upgrade
         or http._reading_paused
         or http._buffer_paused
-        or http._messages
+        or http.transport.is_closing()
     ):
         return None
-    return Intake(http, content, int(length))
+    return content, Intake(http, content, int(length))
+
+
+def of(request: BaseRequest) -> Intake | None:
+    """What reads the body of `request`, to be asked for once; None where aiohttp does."""
+    http: Any = request.protocol
+    content, taken = getattr(http, "intake", None) or (None, None)
+    if content is not request.content:
+        return None
+    http.intake = None
+    return taken
 
 
 def _fresh_parser(http: Any) -> Any:
@@ -136,6 +158,8 @@ def _fresh_parser(http: Any) -> Any:
 
 _POSSIBLE: Final = all(
     hasattr(web.RequestHandler, name)
-    for name in ("_parser", "_reading_paused", "_buffer_paused", "_messages", "_read_bufsize", "_max_msg_queue_size")
-)
+    for name in (
+        "_parser", "_reading_paused", "_buffer_paused", "_messages", "_waiter", "_read_bufsize", "_max_msg_queue_size",
+    )
+)  # fmt: skip
 """Whether this aiohttp is built as those that this was written for (3.14); with others it reads the body itself."""

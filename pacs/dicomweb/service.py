@@ -40,7 +40,7 @@ class Service:
         self.once: Once[bytes] = Once()
         self.once_made: Once[Made] = Once()
         self.plans = Plans(archive, self.renditions, self.offload)
-        self.reading = Budget(max(settings.spool_threshold, settings.ingest_memory // 4))
+        self._reading = Budget(max(settings.spool_threshold, settings.ingest_memory // 4))
         self._frames_at_once = self._frames_waited_for = 0
         self._counted: dict[tuple[str, str], int] = {}
         self.observer = Observer(settings, self._tell_levels)
@@ -49,7 +49,7 @@ class Service:
     def collect(self) -> Collected:
         """Where the next uploaded part is gathered."""
         settings = self.settings
-        return Collected(self.archive.root, settings.spool_threshold, settings.max_part_bytes, self.reading)
+        return Collected(self.archive.root, settings.spool_threshold, settings.max_part_bytes, self._reading)
 
     async def read_frame(self, frame: Frame) -> bytes | memoryview:
         """The frame as stored: at once where the page cache has it, else from a thread. Raises ChecksumError."""

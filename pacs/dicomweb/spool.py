@@ -5,8 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -23,15 +22,6 @@ class Budget:
 
     def __init__(self, capacity: int) -> None:
         self.free = capacity
-
-    @contextmanager
-    def held(self, size: int) -> Iterator[None]:
-        """Memory that is needed whole."""
-        self.free -= size
-        try:
-            yield
-        finally:
-            self.free += size
 
 
 class Collected:

@@ -239,6 +239,7 @@ async def store(service: Service, request: BaseRequest, target: ResourceId) -> A
     A client that vanishes leaves what was complete: those parts are stored. Errors of a part are told in the answer,
     those of the whole request (media type, boundary, no part at all) are raised.
     """
+    taken = intake.of(request)
     part_type, boundary = multipart.boundary_of(request.headers.get("Content-Type", ""))
     if part_type not in ("", DICOM):
         raise MediaTypeError(f"parts of type {part_type[:80]} are not read here, send {DICOM}")
@@ -252,10 +253,8 @@ async def store(service: Service, request: BaseRequest, target: ResourceId) -> A
     upload = _Upload(service, target.study)
     try:
         async with _Body(request) as body:
-            if (taken := intake.of(request, service.reading.free)) is not None:
-                with service.reading.held(len(taken.buffer)):
-                    data = await body.whole(taken)
-                for event in parser.feed_whole(data):
+            if taken is not None:
+                for event in parser.feed_whole(await body.whole(taken)):
                     await upload.take(event)
             while chunk := await body.more():
                 for event in parser.feed(chunk):

@@ -18,7 +18,7 @@ from aiohttp import web
 from aiohttp.web import BaseRequest, StreamResponse
 
 from pacs.archive import Archive
-from pacs.dicomweb import metrics, metrics_directory, problems
+from pacs.dicomweb import intake, metrics, metrics_directory, problems
 from pacs.dicomweb.app import Dicomweb
 from pacs.dicomweb.metrics_directory import DIRECTORY
 from pacs.errors import PacsError, RequestError
@@ -43,9 +43,18 @@ _MOST_PASSED: Final = 16
 
 
 class _Protocol(web.RequestHandler):
-    """aiohttp's, with its own errors told in JSON as all others."""
+    """aiohttp's, with its own errors told in JSON as all others, and short uploads read past it."""
 
-    __slots__ = ()
+    __slots__ = ("intake",)
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.intake: intake.Taken | None = None
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._messages:
+            self.intake = intake.begin(self) or self.intake
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
