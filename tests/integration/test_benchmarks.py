@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from benchmarks import __main__ as benchmarks
-from benchmarks import bench_read, comparison, growth, report, workload
+from benchmarks import bench_index, bench_read, comparison, growth, report, workload
 from benchmarks.bench_micro import header_of_250
 from benchmarks.report import Figure
 from benchmarks.rivals import CompressedNginx
@@ -20,6 +20,8 @@ from pacs import part10
 from pacs.bench import load
 from pacs.bench.corpus import uid
 from pacs.bench.load import Request
+from pacs.storage import check, layout, matching
+from pacs.storage.index import Index
 
 
 def test_all_benchmarks_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -152,6 +154,23 @@ def test_growth_has_studies_of_their_own() -> None:
     assert len({one.instance for one in (*first, *other)}) == 4
     data = workload.read(first[0].file)
     assert (data.study, data.series) == (uid("growth 1"), uid("growth 1/series"))
+
+
+def test_an_index_written_directly_is_as_ingest_writes_it(tmp_path: Path) -> None:
+    studies = bench_index.Studies(300)
+    bench_index.build(tmp_path / "archive", studies)
+    index = Index(str(tmp_path / "archive" / layout.INDEX), readonly=True)
+    with index.read() as view:
+        listed = list(view.studies())
+        assert len(listed) == view.counters().studies == 300
+        assert [f for one in listed for f in check._study_findings(view, one, list(view.series_of(one.uid)))] == []
+        days = [matching.COUNT.unpack(count)[0] for _, count in view.cursor(matching.DAYS)]
+        assert sum(days) == 300 and len(days) > 100
+    index.close()
+    asked = bench_index.queries(studies)
+    few = {name: asked[name] for name in ("first page", "one Patient ID")}
+    rows = list(bench_index.measure(tmp_path / "archive", few, 2))
+    assert [(name, total) for name, *_, total in rows] == [("first page", "300"), ("one Patient ID", "1")]
 
 
 def test_unknown_name_is_refused() -> None:
