@@ -18,7 +18,7 @@ from aiohttp import web
 from aiohttp.web import BaseRequest, StreamResponse
 
 from pacs.archive import Archive
-from pacs.dicomweb import intake, metrics, metrics_directory, problems
+from pacs.dicomweb import allocator, intake, metrics, metrics_directory, problems
 from pacs.dicomweb.app import Dicomweb
 from pacs.dicomweb.metrics_directory import DIRECTORY
 from pacs.errors import PacsError, RequestError
@@ -162,6 +162,7 @@ def run(path: Path, channel: socket.socket, settings: Settings, number: int, dea
     `number` is its place among the workers, `deaths` how many died before, `parent` the process id of the parent.
     """
     sys.setswitchinterval(_SWITCH_INTERVAL)
+    allocator.keep_freed()
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(process)d %(levelname)s %(name)s %(message)s"
     )
