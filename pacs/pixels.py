@@ -85,6 +85,33 @@ def split(
     return samples, kind, _little(residual, width) if residual is not None else b""
 
 
+def level_shifted(samples: NDArray[Any], bits: int) -> NDArray[Any]:
+    """Unsigned samples as signed ones, 2^(bits - 1) less each, wrapping. T.800 G.1
+
+    As numpy does it; but for an image of usual size the interpreter is not handed over, which would take longer.
+    """
+    if samples.itemsize > 2:
+        wide: NDArray[Any] = (samples - samples.dtype.type(1 << (bits - 1))).view(f"i{samples.itemsize}")
+        return wide
+    samples = np.ascontiguousarray(samples)
+    shifted = np.empty(samples.shape, f"i{samples.itemsize}")
+    _kernel.less(
+        samples.reshape(-1).view(np.uint8).data, shifted.reshape(-1).view(np.uint8).data, samples.itemsize,
+        1 << (bits - 1),
+    )  # fmt: skip
+    return shifted
+
+
+def fit(samples: NDArray[Any], bits: int) -> bool:
+    """Whether integer samples of 8 or 16 bits, signed or not, have no value that `bits` bits cannot hold."""
+    unused = 8 * samples.itemsize - bits
+    if unused <= 0:
+        return True
+    cells = np.ascontiguousarray(samples).reshape(-1).view(np.uint8).data
+    found: int = _kernel.unused_bits(cells, samples.itemsize, unused, False)
+    return not found & (2 if samples.dtype.kind == "i" else 1)
+
+
 def same(one: Buffer, other: Buffer) -> bool:
     """Whether two buffers hold the same bytes; `==` compares views item by item."""
     return bool(_kernel.same(one, other))

@@ -136,6 +136,29 @@ def same(const uint8_t[::1] one, const uint8_t[::1] other):
     return not differ
 
 
+cdef void move(const uint8_t *src, uint8_t *dst, size_t count, word by) noexcept nogil:
+    cdef size_t i
+    for i in range(count):
+        save(dst, i, <word>(load(src, i, False, <word>0) - by), False)
+
+
+def less(const uint8_t[::1] src not None, uint8_t[::1] dst not None, int width, int by) -> None:
+    """Samples of `width` bytes in the machine's order, `by` less each, wrapping."""
+    cdef size_t count = <size_t>src.shape[0] // width
+    if src.shape[0] != dst.shape[0] or not count:
+        return
+    if src.shape[0] > 4 * GIL_BYTES:
+        with nogil:
+            if width == 1:
+                move(&src[0], &dst[0], count, <uint8_t>by)
+            else:
+                move(&src[0], &dst[0], count, <uint16_t>by)
+    elif width == 1:
+        move(&src[0], &dst[0], count, <uint8_t>by)
+    else:
+        move(&src[0], &dst[0], count, <uint16_t>by)
+
+
 def unused_bits(const uint8_t[::1] src not None, int width, int unused, bint swap) -> int:
     """What `look` finds in all samples of `src`, `width` bytes each, the upper `unused` bits of which are unused."""
     cdef size_t count = <size_t>src.shape[0] // width

@@ -99,9 +99,13 @@ def conform(decoded: Samples, geometry: FrameGeometry, bits: int) -> Samples:
     samples: Samples = decoded.reshape(pixels.shape(geometry))
     bits = min(bits, 8 * target.itemsize)
     if samples.dtype == target:
-        low, high = value_range(bits, geometry.signed)
         # Looking costs a fraction of shifting, and nearly all frames keep to their range.
-        if bits >= 8 * target.itemsize or (samples.max() <= high and (low == 0 or samples.min() >= low)):
+        if target.itemsize <= 2:
+            fitting = pixels.fit(samples, bits)
+        else:
+            low, high = value_range(bits, geometry.signed)
+            fitting = bits >= 8 * target.itemsize or bool(samples.max() <= high and samples.min() >= low)
+        if fitting:
             return samples
     # Casting between integers keeps the low bits, whatever the signs.
     unused = 8 * target.itemsize - bits

@@ -52,9 +52,7 @@ def encode_frame(samples: Samples, geometry: FrameGeometry) -> EncodedFrame:
     rgb = geometry.photometric_interpretation == "RGB" and geometry.samples_per_pixel == 3
     # The encoder knows no Bits Stored. Signed samples take no level shift, so unsigned ones are shifted here by what
     # the precision declared afterwards makes a decoder add again. T.800 G.1
-    shifted = samples
-    if not geometry.signed:
-        shifted = (samples - samples.dtype.type(1 << (bits - 1))).view(f"i{samples.itemsize}")
+    shifted = samples if geometry.signed else pixels.level_shifted(samples, bits)
     try:
         encoded = _codecs.htj2k_encode(
             np.ascontiguousarray(shifted),

@@ -150,3 +150,25 @@ def test_native_bytes_in_big_endian_words() -> None:
 def test_native_cut_is_refused() -> None:
     with pytest.raises(PixelError):
         pixels.decode_native(bytes(47), described(), big_endian=False)
+
+
+@pytest.mark.parametrize("kind", ["u1", "i1", "u2", "i2", "u4"])
+def test_range_and_level_shift_are_those_of_numpy(kind: str) -> None:
+    chance = np.random.default_rng(3)
+    whole = np.iinfo(kind)
+    samples = chance.integers(whole.min, whole.max + 1, (7, 33)).astype(kind)
+    for bits in range(1, whole.bits + 1):
+        low, high = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if kind[0] == "i" else (0, (1 << bits) - 1)
+        for cut in (samples, samples.clip(low, high), samples[::2, ::3].clip(0, high), np.full((1, 1), high, kind)):
+            assert cut.itemsize > 2 or pixels.fit(cut, bits) == (low <= cut.min() and cut.max() <= high)
+            if kind[0] == "u":
+                expected = (cut - cut.dtype.type(1 << (bits - 1))).view(f"i{cut.itemsize}")
+                assert np.array_equal(pixels.level_shifted(cut, bits), expected)
+                assert pixels.level_shifted(cut, bits).dtype == expected.dtype
+
+
+def test_buffers_are_the_same_or_not() -> None:
+    data = bytes(range(256)) * 8192  # long enough to be compared without the interpreter
+    assert pixels.same(data, memoryview(b"x" + data)[1:])
+    assert not pixels.same(data, bytearray(data[:-1] + b"x"))
+    assert pixels.same(b"", memoryview(b"")) and not pixels.same(b"", b"x") and not pixels.same(b"ab", b"ac")
