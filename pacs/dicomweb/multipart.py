@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
 from pacs.errors import MediaTypeError, PartError, RequestError
@@ -40,6 +41,7 @@ class PartEnd:
 Event: TypeAlias = PartStart | bytes | PartEnd
 
 
+@lru_cache(maxsize=64)
 def boundary_of(content_type: str) -> tuple[str, bytes]:
     """(`type` parameter in lower case, boundary) of a `multipart/related` Content-Type. RFC 2387, RFC 2046 5.1.1
 
@@ -193,7 +195,10 @@ def _fields(block: bytes | bytearray) -> dict[str, str]:
     A line that begins with a blank continues the one before. RFC 5322 2.2.3
     """
     fields: dict[str, str] = {}
-    for line in re.sub(r"\r\n[ \t]+", " ", block.decode("latin-1")).split("\r\n"):
+    text = block.decode("latin-1")
+    if "\r\n " in text or "\r\n\t" in text:
+        text = re.sub(r"\r\n[ \t]+", " ", text)
+    for line in text.split("\r\n"):
         name, colon, value = line.partition(":")
         if colon:
             fields.setdefault(name.strip().lower(), value.strip())

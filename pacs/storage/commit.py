@@ -69,6 +69,8 @@ class Committer:
         self.observe: Observe = nobody
         self._unsettled = False
         self._settled_at = time.monotonic()
+        self._settled = 0
+        """The last commit whose index blocks and shapes were written before the batch that is going on."""
         disk.hold(str(root))
 
     def stage(self, key: ArrayKey, levels: int) -> StagedArray:
@@ -150,7 +152,7 @@ class Committer:
         if not self.index.in_place:
             _log.critical("%s was deleted or replaced while it was in use: nothing is stored any more", self.index.path)
             raise IndexMismatchError("the index was deleted or replaced under the running server: run `pacs reindex`")
-        recovery.catch_up(self.root, self.index, self._disk, self._last)
+        self._settled = recovery.catch_up(self.root, self.index, self._disk, self._last)
 
     # --- the order ---
 
@@ -230,9 +232,8 @@ class Committer:
         with timed(self.observe, Measure.SYNC):
             disk.syncfs(str(self.root))
         disk.step("synced")
-        _, settled = self._last.read()
         # What step 5 of earlier batches had written, this sync has made durable.
-        dirty = {array: entry for array, entry in view.dirty().items() if entry.sequence > settled}
+        dirty = {array: entry for array, entry in view.dirty().items() if entry.sequence > self._settled}
         placement.entries.put()
         view.put_dirty(placement.entries.add_dirty(dirty))
         disk.step("index-written")

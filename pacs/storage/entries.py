@@ -192,7 +192,7 @@ class Entries:
             if first < 0:
                 first = row.position
         series.files.next_array = max(series.files.next_array, record.array + 1)
-        if record.chunks < key.capacity:
+        if record.chunks < key.capacity and self.open_array(series, key) != record.array:
             series.open_arrays[key] = record.array
         if first >= 0:
             self.view.put_array_instance(number, record.array, first, record.chunks, record.descriptor.instance)

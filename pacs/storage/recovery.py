@@ -159,20 +159,22 @@ def _log_end(view: ReadView, study: str, series: str) -> int:
 # --- a batch cut short ----------------------------------------------------------------------------------------
 
 
-def catch_up(root: Root, index: Index, disk: Disk, last: LastCommit) -> None:
+def catch_up(root: Root, index: Index, disk: Disk, last: LastCommit) -> int:
     """Finish what a process that died left undone; nothing to do is told by two small reads.
 
-    Raises IndexMismatchError when the index is not the one that the newest batch was written to.
+    Returns the last commit whose index blocks and shapes were written by then. Raises IndexMismatchError when the index
+    is not the one that the newest batch was written to.
     """
     with index.read() as view:
         sequence = view.counters().sequence
-    state, _ = last.read()
+    state, settled = last.read()
     if state.sequence == sequence + 1:
         adopt_tails(root, index, disk, state.series)
     elif state.sequence != sequence:
         raise IndexMismatchError(
             f"{index.path} is of commit {sequence}, the archive of commit {state.sequence}: {_REINDEX}"
         )
+    return settled
 
 
 def adopt_tails(
