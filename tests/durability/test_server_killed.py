@@ -42,9 +42,12 @@ def test_one_worker_killed_at_a_step(
     pacs_command: Callable[..., Any],
 ) -> None:  # fmt: skip
     server = start_server(tmp_path / "archive", workers=2, env=crash_environment(step, tmp_path, group=False))
+    before = set(server.workers)
     load = Load(server.address, files, until_all=True)
     load.join()
+    # It may die only now: after the last upload, when it settles.
     wait_for((tmp_path / "crashed").exists)
+    wait_for(lambda: len(server.workers) == 2 and set(server.workers) != before)
     assert not load.failures
     assert len(load.acknowledged) == len(files)
     assert_sound(server, load, files, pacs_command)
