@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from aiohttp.test_utils import TestClient, TestServer, make_mocked_request
 
-from pacs import errors
+from pacs import demo, errors
 from pacs.archive import Archive, StoreResult
-from pacs.dicomweb import problems, stow, urls
+from pacs.dicomweb import intake, problems, stow, urls, worker
 from pacs.dicomweb.answer import SLICE, slices
-from pacs.dicomweb.app import make_app
+from pacs.dicomweb.app import Dicomweb, make_app
 from pacs.dicomweb.cors import CorsPolicy
 from pacs.dicomweb.offload import ByteCache, ByteSemaphore, Once
 from pacs.dicomweb.spool import Budget, Collected
@@ -206,6 +206,39 @@ async def test_an_upload_that_falls_silent_is_ended(tmp_path: Path, monkeypatch:
             writer.close()
     assert answer.startswith(b"HTTP/1.1 408 ") and b"nothing more of the body came" in answer
     assert b"Connection: close" in answer
+
+
+async def test_of_a_short_body_that_falls_silent_the_complete_parts_are_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its rest is read past aiohttp, which must not change what becomes of it."""
+    monkeypatch.setattr(stow, "_SILENT", 0.2)
+    (file,) = demo.head_slices(1, rows=256, name="silent")
+    part = b"--b\r\n\r\n" + file + b"\r\n"
+    head = (
+        b"POST /dicomweb/studies HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n"
+        b'Content-Type: multipart/related; type="application/dicom"; boundary=b\r\n\r\n'
+    )
+    with Archive.open(tmp_path / "archive", create=True) as archive:
+        handler = Dicomweb(archive, Settings())
+        server = await asyncio.get_running_loop().create_server(worker._Server(handler), "127.0.0.1", 0)
+        taken = intake.Intake.held
+        try:
+            reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            writer.write(head + part[:50_000])
+            await asyncio.sleep(0.05)
+            writer.write(part[50_000:] + part[:1000])
+            await asyncio.sleep(0.05)
+            assert intake.Intake.held == taken + 1_000_000
+            answer = await asyncio.wait_for(reader.read(), 30)
+            writer.close()
+            assert answer.startswith(b"HTTP/1.1 408 ") and b"Connection: close" in answer
+        finally:
+            server.close()
+            handler.close()
+    with Archive.open(tmp_path / "archive") as archive:
+        assert archive.counters().instances == 1
+    assert intake.Intake.held == taken
 
 
 def test_a_message_may_quote_any_header() -> None:
