@@ -207,7 +207,7 @@ class Archive:
         """Raises NotFoundError, also when the instance is stored in another study or series."""
         entry = self.find_instance(instance)
         if entry is None or entry.descriptor.study != study or entry.descriptor.series != series:
-            raise NotFoundError(f"instance {instance} of series {series} of study {study} is not stored")
+            raise _not_stored(study, series, instance)
         return entry
 
     def find_instance(self, instance: str) -> InstanceEntry | None:
@@ -259,6 +259,14 @@ class Archive:
         with self._engine.index.read() as view:
             return reading.locate_frame(view, entry, number)
 
+    def located(self, study: str, series: str, instance: str, number: int) -> Frame:
+        """`frame` of `instance`, looked up at once. Raises NotFoundError."""
+        with self._engine.index.read() as view:
+            entry = view.instance(instance)
+            if entry is None or entry.descriptor.study != study or entry.descriptor.series != series:
+                raise _not_stored(study, series, instance)
+            return reading.locate_frame(view, entry, number)
+
     def series_frames(self, study: str, series: str) -> Iterator[Frame]:
         """All frames of a series in reading order: by Instance Number, UID, frame number. Raises NotFoundError."""
         entry = self.series(study, series)
@@ -275,7 +283,7 @@ class Archive:
         """The frame as stored, native ones in little endian. Raises ChecksumError."""
         return reading.stored_frame(self.root, frame)
 
-    def read_frame_cached(self, frame: Frame) -> bytes | None:
+    def read_frame_cached(self, frame: Frame) -> memoryview | None:
         """The same without waiting for the disk, or None where that takes a thread."""
         if len(frame.chunks) != 1 or reading.is_native(frame):
             return None
@@ -311,6 +319,10 @@ class Archive:
 
     def _source(self, entry: InstanceEntry) -> Committed:
         return Committed(self.root, self._engine.index, entry)
+
+
+def _not_stored(study: str, series: str, instance: str) -> NotFoundError:
+    return NotFoundError(f"instance {instance} of series {series} of study {study} is not stored")
 
 
 def _duplicate(identity: Identity) -> StoreResult:

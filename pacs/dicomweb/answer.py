@@ -178,19 +178,32 @@ def _lines(answer: Answer, headers: Headers, typed: bool = False) -> bytes:
 
 _date: tuple[int, bytes] = (0, b"")
 
-
-def _head(request: BaseRequest, status: int, lines: bytes, common: bytes, keep_alive: bool) -> bytes:
+def _today() -> bytes:
+    """For the header Date. RFC 9110 6.6.1"""
     global _date
     now = int(time.time())
     if _date[0] != now:
         _date = (now, formatdate(now, usegmt=True).encode())
+    return _date[1]
+
+
+def entity_head(content_type: str, etag: str, vary: str, headers: Headers, length: int, common: bytes) -> bytes:
+    """The head of an entity that is sent whole to a GET of HTTP/1.1; `headers` have no line breaks."""
+    text = f"Content-Type: {content_type}\r\nETag: {etag}\r\nVary: {vary}, Origin\r\n"
+    for name, value in headers:
+        text += f"{name}: {value}\r\n"
+    text += f"Accept-Ranges: bytes\r\nContent-Length: {length}\r\n"
+    return b"".join((_STATUS_LINES[200], _today(), b"\r\n", text.encode("latin-1"), common, b"\r\n"))
+
+
+def _head(request: BaseRequest, status: int, lines: bytes, common: bytes, keep_alive: bool) -> bytes:
     if not keep_alive:
         connection = b"\r\nConnection: close\r\n"
     elif request.version < (1, 1):
         connection = b"\r\nConnection: keep-alive\r\n"
     else:
         connection = b"\r\n"
-    return b"".join((_STATUS_LINES[status], _date[1], connection, lines, common, b"\r\n"))
+    return b"".join((_STATUS_LINES[status], _today(), connection, lines, common, b"\r\n"))
 
 
 async def _send_head(request: BaseRequest, status: int, lines: bytes, common: bytes) -> Sent:

@@ -29,6 +29,7 @@ from pacs.dicomweb import (
 )  # fmt: skip
 from pacs.dicomweb.answer import Answer, Sent, abort, send
 from pacs.dicomweb.cors import CorsPolicy
+from pacs.dicomweb.direct import Direct
 from pacs.dicomweb.health import PATHS, Health
 from pacs.dicomweb.observe import Route
 from pacs.dicomweb.service import Service
@@ -81,6 +82,7 @@ class Dicomweb:
         self._health = Health(self.service)
         self._cors = CorsPolicy(settings.cors_origins)
         self._write_buffer = settings.write_buffer
+        self.direct = Direct(self.service, self._cors, settings.write_buffer)
         self.active: set[web.RequestHandler] = set()
         """Connections with a request in work."""
         self._stopping = False
@@ -102,6 +104,7 @@ class Dicomweb:
     async def finish(self, grace: float) -> None:
         """Wait up to `grace` seconds for the requests in work; each connection ends with the one in work on it."""
         self._stopping = True
+        self.direct.open = False
         if self.active:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._finished.wait(), grace)

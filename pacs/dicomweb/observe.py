@@ -157,22 +157,13 @@ class Observer:
     def leave(self, request: BaseRequest, route: Route, started: float, sent: Sent) -> None:
         """It was answered, or its client is gone. `started` by `time.perf_counter`."""
         now = time.perf_counter()
-        status, length, first = sent.status, sent.body_length, sent.first_byte
+        length, first = sent.body_length, sent.first_byte
         route.in_flight -= 1
-        route.statuses[status] = route.statuses.get(status, 0) + 1
-        seconds = route.seconds
-        elapsed = now - started
-        seconds.counts[bisect_left(seconds.bounds, elapsed)] += 1
-        seconds.total += elapsed
-        route.sent += length
         if self.clients.behind_proxies:
             address, proxied = self.clients.address(request)
         else:
             address, proxied = request.remote or "", False
-        network = self._by_address.get(address) or self._network(address)
-        network.sent += length
-        if route.rung and first:
-            network.first_rung.add(first - started)
+        network = self._count(route, address, sent.status, length, (started, first, now))
         if length > _LONG and not sent.aborted:
             if now - first > _SLOW:
                 _time(request.protocol, network, length, now - first)
@@ -182,8 +173,42 @@ class Observer:
             self._uncommon(request, route, sent, network)
         if self.log is not None:
             self._note(self.log, request, route, sent, network, (started, first, now))
+
+    def answered(self, connection: web.RequestHandler, template: str, times: tuple[float, float], length: int) -> None:
+        """A GET for a frame was answered at once, with 200 and `length` bytes. `times` when it began and when the
+        first byte went out; no proxy stands between."""
+        now = time.perf_counter()
+        route = self._routes.get(("GET", template)) or self._route("GET", template, "frames")
+        peer = connection.peername
+        address = str(peer[0]) if isinstance(peer, tuple) else peer or ""
+        network = self._count(route, address, 200, length, (*times, now))
+        if length > _LONG:
+            self._links[connection] = network
+        if self.log is not None:
+            self.log.add(
+                Line(
+                    access_log.utc(time.time()), self.log.request_id(), route.method, route.template, 200, length,
+                    round(now - times[0], 6), round(times[1] - times[0], 6), network.name, False, 0, "",
+                )
+            )  # fmt: skip
+
+    def _count(
+        self, route: Route, address: str, status: int, length: int, times: tuple[float, float, float]
+    ) -> Network:
+        started, first, now = times
+        route.statuses[status] = route.statuses.get(status, 0) + 1
+        seconds = route.seconds
+        elapsed = now - started
+        seconds.counts[bisect_left(seconds.bounds, elapsed)] += 1
+        seconds.total += elapsed
+        route.sent += length
+        network = self._by_address.get(address) or self._network(address)
+        network.sent += length
+        if route.rung and first:
+            network.first_rung.add(first - started)
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(_EVERY, self._tick)
+        return network
 
     def _uncommon(self, request: BaseRequest, route: Route, sent: Sent, network: Network) -> None:
         if sent.error:

@@ -53,12 +53,17 @@ class Service:
 
     async def read_frame(self, frame: Frame) -> bytes | memoryview:
         """The frame as stored: at once where the page cache has it, else from a thread. Raises ChecksumError."""
-        data = self.archive.read_frame_cached(frame) if frame.length <= _READ_IN_LOOP else None
+        data = self.cached(frame)
         if data is not None:
-            self._frames_at_once += 1
             return data
         self._frames_waited_for += 1
         return await self.offload.read(self.archive.read_frame, frame)
+
+    def cached(self, frame: Frame) -> memoryview | None:
+        """The frame as stored where the page cache has it, else None. Raises ChecksumError."""
+        data = self.archive.read_frame_cached(frame) if frame.length <= _READ_IN_LOOP else None
+        self._frames_at_once += data is not None
+        return data
 
     async def made(self, frame: Frame, rendition: Rendition, quality: float | None = None) -> Made:
         """The frame in another form, made once for all who ask and kept for a while: readers of one examination look

@@ -36,7 +36,8 @@ def base(request: BaseRequest, settings: Settings) -> str:
 
 
 @lru_cache(maxsize=256)
-def _name_is_ours(host: str, settings: Settings) -> bool:
+def name_is_ours(host: str, settings: Settings) -> bool:
+    """Whether `host`, with or without a port, is an address or a name that was given to this server."""
     name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
     name = name.rstrip(".").lower()
     if "." not in name or name.startswith("[") or name.endswith(".localhost"):
@@ -59,7 +60,7 @@ def check_host(request: BaseRequest, settings: Settings) -> None:
     can, once the page's own name resolves to 127.0.0.1 (DNS rebinding). Its requests carry that name.
     """
     host = request.headers.get("Host", "")
-    if _name_is_ours(host, settings):
+    if name_is_ours(host, settings):
         return
     local = request.get_extra_info("sockname")
     if not isinstance(local, tuple) or not ipaddress.ip_address(local[0]).is_loopback:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import chain
-from typing import Final
+from typing import Final, NamedTuple
 
 from aiohttp.web import BaseRequest
 
@@ -25,8 +25,10 @@ from pacs.storage.model import InstanceEntry
 from pacs.transcode import Rendition
 
 KEEP: Final[Headers] = (("Cache-Control", "private, max-age=31536000, immutable"),)
-"""What a SOP Instance UID names never changes here (another file of that UID is refused): kept for ever, as RFC 9111 and
-RFC 8246 say it. `private`: a cache that readers share would answer without the access log."""
+"""What a SOP Instance UID names never changes here (another file of that UID is refused): kept for ever, as RFC 9111
+and RFC 8246 say it. `private`: a cache that readers share would answer without the access log."""
+
+VARY: Final = "Accept"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +97,11 @@ def _planned(choice: Choice, rendition: Rendition, stored: Stored, quality: floa
 async def frames(service: Service, request: BaseRequest, target: ResourceId) -> Answer:
     """One frame, or several in the order asked for. PS3.18 10.4.1.1.4"""
     archive = service.archive
-    entry = archive.instance(target.study or "", target.series or "", target.instance or "")
+    named = target.study or "", target.series or "", target.instance or ""
     accept, quality = service.choices(request), negotiation.quality(request)
     if len(target.frames) != 1:
-        return await frame_list(service, entry, target.frames, accept, quality)
-    return await one_frame(service, archive.frame(entry, target.frames[0]), accept, quality)
+        return await frame_list(service, archive.instance(*named), target.frames, accept, quality)
+    return await one_frame(service, archive.located(*named, target.frames[0]), accept, quality)
 
 
 async def one_frame(
@@ -107,22 +109,50 @@ async def one_frame(
 ) -> Answer:
     """A frame as an entity whose length is known, which ranges can be cut from."""
     chosen = plan(accept, renditions.stored(frame.entry), quality)
-    etag = f'"{frame.etag}-{chosen.mark}"'
     if service.renditions.direct(frame, chosen.rendition):
-        piece: Piece = Segment(frame.length, partial(service.read_frame, frame), frame.level_ends)
-    else:
-        made = await service.made(frame, chosen.rendition, chosen.quality)
-        piece = Segment(len(made.data), partial(_ready, made), made.level_ends)
-        if chosen.rendition.kind != "native":
-            # Ranges of one entity are put together by the client: other bytes must have another tag.
-            etag = f'"{frame.etag}-{chosen.mark}-{made.crc32c:08x}"'
+        stored = Segment(frame.length, partial(service.read_frame, frame), frame.level_ends)
+        return _answer(_wrapped(chosen, _etag(frame, chosen)), stored)
+    made = await service.made(frame, chosen.rendition, chosen.quality)
+    etag = _etag(frame, chosen)
+    if chosen.rendition.kind != "native":
+        # Ranges of one entity are put together by the client: other bytes must have another tag.
+        etag = f'"{frame.etag}-{chosen.mark}-{made.crc32c:08x}"'
+    return _answer(_wrapped(chosen, etag), Segment(len(made.data), partial(_ready, made), made.level_ends))
+
+
+class Wrapped(NamedTuple):
+    """What stands around a frame that is sent as an entity."""
+
+    content_type: str
+    etag: str
+    before: bytes
+    after: bytes
+
+
+def as_stored(service: Service, frame: Frame, accept: tuple[Choice, ...]) -> Wrapped | None:
+    """Around the stored bytes where these are the answer; None where the frame has to be made.
+
+    Raises NotAcceptableError.
+    """
+    chosen = plan(accept, renditions.stored(frame.entry))
+    return _wrapped(chosen, _etag(frame, chosen)) if service.renditions.direct(frame, chosen.rendition) else None
+
+
+def _etag(frame: Frame, chosen: Plan) -> str:
+    return f'"{frame.etag}-{chosen.mark}"'
+
+
+def _wrapped(chosen: Plan, etag: str) -> Wrapped:
     if not chosen.multipart:
-        return Answer(200, chosen.part_type, Entity.of(piece), KEEP, etag, "Accept")
+        return Wrapped(chosen.part_type, etag, b"", b"")
     boundary = multipart.boundary(etag)
-    entity = Entity.of(
-        multipart.part_head(boundary, chosen.part_type, first=True), piece, multipart.closing(boundary)
-    )
-    return Answer(200, multipart_type(chosen.media_type, boundary), entity, KEEP, etag, "Accept")
+    head = multipart.part_head(boundary, chosen.part_type, first=True)
+    return Wrapped(multipart_type(chosen.media_type, boundary), etag, head, multipart.closing(boundary))
+
+
+def _answer(wrapped: Wrapped, piece: Segment) -> Answer:
+    pieces = (wrapped.before, piece, wrapped.after) if wrapped.before else (piece,)
+    return Answer(200, wrapped.content_type, Entity.of(*pieces), KEEP, wrapped.etag, VARY)
 
 
 def multipart_type(media_type: str, boundary: str) -> str:

@@ -20,6 +20,7 @@ from aiohttp.web import BaseRequest, StreamResponse
 from pacs.archive import Archive
 from pacs.dicomweb import allocator, intake, metrics, metrics_directory, problems
 from pacs.dicomweb.app import Dicomweb
+from pacs.dicomweb.direct import Direct
 from pacs.dicomweb.metrics_directory import DIRECTORY
 from pacs.errors import PacsError, RequestError
 from pacs.settings import Settings
@@ -43,15 +44,28 @@ _MOST_PASSED: Final = 16
 
 
 class _Protocol(web.RequestHandler):
-    """aiohttp's, with its own errors told in JSON as all others, and short uploads read past it."""
+    """aiohttp's, with its own errors told in JSON as all others, short uploads read past it, frames answered directly."""
 
-    __slots__ = ("intake",)
+    __slots__ = ("_between", "_direct", "intake")
 
-    def __init__(self, *args: Any, **more: Any) -> None:
+    def __init__(self, direct: Direct, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
         self.intake: intake.Taken | None = None
+        self._direct = direct
+        self._between = True
+        """Whether the parser has only seen whole requests, so that what comes next begins one."""
 
     def data_received(self, data: bytes) -> None:
+        if self._between:
+            asked = self._direct.asked(data)
+            self._between = asked is not None
+            waiter = self._waiter
+            # Only while nothing else is in work on this connection: answers go out in the order of requests.
+            idle = waiter is not None and not waiter.done()
+            if idle and asked is not None and asked.plain and self._direct.answer(self, data, asked):
+                self._request_count += 1
+                self._next_keepalive_close_time = self._loop.time() + _KEEP_ALIVE
+                return
         super().data_received(data)
         if self._messages:
             self.intake = intake.begin(self) or self.intake
@@ -89,11 +103,16 @@ class _Protocol(web.RequestHandler):
 class _Server(web.Server):
     """Makes our kind of protocol for each connection."""
 
+    def __init__(self, handler: Dicomweb) -> None:
+        super().__init__(handler)
+        self._direct = handler.direct
+
     def __call__(self) -> web.RequestHandler:
         return _Protocol(
+            self._direct,
             self,
             loop=asyncio.get_running_loop(),
-            access_log=None,  # type: ignore[arg-type]  # the handler logs, without identifiers
+            access_log=None,  # the handler logs, without identifiers
             keepalive_timeout=_KEEP_ALIVE,
             read_bufsize=_READ_BUFFER,
             max_line_size=_LONGEST_LINE,

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import google_crc32c
+import numpy as np
 
 from pacs.storage.model import Buffer
-
-_PIECE = 1 << 20
 
 
 def crc32c(data: Buffer, crc: int = 0) -> int:
     """CRC-32C of `data`, going on from `crc`.
 
-    The library takes `bytes` only, so other buffers are copied in pieces: a mapped file of any size stays on disk.
+    The library takes nothing that could be let go meanwhile, as `bytes` and arrays cannot; an array is a view.
     """
-    if isinstance(data, bytes):
-        return int(google_crc32c.extend(crc, data)) if crc else int(google_crc32c.value(data))
-    view = memoryview(data).cast("B")
-    for start in range(0, len(view), _PIECE):
-        crc = int(google_crc32c.extend(crc, bytes(view[start : start + _PIECE])))
-    return crc
+    fixed = data if isinstance(data, bytes) else np.frombuffer(data, np.uint8)
+    return int(google_crc32c.extend(crc, fixed)) if crc else int(google_crc32c.value(fixed))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+import numpy as np
+
 from pacs.errors import ChecksumError, StorageError
 from pacs.storage import layout, shard, stretch
 from pacs.storage.checksum import crc32c
@@ -38,7 +40,7 @@ def read_chunk(root: layout.Root, location: ChunkLocation) -> bytes | memoryview
     return data
 
 
-def read_chunk_cached(root: layout.Root, location: ChunkLocation) -> bytes | None:
+def read_chunk_cached(root: layout.Root, location: ChunkLocation) -> memoryview | None:
     """As `read_chunk`, but None where it would have to wait for the disk, or is long."""
     if location.length >= stretch.MAPPED_FROM:
         return None
@@ -47,17 +49,16 @@ def read_chunk_cached(root: layout.Root, location: ChunkLocation) -> bytes | Non
     except OSError:
         return None
     try:
-        data = bytearray(location.length)
-        if os.preadv(descriptor, [data], location.offset, os.RWF_NOWAIT) != location.length:
+        data = np.empty(location.length, np.uint8)  # a bytearray would be filled with zeros first
+        if os.preadv(descriptor, [data.data], location.offset, os.RWF_NOWAIT) != location.length:
             return None
     except OSError:  # EAGAIN, or a file system without RWF_NOWAIT
         return None
     finally:
         os.close(descriptor)
-    read = bytes(data)
-    if crc32c(read) != location.crc32c:
+    if crc32c(data.data) != location.crc32c:
         raise _mismatch(location)
-    return read
+    return data.data
 
 
 # --- an array of its own --------------------------------------------------------------------------------------

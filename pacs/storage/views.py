@@ -147,6 +147,8 @@ class ReadView:
     def __init__(self, txn: Any, databases: Mapping[bytes, Any]) -> None:
         self.txn = txn
         self.databases = databases
+        self._last: tuple[str, memoryview] | None = None
+        """The instance that was read last, and its row."""
 
     def get(self, database: bytes, key: bytes) -> memoryview | None:
         found: memoryview | None = self.txn.get(key, db=self.databases[database])
@@ -201,6 +203,7 @@ class ReadView:
         found = self.get(b"series_instances", place + uid.encode())
         if found is None:
             raise IndexMismatchError(f"the index lacks its instance {uid}: run `pacs reindex`")
+        self._last = uid, found
         return found
 
     def studies(self) -> Iterator[StudyEntry]:
@@ -236,10 +239,13 @@ class ReadView:
 
     def table(self, instance: str) -> memoryview:
         """The chunk table of an instance."""
-        place = self.get(b"instances", instance.encode())
-        if place is None:
-            raise IndexError(f"instance {instance} is not in the index")
-        found = self._row(bytes(place), instance)
+        if self._last is not None and self._last[0] == instance:
+            found = self._last[1]
+        else:
+            place = self.get(b"instances", instance.encode())
+            if place is None:
+                raise IndexError(f"instance {instance} is not in the index")
+            found = self._row(bytes(place), instance)
         return found[4 + _U32.unpack_from(found)[0] :]
 
     # --- how far files are committed: for the layers that write ---
@@ -291,6 +297,11 @@ class ReadView:
 
 class WriteView(ReadView):
     """The write transaction of a batch. Keeps postings in step with entries."""
+
+    def _row(self, place: bytes, uid: str) -> memoryview:
+        found = super()._row(place, uid)
+        self._last = None  # the next write may move it
+        return found
 
     def put(self, database: bytes, key: bytes, value: bytes) -> None:
         self.txn.put(key, value, db=self.databases[database])
