@@ -44,7 +44,7 @@ _MOST_PASSED: Final = 16
 
 
 class _Protocol(web.RequestHandler):
-    """aiohttp's, with its own errors told in JSON as all others, short uploads read past it, frames answered directly."""
+    """aiohttp's, with errors told in JSON as all others, short uploads read past it, frames answered directly."""
 
     __slots__ = ("_between", "_direct", "intake")
 
