@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import fcntl
 import json
 import os
 import shutil
@@ -22,12 +24,16 @@ from pacs.bench import load, machine
 from pacs.bench.corpus import Instance
 from pacs.bench.load import Address, Request, Response
 from pacs.errors import BenchError
+from pacs.storage import layout
 
 _READY = "pacs is ready at "
 _START_SECONDS = 60
 _STOP_SECONDS = 20
 FOLDER = "pacs-bench-"
 """How the folder is named that a run works in, below the one it is given."""
+_MARK = "of-pacs-bench"
+"""A file in it, locked for as long as the run lives."""
+_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +101,30 @@ def at_url(url: str, headers: Mapping[str, str]) -> Target:
 def working_folder(below: Path) -> Iterator[Path]:
     """A folder of this run's own below `below`, gone afterwards whatever happened.
 
-    A second interrupt does not end the cleaning up.
+    A second interrupt does not end the cleaning up. What a run left that was killed is removed by the next one.
     """
+    remove_left(below)
     folder = Path(tempfile.mkdtemp(prefix=FOLDER, dir=below))
     try:
-        yield folder
+        with (folder / (_MARK + ".new")).open("w") as mark:
+            fcntl.flock(mark, fcntl.LOCK_EX)
+            mark.write("pacs bench works here, and removes all of this\n")
+            mark.flush()
+            # From here on it is known as ours, and as in use for as long as this process lives.
+            (folder / (_MARK + ".new")).rename(folder / _MARK)
+            yield folder
     finally:
         with _deaf():
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_left(below: Path) -> None:
+    """Remove the folders of runs that were killed: those with the mark of a run, which no process holds any more."""
+    for folder in below.glob(FOLDER + "*"):
+        if folder.is_symlink() or layout.is_archive(folder):
+            continue
+        with suppress(OSError), (folder / _MARK).open() as mark:
+            fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -125,10 +148,18 @@ def own_server(folder: Path, workers: int) -> Iterator[Target]:
     """`pacs serve` on a new archive in `folder`, stopped afterwards. Raises BenchError when it does not start."""
     archive = folder / "archive"
     environment = {name: value for name, value in os.environ.items() if name != "PACS_PUBLIC_URL"}
+    parent, prctl = os.getpid(), ctypes.CDLL(None).prctl
+
+    def end_with_parent() -> None:
+        """In the new process: SIGTERM when its parent is gone, which SIGKILL lets stop nothing."""
+        prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM))
+        if os.getppid() != parent:
+            os._exit(1)
+
     server = subprocess.Popen(
         [sys.executable, "-m", "pacs", "serve", "--archive", str(archive), "--port", "0", "--workers", str(workers)],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
-        env={**environment, "PYTHONUNBUFFERED": "1"}, start_new_session=True,
+        env={**environment, "PYTHONUNBUFFERED": "1"}, start_new_session=True, preexec_fn=end_with_parent,
     )  # fmt: skip
     said = _Output(server)
     try:

@@ -12,9 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
-from pacs.bench import model
+from pacs.archive import Archive
+from pacs.bench import model, target
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ("--shrink", "8", "--size", "20M", "--seconds", "0.05", "--clients", "2", "--workers", "1")
@@ -92,26 +94,55 @@ def test_interrupted_it_leaves_nothing(number: signal.Signals, tmp_path: Path) -
     finally:
         run.kill()
         run.wait()
-    assert run.returncode == 128 + number
+    assert run.returncode == 128 + number, said
     assert b"Traceback" not in said
     assert list(disk.iterdir()) == []
     assert not any(Path(f"/proc/{child}").exists() for child in children)
     assert list(tmp_path.glob("out*")) == []
 
 
+def test_killed_it_leaves_a_folder_that_the_next_run_removes(tmp_path: Path) -> None:
+    kept = tmp_path / "pacs-bench-somebody's"
+    kept.mkdir()
+    archive = tmp_path / "pacs-bench-archive"
+    Archive.open(archive, create=True).close()
+    (archive / "of-pacs-bench").write_text("even so")
+    command = [sys.executable, "-m", "pacs", "bench", str(tmp_path), *TINY, "--soak", "10"]
+    command += ["--out", str(tmp_path / "x")]
+    run = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        server: list[psutil.Process] = []
+        deadline = time.monotonic() + 60
+        while not any("serve" in child.cmdline() and child.children() for child in server):
+            assert run.poll() is None and time.monotonic() < deadline
+            time.sleep(0.02)
+            server = psutil.Process(run.pid).children()
+        server = psutil.Process(run.pid).children(recursive=True)
+        (left,) = set(tmp_path.glob("pacs-bench-*")) - {kept, archive}
+        target.remove_left(tmp_path)
+        assert (left / "archive").exists(), "of a run that lives"
+    finally:
+        run.kill()
+        run.wait()
+    assert len(server) >= 2
+    assert not psutil.wait_procs(server, timeout=20)[1]
+    with target.working_folder(tmp_path) as own:
+        assert set(tmp_path.glob("pacs-bench-*")) == {kept, archive, own}
+    assert set(tmp_path.glob("pacs-bench-*")) == {kept, archive}
+
+
 def test_what_cannot_be_measured_is_status_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from pacs import cli
-    from pacs.archive import Archive
 
     archive = tmp_path / "archive"
     Archive.open(archive, create=True).close()
     assert (archive / "archive.json").exists()
     before = sorted(map(str, archive.rglob("*")))
-    for target, reason in (
+    for named, reason in (
         (archive, "is an archive"), (archive / "studies", "is an archive"), (tmp_path / "missing", "is not a folder"),
         ("http://127.0.0.1:1/dicomweb", "cannot be reached"),
     ):  # fmt: skip
-        assert cli.main(["bench", str(target), *TINY, "--yes", "--out", str(tmp_path / "out")]) == 1
+        assert cli.main(["bench", str(named), *TINY, "--yes", "--out", str(tmp_path / "out")]) == 1
         said = capsys.readouterr()
         assert reason in said.err and "BEN-01" in said.err and not said.out
     assert sorted(map(str, archive.rglob("*"))) == before
