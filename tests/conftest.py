@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import functools
 import http.client
 import itertools
 import os
@@ -13,7 +14,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
 from hypothesis import settings
@@ -35,19 +36,36 @@ def find_shared_data() -> Path | None:
     return next((path for path in candidates if (path / "MANIFEST.tsv").is_file()), None)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whatever asks for the real data carries the marker, so that `-m "not shared_data"` leaves it out.
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Whatever asks for the real data carries the marker, so that `-m "not shared_data"` leaves it out."""
+    if "shared_data" in getattr(item, "fixturenames", ()):
+        item.add_marker(pytest.mark.shared_data)
 
-    Tests that share what is made once for their module run in one worker, so that no other makes it again.
+
+@functools.cache
+def _in_one_worker(module: str) -> str:
+    """What the tests of a module share: one browser, or what is made once for the module; "" for nothing."""
+    if module.startswith("tests/browser/"):
+        return "browser"
+    return module if 'scope="module"' in (ROOT / module).read_text(encoding="utf-8") else ""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With `--dist loadgroup`, tests that share something run in one worker, so that no other makes it again.
+
+    pytest-xdist 3.8 would do so by its marker, but silently does not under pytest 9.2, whose items name themselves in
+    another way.
     """
-    for item in items:
-        if "shared_data" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.shared_data)
-        if isinstance(item, pytest.Function) and item.get_closest_marker("xdist_group") is None:
-            fixtures = item._fixtureinfo.name2fixturedefs.values()
-            if any(one.scope == "module" and one.baseid == item.parent.nodeid for some in fixtures for one in some):
-                item.add_marker(pytest.mark.xdist_group(item.parent.nodeid))
+    if config.getoption("dist") != "loadgroup":
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return _in_one_worker(nodeid.partition("::")[0]) or nodeid
+
+    return Scheduling(config, log)
 
 
 @pytest.fixture(scope="session")

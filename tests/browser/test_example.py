@@ -20,7 +20,6 @@ from tests.conftest import ROOT, Server
 from tests.integration.exchange import Client, Stored
 
 pytestmark = [
-    pytest.mark.xdist_group("browser"),
     pytest.mark.skipif(
         not os.environ.get("TEST_EXAMPLES"), reason="fetches 100 npm packages: set TEST_EXAMPLES=1 to build examples"
     ),

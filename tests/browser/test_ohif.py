@@ -21,8 +21,6 @@ from tests.browser.truth import DIGEST, digest
 from tests.conftest import Server
 from tests.integration.exchange import Client, Stored
 
-pytestmark = pytest.mark.xdist_group("browser")
-
 LOSSY, WHOLE = 7, 8
 """Qualities of an image as Cornerstone3D counts them."""
 RECOGNISABLE = 0.7

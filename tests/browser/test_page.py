@@ -12,8 +12,6 @@ from pacs import demo
 from tests.conftest import Server
 from tests.integration.exchange import Client, Stored
 
-pytestmark = pytest.mark.xdist_group("browser")
-
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
