@@ -141,7 +141,9 @@ LAYERS: Final = (-14.0, -7.0, 0.0, 7.0, 18.0)
 would get 25 dB for what gives another 55: the first of 128:1 was 86 KB of a mammogram that is readable with 4."""
 _READABLE_LAYER: Final = LAYERS.index(0.0)
 _LAYER_NEAR: Final = 0.2
-_LAYER_ATTEMPTS: Final = 3
+_LAYER_ATTEMPTS: Final = 4
+_LAYER_MARGIN: Final = 0.5
+"""dB by which the last attempt aims higher when none before it was readable."""
 
 
 def layered(samples: Samples, geometry: FrameGeometry) -> LayeredFrame:
@@ -167,6 +169,7 @@ def _layered(samples: Samples, described: FrameGeometry) -> LayeredFrame:
     peak = (1 << bits) - 1
     readable = max(READABLE, _AT_LEAST + 20 * math.log10(peak / span(samples)))
     aimed = readable + _LAYER_NEAR / 2
+    least, chosen = math.inf, None
     for attempt in range(_LAYER_ATTEMPTS):
         encoded = openjpeg.encode_layers(
             samples, bits,
@@ -178,11 +181,15 @@ def _layered(samples: Samples, described: FrameGeometry) -> LayeredFrame:
         frame = LayeredFrame(encoded, tuple(part.offset + part.length for part in parts))
         prefix = encoded[: frame.layer_ends[_READABLE_LAYER]] + b"\xff\xd9"
         found = psnr(samples, _codecs.jpeg2k_decode(prefix, planar=False if samples.ndim == 3 else None), peak)
-        if 0 <= found - readable <= _LAYER_NEAR or found == math.inf or attempt == _LAYER_ATTEMPTS - 1:
+        if readable <= found <= least:
+            least, chosen = found, frame
+        if 0 <= found - readable <= _LAYER_NEAR or found == math.inf:
             break
         # What OpenJPEG estimates is off by about as much again.
         aimed += readable + _LAYER_NEAR / 2 - found
-    return frame
+        if chosen is None and attempt == _LAYER_ATTEMPTS - 2:
+            aimed += _LAYER_MARGIN
+    return chosen or frame
 
 
 def _lossy(samples: Samples, geometry: FrameGeometry) -> FrameGeometry:
