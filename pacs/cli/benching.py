@@ -105,9 +105,12 @@ def _left_behind(report: Report) -> Iterator[str]:
 @contextmanager
 def _ended_by_signals() -> Iterator[None]:
     """SIGTERM and a closed terminal end the run as Ctrl-C does: everything that was made is removed."""
+    ended: list[int] = []
 
     def end(number: int, frame: FrameType | None) -> None:
-        sys.exit(128 + number)
+        # An exception from here would be lost in a callback of an event loop, which knows what to do with SIGINT.
+        ended.append(number)
+        signal.raise_signal(signal.SIGINT)
 
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -115,6 +118,10 @@ def _ended_by_signals() -> Iterator[None]:
     before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
+    except KeyboardInterrupt:
+        if ended:
+            sys.exit(128 + ended[0])
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
