@@ -108,7 +108,7 @@ def draw(figures: list[dict[str, Any]], out: Path, rate: float, rtt: float) -> N
     subjects = list(dict.fromkeys(row["subject"] for row in found))
     if not subjects:
         sys.exit(f"no figures of {rate:g} Mbit/s and {rtt:g} ms in there")
-    figure, panels = pyplot.subplots(1, len(subjects), figsize=(5.2 * len(subjects), 4.2), sharey=True, squeeze=False)
+    figure, panels = pyplot.subplots(1, len(subjects), figsize=(5.2 * len(subjects), 4.8), sharey=True, squeeze=False)
     for panel, subject in zip(panels[0], subjects, strict=True):
         for (server, plan), (label, colour, marker) in _PLANS.items():
             steps = sorted(
@@ -122,6 +122,7 @@ def draw(figures: list[dict[str, Any]], out: Path, rate: float, rtt: float) -> N
         frames = max(row["frames"] for row in found if row["subject"] == subject)
         panel.set_title(f"{subject}, {frames} frame{'s' * (frames > 1)}" + (": every one" if frames > 1 else ""))
         panel.set_xscale("log")
+        panel.xaxis.set_major_formatter(lambda seconds, _: f"{seconds:g}")
         panel.set_xlabel("seconds since the request")
         panel.grid(True, which="major", alpha=0.3)
     panels[0][0].set_ylabel("PSNR inside the header's window, dB")
@@ -134,7 +135,7 @@ def draw(figures: list[dict[str, Any]], out: Path, rate: float, rtt: float) -> N
             handles.setdefault(label, handle)
     figure.legend(list(handles.values()), list(handles), loc="lower center", ncol=3, frameon=False)
     figure.suptitle(f"{rate:g} Mbit/s, {rtt:g} ms")
-    figure.tight_layout(rect=(0, 0.1, 1, 1))
+    figure.tight_layout(rect=(0, 0.19, 1, 1))
     figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
 
 
