@@ -14,10 +14,9 @@ from pacs.cli import OK, WRONG
 from pacs.cli.report import Progress, count_text, size_text
 from pacs.errors import NotFoundError
 from pacs.reading import Committed
-from pacs.storage import layout, recovery
+from pacs.storage import layout
 from pacs.storage.check import Severity
 from pacs.storage.check import check as check_archive
-from pacs.storage.engine import Engine
 from pacs.storage.index import Index
 from pacs.storage.locks import ArchiveLock
 from pacs.storage.model import InstanceEntry
@@ -26,11 +25,8 @@ from pacs.storage.reindex import reindex as reindex_archive
 
 @contextmanager
 def reading(root: Path) -> Iterator[Index]:
-    """The index of an archive for reading only: nothing is repaired or written by looking at it, but for what the
-    first to open it after a start of the machine has to do."""
+    """The index of an archive for reading only: nothing is repaired or written by looking at it."""
     _require(root)
-    if recovery.started_again(root):
-        Engine(root).close()
     lock = ArchiveLock(root)
     try:
         index = Index(str(root / layout.INDEX), readonly=True)

@@ -130,7 +130,7 @@ class Engine:
             writer = WriterLock(root)
             opened.callback(writer.close)
             with writer:
-                self.index = recovery.open_index(root, self.disk, synced=False)
+                self.index = recovery.open_index(root, self.disk)
             opened.callback(self.index.close)
             self._committer = Committer(root, self.index, self.disk, writer)
             self._opened = opened.pop_all()

@@ -31,7 +31,7 @@ class Index:
     """The open environment. Open it in the process that uses it, never before a fork."""
 
     def __init__(self, path: str, *, create: bool = False, readonly: bool = False, sync: bool = True) -> None:
-        """`sync` false: durable only after `flush` or a sync of the file system (`unsynced`)."""
+        """`sync` false: durable only after `flush`."""
         self.path = path
         self._data = f"{path}/data.mdb"
         if not create and not os.path.exists(self._data):

@@ -15,7 +15,7 @@ import msgspec
 
 from pacs import tags
 from pacs.errors import ChecksumError, IndexMismatchError, StorageError
-from pacs.storage import copying, frames, hierarchy, layout, records, shard, staging, unsynced
+from pacs.storage import copying, frames, hierarchy, layout, records, shard, staging
 from pacs.storage.disk import Disk
 from pacs.storage.entries import Entries
 from pacs.storage.index import Index
@@ -33,12 +33,10 @@ _REINDEX = "run `pacs reindex`"
 # --- opening --------------------------------------------------------------------------------------------------
 
 
-def open_index(root: Root, disk: Disk, *, synced: bool = True) -> Index:
+def open_index(root: Root, disk: Disk) -> Index:
     """The index of an archive, in step with its records. Only under the writer's lock.
 
-    Its commits are durable, unless `synced` is false and the disk allows that: who says so syncs the file system before
-    each of them (`unsynced`). Raises IndexMismatchError when it is missing, another archive's, or not of the newest
-    commit.
+    Raises IndexMismatchError when it is missing, another archive's, or not of the newest commit.
     """
     archive_id = layout.read_description(root).archive_id
     last = LastCommit(root, disk)
@@ -51,49 +49,22 @@ def open_index(root: Root, disk: Disk, *, synced: bool = True) -> Index:
         disk.syncfs(str(root))
         disk.rename(f"{root}/{layout.NEW_INDEX}", path)
         disk.syncfs(str(root))
-    boot = boot_id()
+    index = Index(path)
     try:
-        synced = synced or not unsynced.possible(root, boot)
-        unsynced_in = unsynced.boot_of(root)
-        if started_again(root):
-            unsynced.forget_newest(f"{path}/data.mdb")
-        if not synced and unsynced_in == boot:
-            return _in_step(root, Index(path, sync=False), disk, last, archive_id)
-        index = _in_step(root, Index(path), disk, last, archive_id, behind=unsynced_in is not None)
-        if synced and unsynced_in is None:
-            return index
-        # From here on the newest snapshot may have to be forgotten, or just not any more: both are to be alike.
-        for _ in range(2):
-            with index.write() as view:
-                view.put_state(view.state())
-        if synced:
-            unsynced.end(root, disk)
-            return index
-        unsynced.begin(root, disk, boot)
-        index.close()
-        return Index(path, sync=False)
-    except OSError as error:
-        raise StorageError(f"{root} cannot be brought in step: {error.filename}: {error.strerror}") from error
-
-
-def _in_step(
-    root: Root, index: Index, disk: Disk, last: LastCommit, archive_id: str, *, behind: bool = False
-) -> Index:
-    """The index, once it is in step with the records; `behind` that it may miss more than one batch. Closed if it
-    raises."""
-    try:
-        if behind:
-            index.flush()  # of this boot: what follows is synced
         with index.read() as view:
             state = view.state()
-        if state.archive_id != archive_id or state.index_format != INDEX_FORMAT:
-            raise IndexMismatchError(f"{index.path} belongs to another archive or version: {_REINDEX}")
+        if state.archive_id != archive_id:
+            raise IndexMismatchError(f"{path} belongs to another archive: {_REINDEX}")
         copying.undo(root, index, disk)
-        if state.boot != (boot := boot_id()):
-            _after_boot(root, index, disk, last, boot, unsynced.MOST_BEHIND if behind else 1)
+        boot = boot_id()
+        if state.boot != boot:
+            _after_boot(root, index, disk, last, boot)
         catch_up(root, index, disk, last)
         _settle_all(root, index, disk, last)
         staging.remove_abandoned(root, disk)
+    except OSError as error:
+        index.close()
+        raise StorageError(f"{root} cannot be brought in step: {error.filename}: {error.strerror}") from error
     except BaseException:
         index.close()
         raise
@@ -123,15 +94,9 @@ def boot_id() -> str:
         return ""
 
 
-def started_again(root: Root) -> bool:
-    """Whether the machine has started since the index was written to without syncs: to be opened before it is read."""
-    return unsynced.boot_of(root) not in (None, boot_id())
-
-
-def _after_boot(root: Root, index: Index, disk: Disk, last: LastCommit, boot: str, behind: int) -> None:
+def _after_boot(root: Root, index: Index, disk: Disk, last: LastCommit, boot: str) -> None:
     """Look at the end of every log. After a power loss a log may have grown without `last-commit` telling so, or
-    while it still tells of an attempt at the same commit that was taken back; and the index may be `behind` batches
-    behind."""
+    while it still tells of an attempt at the same commit that was taken back."""
     suspects = []
     with index.read() as view:
         for study, series in layout.series_on_disk(root):
@@ -142,9 +107,8 @@ def _after_boot(root: Root, index: Index, disk: Disk, last: LastCommit, boot: st
             if size > _log_end(view, study, series):
                 suspects.append((study, series))
         sequence = view.counters().sequence
-    newest = last.read()[0].sequence
-    if (suspects or newest > sequence + 1) and sequence <= newest <= sequence + behind:
-        adopt_tails(root, index, disk, suspects, newest)
+    if suspects and last.read()[0].sequence in (sequence, sequence + 1):
+        adopt_tails(root, index, disk, suspects)
     with index.write() as writing:
         state = writing.state()
         state.boot = boot
@@ -177,20 +141,17 @@ def catch_up(root: Root, index: Index, disk: Disk, last: LastCommit) -> int:
     return settled
 
 
-def adopt_tails(
-    root: Root, index: Index, disk: Disk, suspects: Sequence[tuple[str, str]], newest: int = 0
-) -> None:
+def adopt_tails(root: Root, index: Index, disk: Disk, suspects: Sequence[tuple[str, str]]) -> None:
     """Make what lies behind the committed end of these logs a commit of its own: enter the records that are whole,
-    with their frames, and cut off the rest. They may be of several batches: of those up to `newest`, which
-    `last-commit` tells of, and of the next, of which it may not tell yet."""
+    with their frames, and cut off the rest."""
     last = LastCommit(root, disk)
     with index.write() as view:
-        first = view.counters().sequence + 1
+        sequence = view.counters().sequence + 1
         found: list[Record] = []
         cuts: list[tuple[str, int]] = []
         for study, series in suspects:
             start = _log_end(view, study, series)
-            whole, size = _whole_records(root, view, (study, series), start, (first, max(first, newest + 1)))
+            whole, size = _whole_records(root, view, (study, series), start, sequence)
             found += whole
             end = whole[-1].end if whole else start
             if size > end:
@@ -198,9 +159,8 @@ def adopt_tails(
         for path, end in cuts:
             _log.warning("%s: cut at byte %d, behind the last whole record", path, end)
             disk.truncate(path, end)
-        sequence = max(first, newest, *(record.sequence for record in found))
         last.write(sequence, suspects[:LARGEST_BATCH])
-        found.sort(key=lambda record: (record.sequence, record.ordinal))
+        found.sort(key=lambda record: record.ordinal)
         entries = Entries(view, sequence)
         for record in found:
             enter(root, entries, record)
@@ -209,17 +169,15 @@ def adopt_tails(
         disk.syncfs(str(root))
         entries.put()
         view.put_dirty(entries.add_dirty(view.dirty()))
-    if found and newest:
-        _log.info("entered %d instances that the index had not on the disk when the machine stopped", len(found))
-    elif found:
+    if found:
         _log.warning("entered %d instances of a batch that was cut short", len(found))
     _settle_all(root, index, disk, last)
 
 
 def _whole_records(
-    root: Root, view: ReadView, series: tuple[str, str], start: int, commits: tuple[int, int]
+    root: Root, view: ReadView, series: tuple[str, str], start: int, sequence: int
 ) -> tuple[list[Record], int]:
-    """(the whole records of these commits from `start` up to the first that is not, the length of the log)."""
+    """(the whole records from `start` up to the first that is not, the length of the log)."""
     found: list[Record] = []
     try:
         descriptor, path = records.open_log(root, *series)
@@ -228,11 +186,11 @@ def _whole_records(
     try:
         size = os.fstat(descriptor).st_size
         for record in records.walk(descriptor, path, start, size):
-            if record.sequence < commits[0] or view.instance(record.descriptor.instance) is not None:
+            if record.sequence < sequence or view.instance(record.descriptor.instance) is not None:
                 break  # of a batch that failed and could not be taken back: the index has all that was acknowledged
-            if record.sequence > commits[1]:
+            if record.sequence > sequence:
                 raise IndexMismatchError(
-                    f"{path} has a record of commit {record.sequence} where {commits[1]} was to come: {_REINDEX}"
+                    f"{path} has a record of commit {record.sequence} where {sequence} was to come: {_REINDEX}"
                 )
             verify(root, series, descriptor, path, record)
             found.append(record)

@@ -2,8 +2,8 @@
 
 The model knows less than real file systems do, so it allows more: every unsynced write may be lost whole or in
 sectors, every unsynced directory entry may be lost, in any combination. A sync of a file makes its bytes durable, of
-a directory its entries, of the file system everything. A rename is atomic. Of an LMDB commit that no sync followed any
-sectors may be lost: a copy of the environment is kept after each.
+a directory its entries, of the file system everything. A rename is atomic. An LMDB commit is atomic and durable: a
+copy of the environment is kept after each.
 """
 
 from __future__ import annotations
@@ -181,21 +181,5 @@ def _load(path: Path) -> Directory:
 
 def copy_index(root: Path, target: Path) -> Path:
     target.mkdir(parents=True)
-    for name in ("data.mdb", "unsynced"):
-        if (root / "index" / name).exists():
-            shutil.copyfile(root / "index" / name, target / name)
+    shutil.copyfile(root / "index" / "data.mdb", target / "data.mdb")
     return target
-
-
-def torn_index(durable: Path, written: list[Path], target: Path, noise: random.Random) -> None:
-    """The environment of `durable` with any sectors of what later copies of it hold, as long as any of them."""
-    shutil.copytree(durable, target)
-    content = bytearray((durable / "data.mdb").read_bytes())
-    kept = noise.choice([0.0, 0.2, 0.5, 0.8, 1.0])
-    for later in written:
-        new = (later / "data.mdb").read_bytes()
-        for start in range(0, len(new), SECTOR):
-            sector = new[start : start + SECTOR]
-            if content[start : start + SECTOR] != sector and noise.random() < kept:
-                content[start : start + SECTOR] = sector.rjust(len(sector) + max(0, start - len(content)), b"\0")
-    (target / "data.mdb").write_bytes(content)

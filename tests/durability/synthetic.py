@@ -156,7 +156,7 @@ def opened(root: Path, disk: Disk | None = None) -> Iterator[Opened]:
     lock = WriterLock(root)
     try:
         with lock:
-            index = recovery.open_index(root, disk, synced=False)
+            index = recovery.open_index(root, disk)
         try:
             committer = Committer(root, index, disk, lock)
             try:

@@ -326,7 +326,7 @@ def test_a_rebuilt_index_is_no_larger_than_its_rows(root: Path) -> None:
         assert rows < archive.index.size()[0] < min(grown, 1.2 * rows + 40 * 4096)
         assert archive.errors() == []
     assert not (root / layout.NEW_INDEX).exists()
-    assert sorted(path.name for path in (root / "index").iterdir()) == ["data.mdb", "lock.mdb", "unsynced"]
+    assert sorted(path.name for path in (root / "index").iterdir()) == ["data.mdb", "lock.mdb"]
 
 
 def test_a_deleted_index_stops_writes_and_not_reads(root: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -128,7 +128,7 @@ def test_each_layer_adds_quality_and_the_last_is_lossless(dtype: str, bits: int,
     # The third is readable, the others are about as far from it as they should be. 8 bits are hardly 60 dB and lossy.
     full = 20 * math.log10(((1 << bits) - 1) / np.ptp(samples.astype(float)))
     readable = max(45 - full, 35)
-    assert readable <= found[2] <= readable + 0.5
+    assert readable <= found[2] <= readable + 1.5
     assert found[:4] == pytest.approx([readable + more for more in rungs.LAYERS[:4]], abs=4)
 
 
@@ -136,7 +136,7 @@ def test_a_readable_layer_of_an_image_that_uses_few_of_its_bits() -> None:
     samples = image("int16", 11)
     frame = transcode.layered(samples, described(samples, 16))
     found = imagecodecs.jpeg2k_decode(frame.codestream[: frame.layer_ends[2]] + b"\xff\xd9")
-    assert 35 <= psnr(samples, found) <= 35.5
+    assert 35 <= psnr(samples, found) <= 36.5
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 50), (50, 1), (3, 2), (64, 65)])
