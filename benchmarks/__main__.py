@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from benchmarks import machine, report, workload
@@ -96,19 +97,20 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, help="file for the figures as JSON")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="workers of pacs (default: cores)")
     parser.add_argument("--rivals", action="store_true", help="also Orthanc and nginx (see benchmarks/rivals.py)")
-    parser.add_argument("--links", type=_links, default=FULL.links, metavar="NAME,…",
-                        help=f"slow links, Mbit/s and ms (default: {','.join(FULL.links)})")
-    parser.add_argument("--plans", type=lambda text: tuple(text.split(",")), default=(), metavar="NAME,…",
-                        help="ways to read over them, see benchmarks/bench_slow_link.py (default: all)")
+    for option, known_names, what in (
+        ("--links", FULL.links, "slow links, Mbit/s and ms"), ("--plans", FULL.plans, "ways to read over them"),
+    ):  # fmt: skip
+        parser.add_argument(option, type=partial(_some_of, known_names), default=known_names, metavar="NAME,…",
+                            help=f"{what} (default: {','.join(known_names)})")
     parser.add_argument("--tiny", action="store_true", help="only show that everything runs; figures mean nothing")
     return parser
 
 
-def _links(text: str) -> tuple[str, ...]:
-    """Names of slow links, separated by commas."""
+def _some_of(known: tuple[str, ...], text: str) -> tuple[str, ...]:
+    """Names out of those that are known, separated by commas."""
     names = tuple(text.split(","))
-    if not set(names) <= set(FULL.links):
-        raise argparse.ArgumentTypeError(f"there are {', '.join(FULL.links)}")
+    if not set(names) <= set(known):
+        raise argparse.ArgumentTypeError(f"there are {', '.join(known)}")
     return names
 
 

@@ -292,9 +292,6 @@ LINKS = {
 _VIEWPORT = 512
 
 
-PLANS = ("levels", "both", "lossy", "layers", "equal", "ranges", "raw", "rendered", "default")
-
-
 def plans(subject: Subject, quality: int, layers: int) -> dict[str, dict[str, str]]:
     """The rungs of each plan that is a stream, and what each is to the reader."""
     first = {f"pixels:{subject.first_side}": "first"}
@@ -318,9 +315,9 @@ def own(server: Server, found: list[Subject], scale: Scale) -> Iterator[Figure]:
         for shape in (LINKS[name] for name in scale.links):
             with link_thread(server.address, shape) as link:
                 for name, plan in streams.items():
-                    if name in (scale.plans or PLANS):
+                    if name in scale.plans:
                         yield from _figures(server, subject, shape, name, streamed(link, server, subject, plan))
-                if len(subject.instances) == 1 and "ranges" in (scale.plans or PLANS):
+                if len(subject.instances) == 1 and "ranges" in scale.plans:
                     yield from _figures(server, subject, shape, "ranges", by_range(link, server, subject))
                 yield from _whole(link, server, subject, shape, scale, {"rendered": jpeg})
 
@@ -343,11 +340,11 @@ def _whole(
     jpegs: dict[str, tuple[float, float]],
 ) -> Iterator[Figure]:  # fmt: skip
     """What every server has: raw frames, and 8-bit JPEGs, of which the dB are known."""
-    if "raw" in (scale.plans or PLANS):
+    if "raw" in scale.plans:
         raw = whole(link, server, subject, NATIVE, "", ("first", "readable", "lossless"))
         yield from _figures(server, subject, shape, "raw", raw)
     for name, quality in jpegs.items():
-        if name in (scale.plans or PLANS):
+        if name in scale.plans:
             query = rendering(subject, own_window=name == "default")
             reading = whole(link, server, subject, "image/jpeg", query, ("first",))
             reading.quality["first"] = quality

@@ -19,8 +19,8 @@ class Scale:
     readers: int = 200
     links: tuple[str, ...] = ("4/50", "10/50", "30/50", "2/50", "4/20", "4/100", "4/50/1")
     """Slow links: Mbit/s, round trip in ms, percent of segments that stall."""
-    plans: tuple[str, ...] = ()
-    """Of reading over them; all that there are when none is named."""
+    plans: tuple[str, ...] = ("levels", "both", "lossy", "layers", "equal", "ranges", "raw", "rendered", "default")
+    """Ways to read over them, see `bench_slow_link`."""
     seconds: float = 3.0
     repeats: int = 20
 

@@ -39,10 +39,6 @@ class Subject:
     """The same as the header has it."""
     first_side: int
 
-    @property
-    def raw_bytes(self) -> int:
-        return sum(len(instance.pixels) for instance in self.instances)
-
 
 def subjects(folder: Path | None, scale: Scale) -> list[Subject]:
     """A CR and a mammogram of the real data where it is at hand, and a CT: the real one, else the synthetic head."""
