@@ -11,7 +11,7 @@ from pacs import codestream as j2k
 from pacs import pixels, progression
 from pacs.errors import CodestreamError, PixelError
 from pacs.geometry import FrameGeometry
-from pacs.transcode import frames
+from pacs.transcode import frames, part_2
 from pacs.transcode.frames import Buffer, Samples
 
 _codecs: Any = imagecodecs
@@ -80,8 +80,8 @@ _BASE: Final = 64
 def as_rpcl(codestream: Buffer, geometry: FrameGeometry) -> bytes | None:
     """A .201 frame as .202 by moving its packets: its samples are the same, and no code-block is decoded.
 
-    None where the packets cannot be followed, there are too few levels, or it is not as `geometry`, the description of
-    the result, says.
+    None where the packets cannot be followed, there are too few levels, it is not as `geometry`, the description of
+    the result, says, or no decoder here would take it.
     """
     try:
         parsed = j2k.parse(codestream)
@@ -89,11 +89,14 @@ def as_rpcl(codestream: Buffer, geometry: FrameGeometry) -> bytes | None:
             parsed.precision in (geometry.bits_stored, declared_precision(geometry))
             and (parsed.rows, parsed.columns, parsed.signed) == (geometry.rows, geometry.columns, geometry.signed)
             and len(parsed.components) == geometry.samples_per_pixel
+            and len({component[:2] for component in parsed.components}) == 1
+            and all(component[2:] == (1, 1) for component in parsed.components)
             and parsed.mct == (geometry.photometric_interpretation == "YBR_RCT")
         )
         small = max(parsed.rows, parsed.columns) <= _BASE << parsed.decompositions
         if not (described and small and parsed.ht and parsed.reversible and parsed.complete):
             return None
+        part_2.refuse(memoryview(codestream)[parsed.start : parsed.start + parsed.length], parsed)
         return progression.reorder(codestream)
-    except CodestreamError:
+    except (CodestreamError, PixelError):
         return None

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 import imagecodecs
+import msgspec
 import numpy as np
 
 from pacs import codestream as j2k
+from pacs import pixels
 from pacs.errors import PixelError, UnsupportedTransferSyntaxError
 from pacs.geometry import FrameGeometry
 from pacs.transcode import htj2k, jpeg2000, openjpeg
@@ -26,6 +29,8 @@ _codecs: Any = imagecodecs
 QUALITY: Final = 50.0
 """dB, where none is asked for."""
 _LEAST, _MOST = 20.0, 100.0
+_LEAST_LEVEL: Final = 1.0
+"""dB that imagecodecs is told at least: 0 and less mean everything."""
 _ATTEMPTS: Final = 5
 _NEAR: Final = 0.4
 _DECADE: Final = 16.0
@@ -106,23 +111,39 @@ def jpeg_2000(samples: Samples, geometry: FrameGeometry, quality: float | None =
     described = decoded_geometry(geometry) if quality is None else _lossy(samples, geometry)
     rgb = described.photometric_interpretation == "RGB"
 
-    def encoded(level: float, reversible: bool) -> bytes:
+    def encoded(level: float, reversible: bool, decompositions: int) -> bytes:
         return bytes(
             _codecs.jpeg2k_encode(
                 samples, level=level, codecformat="J2K", reversible=reversible, mct=rgb,
                 planar=False if samples.ndim == 3 else None, bitspersample=htj2k.declared_precision(described),
-                resolutions=described.decompositions + 1,
+                resolutions=decompositions + 1,
             )
         )  # fmt: skip
 
+    def made(level: float, reversible: bool) -> bytes:
+        return _within_room(lambda levels: encoded(level, reversible, levels), described.decompositions)
+
     if quality is None:
-        return encoded(0, True)
+        return made(0, True)
     surplus = 20 * math.log10(((1 << htj2k.declared_precision(described)) - 1) / span(samples))
     found = _reaching(
-        quality, samples, described, lambda step: encoded(_decibels(step) + surplus, False),
+        quality, samples, described, lambda step: made(max(_LEAST_LEVEL, _decibels(step) + surplus), False),
         lambda wanted, _: _step(wanted),
     )  # fmt: skip
-    return found if found is not None else encoded(0, True)
+    return found if found is not None else made(0, True)
+
+
+def _within_room(encode: Callable[[int], bytes], decompositions: int) -> bytes:
+    """What `encode` makes of an image with `decompositions`, or with none where OpenJPEG's buffer is too short.
+
+    It has room for 1.4 times the bits of the samples. The wavelet makes more of noise and dither of 1 or 2 bits.
+    """
+    try:
+        return encode(decompositions)
+    except (imagecodecs.Jpeg2kError, PixelError):
+        if not decompositions:
+            raise
+        return encode(0)
 
 
 class LayeredFrame(NamedTuple):
@@ -170,13 +191,14 @@ def _layered(samples: Samples, described: FrameGeometry) -> LayeredFrame:
     readable = max(READABLE, _AT_LEAST + 20 * math.log10(peak / span(samples)))
     aimed = readable + _LAYER_NEAR / 2
     least, chosen = math.inf, None
+    # OpenJPEG wants a sample at least on every level.
+    decompositions = min(described.decompositions, min(described.rows, described.columns).bit_length() - 1)
     for attempt in range(_LAYER_ATTEMPTS):
-        encoded = openjpeg.encode_layers(
-            samples, bits,
-            # OpenJPEG wants a sample at least on every level.
-            decompositions=min(described.decompositions, min(described.rows, described.columns).bit_length() - 1),
-            transform=described.photometric_interpretation == "RGB", qualities=[aimed + more for more in LAYERS],
+        encode = partial(
+            openjpeg.encode_layers, samples, bits, transform=described.photometric_interpretation == "RGB",
+            qualities=[aimed + more for more in LAYERS],
         )  # fmt: skip
+        encoded = _within_room(lambda levels: encode(decompositions=levels), decompositions)  # noqa: B023
         parts = j2k.parse(encoded).tile_parts
         frame = LayeredFrame(encoded, tuple(part.offset + part.length for part in parts))
         prefix = encoded[: frame.layer_ends[_READABLE_LAYER]] + b"\xff\xd9"
@@ -226,18 +248,23 @@ def _reaching(
     """The coarsest of a few attempts that reaches `quality`; None when none does."""
     wanted = QUALITY if quality is None else min(max(quality, _LEAST), _MOST)
     peak = span(samples)
-    step = first_step(wanted, 20 * math.log10(((1 << htj2k.declared_precision(described)) - 1) / peak))
+    bits = htj2k.declared_precision(described)
+    step = first_step(wanted, 20 * math.log10(((1 << bits) - 1) / peak))
+    # Where more bits are declared than stored, values beyond the stored ones show only if none is masked.
+    whole = msgspec.structs.replace(described, bits_stored=bits, high_bit=bits - 1)
     best, fine, coarse = None, 0.0, math.inf
     decade, before = _DECADE, (0.0, math.inf)
     for _ in range(_ATTEMPTS):
         encoded = attempt(step)
-        excess = psnr(samples, jpeg2000.decode(encoded, described), peak) - wanted
+        decoded = jpeg2000.decode(encoded, whole)
+        fits = pixels.fit(decoded, described.bits_stored)
+        excess = psnr(samples, decoded, peak) - wanted if fits else -math.inf
         moved = math.log10(step) - before[0]
         if math.isfinite(before[1]) and math.isfinite(excess) and abs(moved) > _LEAST_MOVE:
             decade = min(max((before[1] - excess) / moved, _LEAST_DECADE), _MOST_DECADE)
         before = math.log10(step), excess
         if excess >= 0:
-            best, fine = encoded, step
+            best, fine = encoded if best is None or len(encoded) < len(best) else best, step
             if excess < _NEAR:
                 break
         else:

@@ -81,6 +81,15 @@ def test_extensions_of_part_2_are_refused(name: str) -> None:
             transcode.decode_frame(part_2()[name], GRAY, syntax)
 
 
+def test_packets_of_part_2_are_not_moved_under_another_label() -> None:
+    """.201 becomes .202 without being decoded: what no decoder here takes is refused all the same."""
+    stream = transcode.encode_frame(SAMPLES, GRAY).codestream
+    assert transcode.as_rpcl(stream, GRAY)
+    sot = stream.index(b"\xff\x90")
+    assert transcode.as_rpcl(stream[:sot] + b"\xff\x76\0\6\0\0\0\0" + stream[sot:], GRAY) is None
+    assert transcode.as_rpcl(stream[:6] + b"\xc0\1" + stream[8:], GRAY) is None
+
+
 RETIRED = {
     # cjpeg -quality 60 -grayscale, with -arithmetic, -progressive, and both.
     "52": (

@@ -92,6 +92,37 @@ def test_what_no_quantization_reaches_is_reversible() -> None:
         assert np.array_equal(transcode.decode_frame(encoded, described(samples, 2), syntax), samples)
 
 
+@pytest.mark.parametrize("bits", [2, 5, 8])
+def test_no_value_is_beyond_the_bits_stored(bits: int) -> None:
+    """Fewer than 9 of 16 bits are declared as 9: what a decoder of another make returns is not masked."""
+    edges = np.where(np.indices((33, 17)).sum(0) // 9 % 2, (1 << bits) - 1, 0).astype(np.uint16)
+    for samples in (edges, np.zeros_like(edges), edges // 2):
+        geometry = described(samples, bits)
+        for encode in (rungs.irreversible, rungs.jpeg_2000):
+            found = imagecodecs.jpeg2k_decode(encode(samples, geometry, 30))
+            assert found.max() < 1 << bits and psnr(samples, found) >= 29.9
+
+
+def test_little_quality_takes_few_bytes() -> None:
+    """A few hot spots on nothing: an empty image has 25 dB, so every coarser step is tried. 0 dB means everything."""
+    samples = np.abs(RNG.normal(0, 40, (128, 128))).astype(np.int16)
+    samples[60:64, 50:54] = np.linspace(30000, 32767, 16).reshape(4, 4)
+    sizes = [len(rungs.jpeg_2000(samples, described(samples, 16), quality)) for quality in (20, 25, 40)]
+    assert sizes == sorted(sizes) and sizes[-1] < 3000
+
+
+@pytest.mark.parametrize(("bits", "allocated"), [(1, 1), (1, 8), (2, 8)])
+def test_dither_fits_into_the_buffer_of_openjpeg(bits: int, allocated: int) -> None:
+    """Which has room for 1.4 times the bits of the samples; the wavelet takes more for 1 and 2 bits."""
+    samples = (RNG.integers(0, 2, (300, 300)) * ((1 << bits) - 1)).astype(np.uint8)
+    geometry = msgspec.structs.replace(described(samples, bits), bits_allocated=allocated)
+    encoded = [rungs.jpeg_2000(samples, geometry)]
+    if bits > 1:
+        encoded += [rungs.jpeg_2000(samples, geometry, 90), transcode.layered(samples, geometry).codestream]
+    for codestream_ in encoded:
+        assert np.array_equal(transcode.decode_frame(codestream_, geometry, uids.JPEG_2000_LOSSLESS), samples)
+
+
 def test_palette_indices_are_never_lossy() -> None:
     samples = image("uint8", 8)
     with pytest.raises(PixelError, match="PALETTE COLOR"):
