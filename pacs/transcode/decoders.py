@@ -129,6 +129,7 @@ def _decode_jpeg_ls(codestream: Buffer, geometry: FrameGeometry) -> Samples:
 
 
 _EOI: Final = b"\xff\xd9"
+_MOST_ZEROS_OF_A_SCAN: Final = 2
 
 
 def _decode_scans(data: bytes) -> Samples:
@@ -143,13 +144,16 @@ def _decode_scans(data: bytes) -> Samples:
         scans = data[: data.rindex(_EOI)].removesuffix(_EOI)
         if not scans.endswith(b"\0"):
             raise
-    # The last byte of the scan can be a zero itself.
+    # The scan can end with zeros of its own: after the last 1 of a Golomb code come at most 16 bits (k, or those of an
+    # escape) and 7 of padding. ITU-T T.87 A.5.3
     scans = scans.rstrip(b"\0")
-    try:
-        unfilled: Samples = _codecs.jpegls_decode(scans + _EOI)
-    except imagecodecs.JpeglsError:
-        unfilled = _codecs.jpegls_decode(scans + b"\0" + _EOI)
-    return unfilled
+    for own in range(_MOST_ZEROS_OF_A_SCAN):
+        try:
+            unfilled: Samples = _codecs.jpegls_decode(scans + bytes(own) + _EOI)
+            return unfilled
+        except imagecodecs.JpeglsError:
+            continue
+    return _codecs.jpegls_decode(scans + bytes(_MOST_ZEROS_OF_A_SCAN) + _EOI)  # type: ignore[no-any-return]
 
 
 def _decode_jpeg_xl(codestream: Buffer, geometry: FrameGeometry) -> Samples:

@@ -210,6 +210,19 @@ def test_jpeg_ls_filled_up_with_zeros(fill: int) -> None:
     assert False in endings
 
 
+@pytest.mark.parametrize("fill", [1, 100])
+def test_jpeg_ls_that_ends_with_two_zeros_of_its_own(fill: int) -> None:
+    """One image of noise in ten thousand: a last sample whose Golomb code ends with a run of zeros, and padding."""
+    samples = np.array([[2516, 106, 1436], [3484, 1519, 238]], np.uint16)
+    _, geometry = noise("uint16", 12, "MONOCHROME2", 2, 3)
+    rendition = transcode.plan(NATIVE, geometry, uids.JPEG_LS_LOSSLESS)
+    assert rendition is not None
+    encoded = transcode.encode(samples, geometry, rendition)
+    assert encoded.endswith(b"\0\0\xff\xd9")
+    filled = encoded[:-2] + bytes(fill) + encoded[-2:]
+    assert np.array_equal(transcode.decode_frame(filled, geometry, uids.JPEG_LS_LOSSLESS), samples)
+
+
 def test_rle_of_pydicom_is_the_same_size_or_larger() -> None:
     """Both put every row in segments of its own, so neither is far from the other."""
     samples, geometry = noise("uint16", 12, "MONOCHROME2", 64, 64)
