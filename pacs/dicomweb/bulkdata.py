@@ -12,7 +12,7 @@ from aiohttp.web import BaseRequest
 from pacs import tags, uids
 from pacs.dicomweb import multipart, wado
 from pacs.dicomweb.answer import Answer, Entity, Stream
-from pacs.dicomweb.negotiation import OCTET_STREAM
+from pacs.dicomweb.negotiation import EITHER, OCTET_STREAM
 from pacs.dicomweb.service import Service
 from pacs.dicomweb.target import ResourceId
 from pacs.errors import NotAcceptableError
@@ -38,15 +38,17 @@ async def bulkdata(service: Service, request: BaseRequest, target: ResourceId) -
             return await wado.one_frame(service, archive.frame(entry, 1), accept)
         if count:
             return await wado.frame_list(service, entry, range(1, count + 1), accept)
-    choice = next((choice for choice in accept if choice.takes(OCTET_STREAM, uids.EXPLICIT_VR_LITTLE_ENDIAN)), None)
-    if choice is None:
+    # Alone where either will do.
+    found = (choice.sends(OCTET_STREAM, uids.EXPLICIT_VR_LITTLE_ENDIAN, EITHER[::-1]) for choice in accept)
+    several = next((several for several in found if several is not None), None)
+    if several is None:
         offered = (OCTET_STREAM, f'multipart/related; type="{OCTET_STREAM}"')
         raise NotAcceptableError("no representation of this value is within Accept", offered)
     etag = f'"{hashlib.blake2b(entry.descriptor.sha256 + target.bulk.encode(), digest_size=16).hexdigest()}'
-    etag += '-m"' if choice.multipart else '-s"'
+    etag += '-m"' if several else '-s"'
     head = end = b""
     content_type = OCTET_STREAM
-    if choice.multipart:
+    if several:
         boundary = multipart.boundary(etag)
         head = multipart.part_head(boundary, _NATIVE_TYPE, first=True)
         end = multipart.closing(boundary)

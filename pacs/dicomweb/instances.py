@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from base64 import b64encode
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,7 +13,7 @@ from aiohttp.web import BaseRequest
 from pacs import renditions, uids
 from pacs.dicomweb import conditional, multipart, negotiation, wado
 from pacs.dicomweb.answer import Answer, Stream
-from pacs.dicomweb.negotiation import DICOM, Choice
+from pacs.dicomweb.negotiation import DICOM, EITHER, PARTS, Choice
 from pacs.dicomweb.service import Service
 from pacs.dicomweb.target import ResourceId
 from pacs.errors import NotAcceptableError, PixelError, UnsupportedTransferSyntaxError
@@ -28,7 +28,7 @@ class Form:
     transfer_syntax: str
     exact: bool
     """The file as it was received, byte for byte."""
-    multipart: bool | None
+    multipart: bool
     quality: float | None = None
 
     @property
@@ -41,26 +41,40 @@ class Form:
 
 
 def chosen(
-    accept: tuple[Choice, ...], arrival: str, offered: Sequence[str], quality: float | None = None
+    accept: tuple[Choice, ...],
+    arrival: str,
+    offered: Sequence[str],
+    quality: float | None = None,
+    ways: Sequence[bool] = EITHER,
 ) -> Form | None:
     """The first representation that `accept` takes of an instance that can be sent in the Transfer Syntaxes `offered`.
 
-    No Transfer Syntax named means explicit VR little endian; `*` or the one of arrival means the exact upload. None
-    when there is none. PS3.18 8.7.3.5.2
+    No Transfer Syntax named means explicit VR little endian; `*` or the one of arrival means the exact upload. What
+    another range refuses is replaced only where anything is taken, and by nothing lossy. None when there is none.
+    PS3.18 8.7.3.5.2
     """
-    explicit = uids.EXPLICIT_VR_LITTLE_ENDIAN
     for choice in accept:
-        if not choice.takes_type(DICOM):
-            continue
-        named = choice.transfer_syntaxes
-        if "*" in named or arrival in named:
-            return Form(arrival, True, choice.multipart)
-        # What cannot be decoded is found out when it is tried, so that the answer says why.
-        syntax = explicit if not named else next((uid for uid in named if uid in (*offered, explicit)), None)
-        if syntax is not None:
-            lossy = quality if syntax in _LOSSY else None
-            return Form(syntax, syntax == arrival == explicit, choice.multipart, lossy)
+        for syntax in _syntaxes(choice, arrival, offered):
+            several = choice.sends(DICOM, syntax, ways)
+            if several is not None:
+                exact = syntax == arrival
+                return Form(syntax, exact, several, quality if syntax in _LOSSY and not exact else None)
     return None
+
+
+def _syntaxes(choice: Choice, arrival: str, offered: Sequence[str]) -> Iterator[str]:
+    """The Transfer Syntaxes that a media range means, best first."""
+    explicit, named = uids.EXPLICIT_VR_LITTLE_ENDIAN, choice.transfer_syntaxes
+    if arrival in named or "*" in named:
+        yield arrival
+    # What cannot be decoded is found out when it is tried, so that the answer says why.
+    yield from (uid for uid in named if uid in offered or uid == explicit)
+    if not named or "*" in named:
+        yield explicit
+    if "*" in named or choice.media_type != DICOM:
+        if not named:
+            yield arrival
+        yield from (uid for uid in offered if uid not in _LOSSY)
 
 
 _LOSSY = frozenset(uid for uid, row in uids.TRANSFER_SYNTAXES.items() if row.encapsulated and not row.lossless)
@@ -70,10 +84,10 @@ async def instance(service: Service, request: BaseRequest, target: ResourceId) -
     """One instance, as a single part or the only one of several."""
     entry = service.archive.instance(target.study or "", target.series or "", target.instance or "")
     accept, quality = service.choices(request), negotiation.quality(request)
-    form = _form(entry, accept, quality)
+    form = _form(entry, accept, quality, EITHER)
     if form is None:
         raise _nothing((entry,))
-    if form.multipart is not False:
+    if form.multipart:
         return _multipart_of((entry,), service, accept, quality)
     etag = f'"{entry.descriptor.sha256.hex()[:32]}-{form.mark}"'
     known = request.headers.get("If-None-Match")
@@ -107,8 +121,10 @@ async def study(service: Service, request: BaseRequest, target: ResourceId) -> A
     return _several(service, request, await service.offload.read(entries))
 
 
-def _form(entry: InstanceEntry, accept: tuple[Choice, ...], quality: float | None) -> Form | None:
-    return chosen(accept, entry.descriptor.transfer_syntax, renditions.of_instance(entry), quality)
+def _form(
+    entry: InstanceEntry, accept: tuple[Choice, ...], quality: float | None, ways: Sequence[bool]
+) -> Form | None:
+    return chosen(accept, entry.descriptor.transfer_syntax, renditions.of_instance(entry), quality, ways)
 
 
 def _nothing(entries: Sequence[InstanceEntry]) -> NotAcceptableError:
@@ -128,8 +144,9 @@ def _several(service: Service, request: BaseRequest, entries: Sequence[InstanceE
 def _multipart_of(
     entries: Sequence[InstanceEntry], service: Service, accept: tuple[Choice, ...], quality: float | None
 ) -> Answer:
-    found = [_form(entry, accept, quality) for entry in entries]
-    if not any(found):
+    found = [_form(entry, accept, quality, PARTS) for entry in entries]
+    missing = [entry.descriptor.transfer_syntax for entry, form in zip(entries, found, strict=True) if form is None]
+    if len(missing) == len(entries) or any(choice.refuses(syntax) for syntax in {*missing} for choice in accept):
         raise _nothing(entries)
     # A report among images that are asked for as JPEG 2000 is sent as it came: to leave it out would be worse.
     forms = [form or _as_received(entry) for entry, form in zip(entries, found, strict=True)]
@@ -147,7 +164,9 @@ def _multipart_of(
 
     async def parts() -> AsyncIterator[bytes]:
         for position, (entry, form) in enumerate(zip(entries, forms, strict=True)):
-            form, blocks = await _blocks(service, entry, form, strict=len(entries) == 1)
+            arrival = entry.descriptor.transfer_syntax
+            strict = len(entries) == 1 or any(choice.refuses(arrival) for choice in accept)
+            form, blocks = await _blocks(service, entry, form, strict=strict)
             head = multipart.part_head(boundary, _part_type(form), first=position == 0)
             async for block in blocks:
                 yield head + block if head else block
@@ -158,7 +177,7 @@ def _multipart_of(
 
 
 def _as_received(entry: InstanceEntry) -> Form:
-    return Form(entry.descriptor.transfer_syntax, True, None)
+    return Form(entry.descriptor.transfer_syntax, True, True)
 
 
 async def _blocks(

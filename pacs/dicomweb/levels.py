@@ -12,7 +12,7 @@ from aiohttp.web import BaseRequest
 from pacs import codestream, progression, renditions, uids
 from pacs.dicomweb import multipart, negotiation, plans, rungs, wado
 from pacs.dicomweb.answer import Answer, Entity, Stream
-from pacs.dicomweb.negotiation import Choice
+from pacs.dicomweb.negotiation import EITHER, PARTS, Choice
 from pacs.dicomweb.rungs import Rung
 from pacs.dicomweb.service import Service
 from pacs.dicomweb.target import ResourceId
@@ -80,12 +80,12 @@ def _syntaxes(frame: Frame, rung: Rung) -> tuple[str, ...]:
 def _chosen(accept: tuple[Choice, ...], labels: tuple[str, ...], count: int) -> tuple[str, bool]:
     """(Transfer Syntax to label the parts with, whether in parts) for an Accept. Raises NotAcceptableError."""
     media_type = uids.transfer_syntax(labels[0]).media_type
+    ways = EITHER if count == 1 else PARTS
     for choice in accept:
-        several = choice.multipart is not False
-        if several or count == 1:
-            for label in labels:
-                if choice.takes(media_type, label):
-                    return label, several
+        for label in labels:
+            several = choice.sends(media_type, label, ways)
+            if several is not None:
+                return label, several
     raise NotAcceptableError("this rung is not within Accept", negotiation.describe(media_type, labels))
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Final
+from typing import Final, TypeAlias
 
 from aiohttp.web import BaseRequest
 
@@ -19,11 +19,19 @@ OCTET_STREAM: Final = "application/octet-stream"
 MULTIPART: Final = "multipart/related"
 
 _MAX_LENGTH: Final = 8192
+_MOST_RANGES: Final = 100
+"""In one `Accept`: each is compared with each."""
 # A quotation that nobody ends goes on to the end: to look for another reading would take quadratic time.
 _ITEM = re.compile(r'(?:[^,"]++|"(?:[^"\\]|\\.)*+(?:"|\\?\Z))++', re.DOTALL)
 _PARAMETER = re.compile(r';\s*([^\s;="]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^;"]*)')
 _DECIMAL = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,2})?", re.ASCII)
 _MEDIA_TYPE = re.compile(r"[!#$%&'*+.^_`|~\w-]+/[!#$%&'*+.^_`|~\w-]+", re.ASCII)
+
+
+EITHER: Final = (True, False)
+PARTS: Final = (True,)
+ALONE: Final = (False,)
+"""Ways to send something, best first: True is in parts of a multipart, False is alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +45,8 @@ class Choice:
     transfer_syntaxes: tuple[str, ...] = ()
     """UIDs, or `*` for what is stored; () when none is named."""
     quality: float = 1.0
+    limits: tuple[Choice, ...] = ()
+    """The ranges beside it of less quality: what one of them says more specifically is not taken by this one."""
 
     def takes(self, media_type: str, transfer_syntax: str) -> bool:
         """Whether a part of this type and Transfer Syntax is within the range.
@@ -49,9 +59,71 @@ class Choice:
             return named or (not self.transfer_syntaxes and media_type == OCTET_STREAM and _native(transfer_syntax))
         return _within(media_type, self.media_type) and (named or not self.transfer_syntaxes)
 
-    def takes_type(self, media_type: str) -> bool:
-        """Whether `media_type` is within the range, whatever the Transfer Syntax."""
-        return _within(media_type, self.media_type)
+    def sends(self, media_type: str, transfer_syntax: str, ways: Sequence[bool] = EITHER) -> bool | None:
+        """The first of `ways` in which the range takes this; None when it does in none."""
+        return self.way(media_type, transfer_syntax, ways) if self.takes(media_type, transfer_syntax) else None
+
+    def sends_type(self, media_type: str, ways: Sequence[bool] = EITHER) -> bool | None:
+        """The same, whatever the Transfer Syntax."""
+        return self.way(media_type, "", ways) if _within(media_type, self.media_type) else None
+
+    def way(self, media_type: str, transfer_syntax: str, ways: Sequence[bool]) -> bool | None:
+        """The first of `ways` that the range has, and that no other forbids for this, which it is known to take."""
+        for several in ways:
+            if self.multipart in (None, several) and not self._limited(media_type, transfer_syntax, several):
+                return several
+        return None
+
+    def refuses(self, transfer_syntax: str) -> bool:
+        """Whether a range beside it names this Transfer Syntax with quality 0."""
+        return any(not other.quality and transfer_syntax in other.transfer_syntaxes for other in self.limits)
+
+    def _limited(self, media_type: str, transfer_syntax: str, several: bool) -> bool:
+        if not self.limits:
+            return False
+        own = self._rank(media_type, transfer_syntax, several) or _UNDER_ANY_NAME
+        # Who takes what is stored under another name has no order among names, but may refuse one.
+        of_this_name = _within(media_type, self.media_type)
+        return any(
+            rank > own
+            for other in self.limits if of_this_name or not other.quality
+            for rank in (other._rank(media_type, transfer_syntax, several),) if rank is not None
+        )  # fmt: skip
+
+    def _rank(self, media_type: str, transfer_syntax: str, several: bool) -> _Rank | None:
+        """How specifically the range speaks of this; None when it does not.
+
+        What has quality 0 is not understood, be it alone or in parts.
+        """
+        if self.multipart not in (None, several) and (self.multipart or self.quality):
+            return None
+        by_uid = transfer_syntax in self.transfer_syntaxes
+        within = _within(media_type, self.media_type)
+        if not within and not (self.media_type == OCTET_STREAM and by_uid):
+            return None
+        if self.transfer_syntaxes and not by_uid and "*" not in self.transfer_syntaxes:
+            return None
+        of_syntax = 0 if not self.transfer_syntaxes else 2 if by_uid else 1
+        return self._of_type if within else 1, of_syntax, int(self.multipart is True)
+
+    @property
+    def highest_rank(self) -> _Rank:
+        """That of what it speaks of most specifically. RFC 9110 12.5.1"""
+        syntaxes = self.transfer_syntaxes
+        of_syntax = 0 if not syntaxes else 1 if set(syntaxes) == {"*"} else 2
+        return self._of_type, of_syntax, int(self.multipart is True)
+
+    @property
+    def _of_type(self) -> int:
+        """`*/*`, `multipart/related` with parts of any type, `image/*`, `image/jphc`: each says more than the last."""
+        if self.media_type == "*/*":
+            return int(self.multipart is True)
+        return 2 if self.media_type.endswith("/*") else 3
+
+
+_Rank: TypeAlias = tuple[int, int, int]
+"""Of a media range: by type, by Transfer Syntax, as multipart."""
+_UNDER_ANY_NAME: Final = (1, 1, 1)
 
 
 def _native(transfer_syntax: str) -> bool:
@@ -70,7 +142,7 @@ ANYTHING: Final = (Choice("*/*", None),)
 
 @lru_cache(maxsize=512)
 def choices(accept: str) -> tuple[Choice, ...]:
-    """The media ranges of `accept`, best first; an empty header takes anything. RFC 9110 12.5.1
+    """The media ranges of `accept` that take something, best first; an empty header takes anything. RFC 9110 12.5.1
 
     Raises RequestError when it is too long, NotAcceptableError when nothing in it can be read.
     """
@@ -79,10 +151,32 @@ def choices(accept: str) -> tuple[Choice, ...]:
     if not accept.strip():
         return ANYTHING
     read = [choice for item in _ITEM.findall(accept) if (choice := _choice(item)) is not None]
+    if len(read) > _MOST_RANGES:
+        raise RequestError(f"Accept has more than {_MOST_RANGES} media ranges")
     wanted = sorted((choice for choice in read if choice.quality > 0), key=lambda choice: -choice.quality)
     if not wanted:
         raise NotAcceptableError(f"nothing in Accept {accept[:100]!r} is a media type that can be sent")
-    return tuple(wanted)
+    return tuple(replace(choice, limits=_limits(choice, read)) for choice in wanted)
+
+
+def _limits(choice: Choice, beside: Iterable[Choice]) -> tuple[Choice, ...]:
+    own = choice.highest_rank
+    lower = (other for other in beside if other.quality < choice.quality)
+    return tuple(other for other in lower if not other.quality or other.highest_rank > own)
+
+
+def preferred(named: str, accept: str) -> tuple[Choice, ...]:
+    """The media ranges of a query, then those of an `Accept` if there is one. Raises as `choices`. PS3.18 8.7.8.1"""
+    if not accept.strip():
+        return choices(named)
+    try:
+        first = choices(named)
+    except NotAcceptableError:
+        return choices(accept)
+    try:
+        return first + choices(accept)
+    except NotAcceptableError:
+        return first
 
 
 def _choice(item: str) -> Choice | None:
@@ -130,10 +224,8 @@ def single(accept: Sequence[Choice], offered: Sequence[str]) -> str:
     Raises NotAcceptableError naming what is offered. For JSON, rendered images and the like.
     """
     for choice in accept:
-        if choice.multipart is True:
-            continue
         for media_type in offered:
-            if choice.takes_type(media_type):
+            if choice.sends_type(media_type, ALONE) is not None:
                 return media_type
     raise NotAcceptableError("none of the media types in Accept can be sent", tuple(offered))
 
@@ -144,9 +236,9 @@ def json_type(accept: Sequence[Choice]) -> str:
         # Some clients ask for multipart/related; type="application/dicom+xml" first and JSON second.
         if choice.multipart is not True:
             for media_type in (DICOM_JSON, "application/json"):
-                if choice.takes_type(media_type):
+                if choice.sends_type(media_type, ALONE) is not None:
                     return media_type
-        elif choice.media_type in (DICOM_JSON, "*/*"):
+        elif choice.sends_type(DICOM_JSON, PARTS):
             return DICOM_JSON
     raise NotAcceptableError("none of the media types in Accept can be sent", (DICOM_JSON, "application/json"))
 

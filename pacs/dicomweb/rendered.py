@@ -13,6 +13,7 @@ from aiohttp.web import BaseRequest
 from pacs import rendering, renditions, transcode, uids
 from pacs.dicomweb import multipart
 from pacs.dicomweb.answer import Answer, Headers, Stream
+from pacs.dicomweb.negotiation import PARTS
 from pacs.dicomweb.service import Service
 from pacs.dicomweb.target import ResourceId
 from pacs.errors import (
@@ -103,7 +104,7 @@ async def _all_rendered(service: Service, request: BaseRequest, target: Resource
     if not found:
         raise NotFoundError("no instance here has an image")
     accept = service.choices(request)
-    if all(choice.multipart is False for choice in accept):
+    if not any(choice.way("", "", PARTS) for choice in accept):
         raise NotAcceptableError(
             "several pictures do not fit in one part", tuple(f'multipart/related; type="{kind}"' for kind in _OFFERED)
         )
@@ -194,7 +195,7 @@ def _rendition(service: Service, request: BaseRequest, viewport: Viewport | None
 def _media_type(service: Service, request: BaseRequest) -> str:
     for choice in service.choices(request):
         for media_type in _OFFERED:
-            if choice.takes_type(media_type):
+            if choice.sends_type(media_type) is not None:
                 return media_type
     raise NotAcceptableError("none of the media types in Accept can be sent", _OFFERED)
 

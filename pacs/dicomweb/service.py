@@ -10,7 +10,7 @@ from aiohttp.web import BaseRequest
 from pacs import renditions, transcode, uids
 from pacs.archive import Archive
 from pacs.dicomweb.metrics import Metrics
-from pacs.dicomweb.negotiation import Choice, choices
+from pacs.dicomweb.negotiation import Choice, choices, preferred
 from pacs.dicomweb.observe import Observer
 from pacs.dicomweb.offload import ByteCache, ByteSemaphore, Offload, Once
 from pacs.dicomweb.plans import Plans
@@ -86,12 +86,13 @@ class Service:
         return await self.once_made(renditions.layers_key(frame), lambda: self.offload.compute(seconds, call))
 
     def choices(self, request: BaseRequest) -> tuple[Choice, ...]:
-        """What the client takes, best first: by the query parameter `accept` where there is one. PS3.18 8.3.3.1"""
+        """What the client takes, best first: by the query parameter `accept`, then by the header. PS3.18 8.7.8.1"""
+        accept = ",".join(request.headers.getall("Accept", ()))
         if "accept=" in request.raw_path:
-            named = request.query.getall("accept", [])
+            named = ",".join(filter(None, request.query.getall("accept", ())))
             if named:
-                return choices(",".join(named))
-        return choices(request.headers.get("Accept", ""))
+                return preferred(named, accept)
+        return choices(accept)
 
     def _tell_levels(self, metrics: Metrics) -> None:
         """Set the metrics that are kept here: what waits, and what caches had."""

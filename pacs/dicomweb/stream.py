@@ -21,6 +21,7 @@ from aiohttp.web import BaseRequest
 from pacs import renditions, uids
 from pacs.dicomweb import multipart, plans, progressive, rungs
 from pacs.dicomweb.answer import Answer, Headers, Stream
+from pacs.dicomweb.negotiation import PARTS
 from pacs.dicomweb.plans import PlannedFrame, SeriesPlan
 from pacs.dicomweb.rungs import Rung
 from pacs.dicomweb.service import Service
@@ -87,11 +88,11 @@ class Form(NamedTuple):
 async def series(service: Service, request: BaseRequest, target: ResourceId) -> Answer:
     """All frames of a series, rung by rung. Raises RequestError, NotAcceptableError, ChangedError, NotFoundError."""
     accept = service.choices(request)
-    if not any(choice.multipart is not False for choice in accept):
-        raise NotAcceptableError("a series is sent in parts", ("multipart/related",))
     query = request.query
     wanted = rungs.of_list(query.get("rungs", _DEFAULT))
     plan = await progressive.of_target(service, target)
+    if not any(choice.way(_type(plan), "", PARTS) for choice in accept):
+        raise NotAcceptableError("a series is sent in parts", (f'multipart/related; type="{_type(plan)}"',))
     if query.get("state", plan.state) != plan.state:
         raise ChangedError("the series has changed since: ask for its index again")
     count = len(plan.frames)

@@ -14,7 +14,7 @@ from aiohttp.web import BaseRequest
 from pacs import renditions, uids
 from pacs.dicomweb import multipart, negotiation
 from pacs.dicomweb.answer import Answer, Entity, Headers, Piece, Segment, Stream
-from pacs.dicomweb.negotiation import Choice
+from pacs.dicomweb.negotiation import EITHER, PARTS, Choice
 from pacs.dicomweb.service import Service
 from pacs.dicomweb.target import ResourceId
 from pacs.errors import NotAcceptableError
@@ -46,7 +46,9 @@ class Plan:
 
 
 @lru_cache(maxsize=1024)
-def plan(accept: tuple[Choice, ...], stored: Stored, quality: float | None = None) -> Plan:
+def plan(
+    accept: tuple[Choice, ...], stored: Stored, quality: float | None = None, ways: Sequence[bool] = EITHER
+) -> Plan:
     """The first representation that `accept` takes of a frame, of those that can be made. PS3.18 8.7.3.3
 
     A lossy one is made only where its Transfer Syntax is named, or where a `quality` is, which says how lossy; HTJ2K
@@ -58,12 +60,14 @@ def plan(accept: tuple[Choice, ...], stored: Stored, quality: float | None = Non
             # To ask for a quality is to ask for less than all; what viewers name beside it is `*`.
             for syntax in tuple(name for name in choice.transfer_syntaxes if name != "*") or (uids.HTJ2K,):
                 lossy = renditions.irreversible(stored, syntax)
-                if lossy is not None and choice.takes(_media_type(lossy), syntax):
-                    return _planned(choice, lossy, stored, quality)
+                several = None if lossy is None else choice.sends(_media_type(lossy), syntax, ways)
+                if lossy is not None and several is not None:
+                    return _planned(several, lossy, stored, quality)
         for rendition in offers:
             made_lossy = not rendition.lossless and rendition.transfer_syntax not in choice.transfer_syntaxes
-            if not made_lossy and choice.takes(_media_type(rendition), rendition.transfer_syntax):
-                return _planned(choice, rendition, stored, quality)
+            several = choice.sends(_media_type(rendition), rendition.transfer_syntax, ways)
+            if not made_lossy and several is not None:
+                return _planned(several, rendition, stored, quality)
     raise NotAcceptableError("no representation of this frame is within Accept", offered(stored))
 
 
@@ -79,8 +83,7 @@ def _media_type(rendition: Rendition) -> str:
     return uids.transfer_syntax(rendition.transfer_syntax).media_type
 
 
-def _planned(choice: Choice, rendition: Rendition, stored: Stored, quality: float | None) -> Plan:
-    several = choice.multipart is not False
+def _planned(several: bool, rendition: Rendition, stored: Stored, quality: float | None) -> Plan:
     syntax, media_type = rendition.transfer_syntax, _media_type(rendition)
     mark = "m" if several else "s"
     if rendition.kind == "native":
@@ -179,11 +182,12 @@ async def frame_list(
         return [archive.frame(entry, number) for number in numbers]
 
     located = await service.offload.read(locate)
-    chosen = plan(accept, renditions.stored(entry), quality)
-    if not chosen.multipart:
+    if all(choice.multipart is False for choice in accept):
+        media_type = plan(accept, renditions.stored(entry), quality).media_type
         raise NotAcceptableError(
-            f"{len(numbers)} frames do not fit in one part", negotiation.describe(chosen.media_type, ("*",))
+            f"{len(numbers)} frames do not fit in one part", negotiation.describe(media_type, ("*",))
         )
+    chosen = plan(accept, renditions.stored(entry), quality, PARTS)
     digest = hashlib.blake2b(digest_size=16)
     for frame in located:
         digest.update(frame.etag.encode() + b"\n")

@@ -87,6 +87,46 @@ def test_single_parts_only_when_asked_for(client: Client, ct: list[Stored]) -> N
     assert parts == [({"Content-Type": NATIVE}, ct[0].data.PixelData)]
 
 
+def test_what_an_accept_refuses_is_not_sent(client: Client, ct: list[Stored]) -> None:
+    """Whatever else it takes. RFC 9110 12.5.1"""
+    refusing = "*/*;q=0.5, image/jphc;q=0"
+    for path in ("/frames/1", "/frames/1,1"):
+        reply = client.get(ct[0].path + path, refusing)
+        assert {headers["Content-Type"] for headers, _ in reply.parts} == {NATIVE}
+    for path in ("/frames/1?level=1", "/frames/1?quality=40"):
+        reply = client.get(ct[0].path + path, refusing)
+        assert reply.status == 406 or "jphc" not in reply.headers["content-type"]
+    assert client.get(ct[0].series + "/stream", refusing).status == 406
+    assert client.get(ct[0].path + "/frames/1", "*/*, multipart/*;q=0").headers["content-type"] == PART
+    assert client.get(ct[0].path + "/rendered", "*/*, image/jpeg;q=0").headers["content-type"] == "image/png"
+    assert client.get(ct[0].series + "/rendered", "image/png, multipart/*;q=0").status == 406
+    assert client.get(ct[0].path, "*/*, application/dicom;q=0").status == 406
+    native = "1.2.840.10008.1.2.1"
+    for path in (ct[0].path, ct[0].series):
+        reply = client.get(path, f"{DICOM_PARTS}, application/dicom; transfer-syntax={native};q=0")
+        assert reply.status == 200
+        assert all(native not in headers["Content-Type"].split("=") for headers, _ in reply.parts)
+    # Which no instance can be had in, and what it came in is refused.
+    neither = f"{DICOM_PARTS[:-1]}1.2.840.10008.1.2.4.110, application/dicom; transfer-syntax={native};q=0"
+    assert client.get(ct[0].series, neither).status == 406
+
+
+def test_an_accept_of_several_lines_and_in_the_query(client: Client, ct: list[Stored]) -> None:
+    path = "/dicomweb" + ct[0].path + "/frames/1"
+    client.connection.putrequest("GET", path)
+    for line in ("image/jphc;q=0", "*/*"):
+        client.connection.putheader("Accept", line)
+    client.connection.endheaders()
+    response = client.connection.getresponse()
+    assert response.read() and "octet-stream" in response.headers["Content-Type"]
+    # What the query names first, then what the header does. PS3.18 8.7.8.1
+    for query, header, found in (
+        ("image/jls", "image/jphc", "image/jls"), ("image/jxl", "image/jls", "image/jls"), ("", "image/png", ""),
+    ):  # fmt: skip
+        reply = client.get(f"{path}?accept={query}", header)
+        assert reply.headers["content-type"].startswith(found) if found else reply.status == 406
+
+
 def test_ranges_are_cut_from_the_whole_entity(client: Client, ct: list[Stored]) -> None:
     path = ct[0].path + "/frames/1"
     whole = client.get(path, VIEWER)

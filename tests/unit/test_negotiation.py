@@ -4,8 +4,10 @@ import contextlib
 import time
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from pacs import uids
+from pacs import renditions, uids
 from pacs.dicomweb import instances, negotiation, wado
 from pacs.dicomweb.negotiation import DICOM, DICOM_JSON, OCTET_STREAM, Choice, choices, content_coding
 from pacs.errors import NotAcceptableError, RequestError
@@ -55,7 +57,7 @@ def planned(accept: str, stored: str, geometry: FrameGeometry = CT, quality: flo
          "image/jphc; transfer-syntax=1.2.840.10008.1.2.4.201"),
         # order
         ("image/jphc;q=0.5, multipart/related; type=application/octet-stream", False, True, NATIVE_PART),
-        ("image/jphc;q=0, */*", True, True, HTJ2K_PART),
+        ("image/jphc;q=0.5, */*", True, True, HTJ2K_PART),
     ],
 )  # fmt: skip
 def test_a_frame_stored_as_htj2k(accept: str, stored: bool, several: bool, part_type: str) -> None:
@@ -169,12 +171,14 @@ def test_what_cannot_be_sent_says_what_can(accept: str) -> None:
 def test_quality_orders_and_ties_keep_their_order() -> None:
     found = choices("a/a;q=0.1, b/b, c/c;q=0.9, d/d;q=bogus, e/e;q=0, f/f;q=0.9")
     assert [choice.media_type for choice in found] == ["b/b", "d/d", "c/c", "f/f", "a/a"]
-    assert found[0] == Choice("b/b", False)
+    assert (found[0].media_type, found[0].multipart) == ("b/b", False)
+    assert choices("c/c;q=0.9, b/b") == (Choice("b/b", False), Choice("c/c", False, quality=0.9))
 
 
 def test_a_long_accept_is_refused() -> None:
-    with pytest.raises(RequestError):
-        choices("a/b," * 3000)
+    for text in ("a/b," * 3000, "a/b," * 101):
+        with pytest.raises(RequestError):
+            choices(text)
 
 
 def test_quoted_commas_do_not_split() -> None:
@@ -183,13 +187,115 @@ def test_quoted_commas_do_not_split() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("accept", "syntax", "several"),
+    [
+        # What has quality 0 is not sent, neither alone nor in parts.
+        ("*/*;q=0.5, image/jphc;q=0", uids.EXPLICIT_VR_LITTLE_ENDIAN, True),
+        ("image/jphc;q=0, */*", uids.EXPLICIT_VR_LITTLE_ENDIAN, True),
+        ("image/*, image/jphc;q=0", uids.JPEG_2000_LOSSLESS, False),
+        ("multipart/related, image/*;q=0", uids.EXPLICIT_VR_LITTLE_ENDIAN, True),
+        ("*/*, image/*;q=0, application/octet-stream;q=0", uids.DEFLATED_IMAGE_FRAME, True),
+        ('*/*, multipart/related; type="image/jphc";q=0', RPCL, False),
+        ("*/*, multipart/*;q=0", RPCL, False),
+        ("multipart/related;q=0, application/octet-stream, */*;q=0.1", uids.EXPLICIT_VR_LITTLE_ENDIAN, False),
+        # A Transfer Syntax of quality 0
+        (f"image/jphc, image/jphc; transfer-syntax={RPCL};q=0", uids.HTJ2K_LOSSLESS, False),
+        (f"image/jphc; transfer-syntax={RPCL};q=0, image/jphc; transfer-syntax=*", uids.HTJ2K_LOSSLESS, False),
+        (f"image/*, image/jphc; transfer-syntax=*;q=0, image/jp2; transfer-syntax={uids.JPEG_2000_LOSSLESS};q=0",
+         uids.JPEG_LS_LOSSLESS, False),
+        # What viewers call octet-stream
+        ("multipart/related; type=application/octet-stream; transfer-syntax=*, image/jphc;q=0",
+         uids.EXPLICIT_VR_LITTLE_ENDIAN, True),
+        (f"multipart/related; type=application/octet-stream; transfer-syntax=*, image/*; transfer-syntax={RPCL}; q=0",
+         uids.HTJ2K_LOSSLESS, True),
+        (f"multipart/related; type=application/octet-stream; transfer-syntax=*,"
+         f"application/octet-stream; transfer-syntax={RPCL}; q=0", uids.HTJ2K_LOSSLESS, True),
+        ("multipart/related; type=application/octet-stream; transfer-syntax=*, multipart/related;q=0", RPCL, True),
+        ("multipart/related; type=application/octet-stream; transfer-syntax=*, image/jphc;q=0.9, */*;q=0", RPCL, True),
+        # The more specific range says how good, whatever the order.
+        ("*/*;q=0.5, image/jphc", RPCL, False),
+        ('multipart/related, multipart/related; type="image/jphc"; q=0.5', uids.EXPLICIT_VR_LITTLE_ENDIAN, True),
+        ("image/*, image/jphc;q=0.1", uids.JPEG_2000_LOSSLESS, False),
+        ("*/*;q=0, image/jls", uids.JPEG_LS_LOSSLESS, False),
+        (f"image/jphc; transfer-syntax={RPCL}, image/jphc; transfer-syntax={RPCL}; x=y; q=0.000, image/jphc;q=0", RPCL,
+         False),
+        ('image/jphc;q=0, multipart/related; type="image/jphc"', RPCL, True),
+    ],
+)  # fmt: skip
+def test_a_more_specific_range_decides(accept: str, syntax: str, several: bool) -> None:
+    plan = planned(accept, RPCL)
+    assert (plan.rendition.transfer_syntax, plan.multipart) == (syntax, several)
+    assert plan.rendition.lossless
+
+
+@pytest.mark.parametrize(
+    "accept",
+    ["*/*;q=0", "*/*, multipart/*;q=0, image/*;q=0, application/*;q=0", "image/jphc, image/jphc; transfer-syntax=*;q=0",
+     "image/jpeg, image/jpeg; transfer-syntax=1.2.840.10008.1.2.4.70;q=0,"
+     "image/jpeg; transfer-syntax=1.2.840.10008.1.2.4.57;q=0"],
+)  # fmt: skip
+def test_nothing_is_left(accept: str) -> None:
+    with pytest.raises(NotAcceptableError):
+        planned(accept, RPCL)
+
+
+RANGE = st.tuples(
+    st.sampled_from([
+        ("*/*", None), ("image/*", False), ("image/jphc", False), ("image/jls", False), (OCTET_STREAM, False),
+        ("*/*", True), ("image/*", True), ("image/jphc", True), ("image/jp2", True),
+    ]),
+    st.sampled_from([(), ("*",), (RPCL,), (uids.HTJ2K_LOSSLESS,), (uids.JPEG_LS_LOSSLESS, uids.JPEG_2000)]),
+    st.sampled_from([1, 0.7, 0.3, 0]),
+)  # fmt: skip
+
+
+@given(st.lists(RANGE, min_size=1, max_size=5))
+def test_the_choice_is_that_of_rfc_9110(ranges: list[tuple[tuple[str, bool | None], tuple[str, ...], float]]) -> None:
+    """Against the rule written down the slow way: of all that can be sent, one with the highest quality is."""
+    # What octet-stream with a Transfer Syntax means is for viewers, see above.
+    ranges = [one for one in ranges if one[0][0] != OCTET_STREAM or not one[1]] or [(("*/*", None), (), 1)]
+    texts = []
+    for (media_type, several), syntaxes, weight in ranges:
+        head = f'multipart/related; type="{media_type}"' if several else media_type
+        texts.append("; ".join([head, *(f"transfer-syntax={uid}" for uid in syntaxes), f"q={weight}"]))
+
+    def weight_of(media_type: str, syntax: str, several: bool) -> float:
+        found = []
+        for (kind, container), syntaxes, weight in ranges:
+            if (several and container is False and weight) or (not several and container):
+                continue
+            same = kind in ("*/*", media_type) or (kind == "image/*" and media_type.startswith("image/"))
+            if same and (not syntaxes or "*" in syntaxes or syntax in syntaxes):
+                by_type = ("*/*", "image/*", media_type).index(kind) + bool(kind != "*/*" or container)
+                by_syntax = 0 if not syntaxes else 2 if syntax in syntaxes else 1
+                found.append((by_type, by_syntax, container is True, weight))
+        return max(found)[3] if found else 0
+
+    of = Stored(RPCL, CT, False, False)
+    sent = []
+    for rendition in renditions.of_frames(of):
+        syntax = rendition.transfer_syntax
+        named = any(syntax in syntaxes for _, syntaxes, weight in ranges if weight)
+        if rendition.lossless or named:
+            media_type = uids.transfer_syntax(syntax).media_type
+            sent += [(weight_of(media_type, syntax, several), syntax, several) for several in (True, False)]
+    best = max(sent)[0]
+    try:
+        plan = planned(", ".join(texts), RPCL)
+    except NotAcceptableError:
+        assert not best
+    else:
+        assert best and best == weight_of(plan.media_type, plan.rendition.transfer_syntax, plan.multipart)
+
+
 OFFERED = (*(uids.EXPLICIT_VR_LITTLE_ENDIAN, uids.IMPLICIT_VR_LITTLE_ENDIAN), uids.JPEG_LS_LOSSLESS, uids.JPEG_2000)
 
 
 @pytest.mark.parametrize(
     ("accept", "arrival", "syntax", "exact", "multipart"),
     [
-        ("*/*", uids.JPEG_BASELINE, uids.EXPLICIT_VR_LITTLE_ENDIAN, False, None),
+        ("*/*", uids.JPEG_BASELINE, uids.EXPLICIT_VR_LITTLE_ENDIAN, False, True),
         ("application/dicom", uids.JPEG_BASELINE, uids.EXPLICIT_VR_LITTLE_ENDIAN, False, False),
         ('multipart/related; type="application/dicom"; transfer-syntax=*', uids.JPEG_BASELINE, uids.JPEG_BASELINE,
          True, True),
@@ -207,8 +313,30 @@ OFFERED = (*(uids.EXPLICIT_VR_LITTLE_ENDIAN, uids.IMPLICIT_VR_LITTLE_ENDIAN), ui
          uids.EXPLICIT_VR_LITTLE_ENDIAN, False, False),
     ],
 )  # fmt: skip
-def test_whole_instances(accept: str, arrival: str, syntax: str, exact: bool, multipart: bool | None) -> None:
+def test_whole_instances(accept: str, arrival: str, syntax: str, exact: bool, multipart: bool) -> None:
     assert instances.chosen(choices(accept), arrival, OFFERED) == instances.Form(syntax, exact, multipart)
+
+
+@pytest.mark.parametrize(
+    ("accept", "syntax", "multipart"),
+    [
+        ("*/*, application/dicom;q=0", None, None),
+        ("application/dicom, application/dicom; transfer-syntax=1.2.840.10008.1.2.1;q=0", None, None),
+        ("*/*, application/dicom; transfer-syntax=1.2.840.10008.1.2.1;q=0", uids.JPEG_BASELINE, True),
+        ("application/dicom; transfer-syntax=*, application/dicom; transfer-syntax=1.2.840.10008.1.2.4.50;q=0",
+         uids.EXPLICIT_VR_LITTLE_ENDIAN, False),
+        ("application/dicom; transfer-syntax=*, application/dicom; transfer-syntax=1.2.840.10008.1.2.4.50;"
+         "transfer-syntax=1.2.840.10008.1.2.1; q=0", uids.IMPLICIT_VR_LITTLE_ENDIAN, False),
+        ("application/dicom; transfer-syntax=1.2.840.10008.1.2.4.50;q=0, */*; transfer-syntax=*",
+         uids.EXPLICIT_VR_LITTLE_ENDIAN, True),
+        ("*/*; transfer-syntax=*, multipart/related;q=0", uids.JPEG_BASELINE, False),
+        ("application/*, application/dicom;q=0.2, multipart/related; type=application/dicom;q=0.5",
+         uids.EXPLICIT_VR_LITTLE_ENDIAN, True),
+    ],
+)  # fmt: skip
+def test_whole_instances_without_what_is_refused(accept: str, syntax: str | None, multipart: bool | None) -> None:
+    form = instances.chosen(choices(accept), uids.JPEG_BASELINE, OFFERED)
+    assert (form and form.transfer_syntax, form and form.multipart) == (syntax, multipart)
 
 
 def test_an_instance_in_a_syntax_that_cannot_be_made() -> None:
@@ -220,7 +348,7 @@ def test_a_quality_counts_for_lossy_instances_alone() -> None:
     for syntax, counted in ((uids.JPEG_2000, 40.0), (uids.JPEG_LS_LOSSLESS, None)):
         form = instances.chosen(choices(f"application/dicom; transfer-syntax={syntax}"), "1.2.3", OFFERED, 40.0)
         assert form is not None and form.quality == counted
-    marks = {instances.Form(uids.JPEG_2000, False, None, quality).mark for quality in (None, 40.0, 41.0)}
+    marks = {instances.Form(uids.JPEG_2000, False, True, quality).mark for quality in (None, 40.0, 41.0)}
     assert len(marks) == 3
 
 
@@ -233,6 +361,25 @@ def test_json() -> None:
     assert negotiation.json_type(choices(xml_first)) == "application/json"
     with pytest.raises(NotAcceptableError, match="application/dicom\\+json"):
         negotiation.json_type(choices('multipart/related; type="application/dicom+xml"'))
+    assert negotiation.json_type(choices("*/*, application/dicom+json;q=0")) == "application/json"
+    assert negotiation.json_type(choices("application/*, application/dicom+json;q=0.5")) == "application/json"
+    with pytest.raises(NotAcceptableError):
+        negotiation.json_type(choices("multipart/related, application/dicom+json;q=0"))
+    with pytest.raises(NotAcceptableError):
+        negotiation.single(choices("*/*, application/json;q=0"), ("application/json",))
+
+
+def test_a_query_comes_before_the_header() -> None:
+    """And what it names goes by the qualities in it alone. PS3.18 8.7.8.1"""
+    for query, header, found in (
+        ("image/jls;q=0.1", "image/jphc", uids.JPEG_LS_LOSSLESS), ("image/jxl", "image/jls", uids.JPEG_LS_LOSSLESS),
+        ("image/jls", "image/jls;q=0, */*", uids.JPEG_LS_LOSSLESS), ("image/jls", "", uids.JPEG_LS_LOSSLESS),
+        ("image/jls", ";", uids.JPEG_LS_LOSSLESS), ("nonsense", "image/jls", uids.JPEG_LS_LOSSLESS),
+    ):  # fmt: skip
+        plan = wado.plan(negotiation.preferred(query, header), Stored(RPCL, CT, False, False))
+        assert plan.rendition.transfer_syntax == found
+    with pytest.raises(NotAcceptableError):
+        negotiation.preferred("nonsense", "")
 
 
 @pytest.mark.parametrize(
