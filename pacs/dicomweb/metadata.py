@@ -49,7 +49,8 @@ async def series(service: Service, request: BaseRequest, target: ResourceId) -> 
     def entries() -> Iterator[InstanceEntry]:
         return iter(service.archive.instances_of(entry.study, entry.uid))
 
-    return _answer(service, request, entries, ("series", entry.uid, entry.sequence))
+    # Two studies may share a Series Instance UID, and a commit.
+    return _answer(service, request, entries, ("series", f"{entry.study}/{entry.uid}", entry.sequence))
 
 
 async def instance(service: Service, request: BaseRequest, target: ResourceId) -> Answer:

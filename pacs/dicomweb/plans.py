@@ -6,7 +6,7 @@ import hashlib
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 from pacs import renditions, uids
 from pacs.archive import Archive
@@ -21,6 +21,9 @@ MOST_FRAMES: Final = 50_000
 """Of a series that is read like this; the tiles of a whole slide are asked for by number."""
 _KEPT_FRAMES: Final = 60_000
 """Frames of all the plans that a worker keeps, half a kilobyte each."""
+
+_Key: TypeAlias = tuple[str, str, int]
+"""Study, series and the commit that changed it last. Two studies may share a series UID, and a commit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +87,14 @@ class Plans:
         self._archive = archive
         self._made = made
         self._offload = offload
-        self._plans: OrderedDict[tuple[str, int], SeriesPlan] = OrderedDict()
+        self._plans: OrderedDict[_Key, SeriesPlan] = OrderedDict()
         self._frames = 0
         self._once: Once[SeriesPlan] = Once()
         self.hits = self.misses = 0
 
     async def of(self, entry: SeriesEntry) -> SeriesPlan:
         """The plan of a series as it is now. Raises RequestError when it has too many frames."""
-        key = (entry.uid, entry.sequence)
+        key = (entry.study, entry.uid, entry.sequence)
         plan = self._plans.get(key)
         if plan is None:
             self.misses += 1
@@ -102,7 +105,7 @@ class Plans:
             self._plans.move_to_end(key)
         return plan
 
-    def _keep(self, key: tuple[str, int], plan: SeriesPlan) -> None:
+    def _keep(self, key: _Key, plan: SeriesPlan) -> None:
         if key not in self._plans:
             self._plans[key] = plan
             self._frames += len(plan.frames) + 1
