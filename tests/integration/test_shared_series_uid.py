@@ -16,14 +16,15 @@ from pacs.settings import Settings
 from pacs.storage.locks import WriterLock
 from tests.objects import images
 
-SERIES = "1.2.826.0.1.3680043.8.498.1"
-STUDIES = [f"{SERIES}.{number}" for number in (1, 2)]
+ROOT = "1.2.826.0.1.3680043.8.498"
+PAIRS = [(f"{ROOT}.1.{number}", f"{ROOT}.2.{number}", f"{ROOT}.3.{number}") for number in range(3)]
+"""Two studies, and the series that each of them has."""
 
 
-def file(number: int) -> bytes:
-    built = images.native(f"patient {number}", [images.pattern(20 + number, 20, 8)])
+def file(rows: int, study: str, series: str) -> bytes:
+    built = images.native(f"patient of {study}", [images.pattern(rows, 20, 8)])
     data = pydicom.dcmread(io.BytesIO(built.file))
-    data.StudyInstanceUID, data.SeriesInstanceUID = STUDIES[number], SERIES
+    data.StudyInstanceUID, data.SeriesInstanceUID = study, series
     out = io.BytesIO()
     data.save_as(out)
     return out.getvalue()
@@ -33,13 +34,20 @@ async def test_two_studies_of_one_commit_that_share_a_series_uid(tmp_path: Path)
     with Archive.open(tmp_path / "archive", create=True) as archive:
         lock = WriterLock(archive.root)
         with lock:
-            stored = [archive.submit(file(number)) for number in range(2)]
+            stored = [
+                archive.submit(file(rows, study, series))
+                for *studies, series in PAIRS for rows, study in enumerate(studies, 20)
+            ]  # fmt: skip
             async with asyncio.timeout(10):
-                while archive.waiting() != (0, 1):  # noqa: ASYNC110 - one waits for the lock, the other for its turn
+                while archive.waiting()[1] < 4:  # noqa: ASYNC110 - one or two have their turn, and wait for the lock
                     await asyncio.sleep(0.001)
         lock.close()
         assert all(one.result(10).error is None for one in stored)
-        assert len({archive.series(study, SERIES).sequence for study in STUDIES}) == 1
+        shared = [
+            pair for pair in PAIRS
+            if archive.series(pair[0], pair[2]).sequence == archive.series(pair[1], pair[2]).sequence
+        ]  # fmt: skip
+        assert shared
         handler = Dicomweb(archive, Settings())
         runner = web.ServerRunner(web.Server(handler))
         await runner.setup()
@@ -47,17 +55,22 @@ async def test_two_studies_of_one_commit_that_share_a_series_uid(tmp_path: Path)
         host, port = runner.addresses[0]
         try:
             async with aiohttp.ClientSession(f"http://{host}:{port}") as session:
-                for number, study in enumerate(STUDIES):
-                    series = f"/dicomweb/studies/{study}/series/{SERIES}"
-                    (instance,) = archive.instances_of(study, SERIES)
-                    async with session.get(f"{series}/progressive") as reply:
-                        index = await reply.json()
-                    assert index["study"] == study and index["shapes"][0]["rows"] == 20 + number
-                    async with session.get(f"{series}/stream") as reply:
-                        assert f"instances/{instance.descriptor.instance}/frames/1".encode() in await reply.read()
-                    async with session.get(f"{series}/metadata") as reply:
-                        (found,) = await reply.json(content_type=None)
-                    assert found["0020000D"]["Value"] == [study]
+                for *studies, series in shared:
+                    for rows, study in enumerate(studies, 20):
+                        await check(session, archive, study, series, rows)
         finally:
             await runner.cleanup()
             handler.close()
+
+
+async def check(session: aiohttp.ClientSession, archive: Archive, study: str, series: str, rows: int) -> None:
+    path = f"/dicomweb/studies/{study}/series/{series}"
+    (instance,) = archive.instances_of(study, series)
+    async with session.get(f"{path}/progressive") as reply:
+        index = await reply.json()
+    assert index["study"] == study and index["shapes"][0]["rows"] == rows
+    async with session.get(f"{path}/stream") as reply:
+        assert f"instances/{instance.descriptor.instance}/frames/1".encode() in await reply.read()
+    async with session.get(f"{path}/metadata") as reply:
+        (found,) = await reply.json(content_type=None)
+    assert found["0020000D"]["Value"] == [study]
