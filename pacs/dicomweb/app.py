@@ -128,7 +128,7 @@ class Dicomweb:
                 answer = await self._health.answer(request, path)
             else:
                 route = observer.enter(request.method, "page", "")
-                answer = self._viewer.answer(request, path) or pages.page(request.method, path, self._viewer.root)
+                answer = self._viewer.answer(request, path) or pages.page(request, path, self._viewer.root)
             sent = await send(request, answer, common, self._write_buffer)
         except ConnectionError:
             sent = _gone(request)

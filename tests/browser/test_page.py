@@ -1,16 +1,54 @@
-"""The built-in page in a browser: names as text, the stack in reading order, small before full, the way to OHIF."""
+"""The built-in page in a browser: names as text, rungs as viewers fetch them, pictures equal to the server's."""
 
 from __future__ import annotations
 
+import base64
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeAlias
 
+import imagecodecs
+import numpy as np
+import numpy.typing as npt
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
+from benchmarks.link import Shape, link_thread
 from pacs import demo
 from tests.conftest import Server
 from tests.integration.exchange import Client, Stored
+
+Picture: TypeAlias = npt.NDArray[np.int64]
+
+PREVIEW = "preview, 128 \u00d7 128"
+
+CANVAS = """() => {
+  const canvas = document.getElementById("image");
+  const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+  let text = "";
+  for (let at = 0; at < data.length; at += 32768) text += String.fromCharCode(...data.subarray(at, at + 32768));
+  return [canvas.height, canvas.width, btoa(text)];
+}"""
+
+
+class Asked(list[tuple[str, str]]):
+    """(path below the DICOMweb root with its query, Range) of each request of a page."""
+
+    def __init__(self, page: Page) -> None:
+        super().__init__()
+        self.elsewhere: list[str] = []
+        page.on("request", lambda request: self._add(request.url, request.headers.get("range", "")))
+
+    def _add(self, url: str, span: str) -> None:
+        _, found, path = url.partition("/dicomweb")
+        if found:
+            self.append((path, span))
+        elif not url.startswith("http://127.0.0.1"):
+            self.elsewhere.append(url)
+
+    def of(self, path: str) -> list[str]:
+        return [span for asked, span in self if asked == path]
 
 
 @pytest.fixture
@@ -18,49 +56,220 @@ def page(browser: Browser) -> Iterator[Page]:
     page = browser.new_page()
     wrong: list[str] = []
     page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("console", lambda message: wrong.append(message.text) if "Content Security" in message.text else None)
     yield page
     page.close()
     assert not wrong
 
 
 @pytest.fixture(scope="module")
-def stored(ohif_server: Server) -> Stored:
-    """The first of five slices, of a patient whose name would be markup."""
-    files = [file.replace(b"HEAD", b"<b>!") for file in demo.head_slices(5, rows=128, name="page")]
+def client(ohif_server: Server) -> Iterator[Client]:
     client = Client(ohif_server)
-    client.store(*files)
+    yield client
     client.close()
-    return Stored(files[0])
 
 
-def test_list_and_study(page: Page, ohif_server: Server, stored: Stored) -> None:
-    page.goto(f"{ohif_server.root_url}/#/?field=PatientID&term={stored.data.PatientID}")
+@pytest.fixture(scope="module")
+def stack(client: Client) -> list[Stored]:
+    """Five slices of a patient whose name would be markup."""
+    files = [file.replace(b"HEAD", b"<b>!") for file in demo.head_slices(5, rows=256, name="page")]
+    client.store(*files)
+    return [Stored(file) for file in files]
+
+
+@pytest.fixture
+def open_series(page: Page, ohif_server: Server) -> Callable[[Stored], None]:
+    return lambda stored: _open(page, ohif_server.root_url, stored)
+
+
+def _open(page: Page, root: str, stored: Stored) -> None:
+    page.goto(f"{root}/#/study/{stored.data.StudyInstanceUID}/series/{stored.data.SeriesInstanceUID}")
+
+
+def final(page: Page) -> None:
+    """Wait until the whole frame is on the screen: then, and only then, no rung is named."""
+    expect(page.locator("#image")).to_be_visible()
+    expect(page.locator("#quality")).to_be_hidden()
+
+
+def canvas(page: Page) -> Picture:
+    rows, columns, text = page.evaluate(CANVAS)
+    pixels = np.frombuffer(base64.b64decode(text), np.uint8).reshape(rows, columns, 4)
+    assert (pixels[..., 3] == 255).all()
+    return pixels[..., :3].astype(np.int64)
+
+
+def rendered(client: Client, stored: Stored, frame: int = 1, query: str = "") -> Picture:
+    """What the server paints of a frame."""
+    reply = client.get(f"{stored.path}/frames/{frame}/rendered{query}", accept="image/png")
+    assert reply.status == 200
+    picture = np.asarray(imagecodecs.png_decode(reply.body)).astype(np.int64)
+    return picture[..., :3] if picture.ndim == 3 else np.repeat(picture[..., None], 3, axis=2)
+
+
+def ends(client: Client, stored: Stored) -> dict[str, Any]:
+    """Path of each frame -> where its levels end."""
+    index = client.get(f"{stored.series}/progressive").json
+    return {f"{stored.series}/{frame['url']}": frame["ends"] for frame in index["frames"]}
+
+
+def test_list_and_study(page: Page, ohif_server: Server, stack: list[Stored]) -> None:
+    data = stack[0].data
+    page.goto(f"{ohif_server.root_url}/#/?field=PatientID&term={data.PatientID}")
     row = page.locator("#rows tr")
     expect(row).to_have_count(1)
-    expect(row).to_contain_text(str(stored.data.PatientName).split("^")[0])
+    expect(row).to_contain_text(str(data.PatientName).split("^")[0])
     assert page.locator("#rows b").count() == 0, "a name is text"
     link = row.get_by_role("link", name="OHIF")
-    assert link.get_attribute("href") == f"/viewer/viewer?StudyInstanceUIDs={stored.data.StudyInstanceUID}"
+    assert link.get_attribute("href") == f"/viewer/viewer?StudyInstanceUIDs={data.StudyInstanceUID}"
     row.locator("td").nth(3).click()
     expect(page.locator(".card")).to_have_count(1)
     expect(page.get_by_role("link", name="Open in OHIF")).to_be_visible()
 
 
-def test_stack(page: Page, ohif_server: Server, stored: Stored) -> None:
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
-    series = stored.data.SeriesInstanceUID
-    page.goto(f"{ohif_server.root_url}/#/study/{stored.data.StudyInstanceUID}/series/{series}")
+def test_stack(
+    page: Page, client: Client, stack: list[Stored], open_series: Callable[[Stored], None], ohif_server: Server
+) -> None:
+    asked = Asked(page)
+    held: list[Route] = []
+    page.route("**/frames/1", lambda route: held.append(route))  # the rest of each frame waits; first rungs do not
+    open_series(stack[0])
     expect(page.locator("#position")).to_have_text("Image 1 / 5")
     expect(page.locator("#arriving")).to_be_visible()  # the newest slice came a moment ago
-    expect(page.locator("#image")).to_have_attribute("src", re.compile("^blob:"))
-    expect(page.locator("#quality")).to_be_hidden()
-    expect(page.locator("#viewer-identity")).to_contain_text(str(stored.data.PatientID))
+    expect(page.locator("#viewer-identity")).to_contain_text(str(stack[0].data.PatientID))
+    expect(page.locator("#quality")).to_have_text(PREVIEW)
+    preview = canvas(page)
+    assert preview.shape == (128, 128, 3)
+    smaller = rendered(client, stack[0]).reshape(128, 2, 128, 2, 3).mean((1, 3))
+    assert np.corrcoef(preview.ravel(), smaller.ravel())[0, 1] > 0.9, "the same image, from further away"
+
+    assert held
+    page.unroute("**/frames/1")  # they go on
+    final(page)
+    assert np.abs(canvas(page) - rendered(client, stack[0])).max() <= 1
+
     page.locator("#stage").press("End")
     expect(page.locator("#position")).to_have_text("Image 5 / 5")
-    small = "performance.getEntriesByType('resource').filter((entry) => entry.name.includes('viewport='))"
-    page.wait_for_function(f"() => {small}.length >= 5")
-    images = [url for url in asked if "/rendered?" in url]
-    assert "viewport=128,128" in images[0] and stored.data.SOPInstanceUID in images[0], "small first, in reading order"
-    assert any("quality=92" in url for url in images)
-    assert all(url.startswith((ohif_server.root_url, "blob:")) for url in asked)
+    expect(page.locator("#overlay-right")).to_contain_text("5 / 5")
+    final(page)
+    assert np.abs(canvas(page) - rendered(client, stack[4])).max() <= 1
+
+    levels = ends(client, stack[0])
+    page.wait_for_function(
+        "(count) => new Set(performance.getEntriesByType('resource').map((entry) => entry.name)"
+        ".filter((name) => name.endsWith('/frames/1'))).size === count", arg=len(stack),
+    )  # fmt: skip
+    streams = [path for path, _ in asked if "/stream?" in path]
+    assert streams == [f"{stack[0].series}/stream?rungs=pixels%3A128&first=1"], "the first rung of all, in one response"
+    for path, of_levels in levels.items():
+        first = of_levels[-2]  # 128 of 256
+        spans = asked.of(path)
+        assert spans[0] == f"bytes={first}-{of_levels[-1] - 1}", "only what is missing"
+        assert all(re.fullmatch(rf"bytes=\d+-{of_levels[-1] - 1}", span) for span in spans)
+    assert not [path for path, _ in asked if "/rendered" in path or "quality=" in path]
+    assert not asked.elsewhere
+
+
+def test_windows_need_no_request(
+    page: Page, client: Client, stack: list[Stored], open_series: Callable[[Stored], None]
+) -> None:
+    open_series(stack[0])
+    final(page)
+    before = canvas(page)
+    page.evaluate("() => performance.clearResourceTimings()")
+    asked = Asked(page)
+    page.locator("#window").select_option("Bone")
+    expect(page.locator("#window-values")).to_have_text("C 500 · W 2000")
+    bone = canvas(page)
+    assert np.abs(bone - before).max() > 100
+    assert np.abs(bone - rendered(client, stack[0], query="?window=500,2000,linear")).max() <= 1
+    box = page.locator("#stage").bounding_box()
+    assert box is not None
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x - 30, y + 60)
+    page.mouse.up()
+    expect(page.locator("#window-values")).to_have_text("C 900 · W 1800")
+    page.evaluate("() => new Promise(requestAnimationFrame)")
+    assert np.abs(canvas(page) - rendered(client, stack[0], query="?window=900,1800,linear")).max() <= 1
+    assert not [path for path, _ in asked if "rendered" in path or f"{stack[0].path}/frames" in path]
+
+
+@pytest.mark.parametrize(
+    ("name", "frame"),
+    [
+        ("photometric/dx_image.dcm", 1),  # MONOCHROME1
+        ("photometric/SC_rgb.dcm", 1),
+        ("photometric/SC_ybr_full_uncompressed.dcm", 1),
+        ("photometric/GDCMJ2K_TextGBR.dcm", 1),  # JPEG 2000 Part 1, which the server makes HTJ2K of
+        ("multiframe/enhanced-mr/emri_small_RLE.dcm", 10),  # RLE, and windows of each frame
+    ],
+)
+def test_pictures_equal_those_of_the_server(
+    page: Page, client: Client, open_series: Callable[[Stored], None], shared_data: Path, name: str, frame: int
+) -> None:
+    stored = Stored((shared_data / name).read_bytes())
+    client.store(stored.file)
+    open_series(stored)
+    if frame > 1:
+        expect(page.locator("#play")).to_be_enabled()
+        page.locator("#stage").press("End")
+        expect(page.locator("#overlay-right")).to_contain_text(f"{frame} / {frame}")
+    final(page)
+    assert np.abs(canvas(page) - rendered(client, stored, frame)).max() <= 1
+
+
+def test_what_is_not_painted_here_comes_from_the_server(
+    page: Page, client: Client, stack: list[Stored], open_series: Callable[[Stored], None]
+) -> None:
+    """A palette; and a codestream that is damaged on the way: never another image, never none."""
+    file = next(path for path in demo.real_files() if path.name == "examples_palette.dcm").read_bytes()
+    client.store(file)
+    open_series(Stored(file))
+    expect(page.locator("#quality")).to_have_text("JPEG of the server")
+    assert canvas(page).max() > 100
+    page.route("**/stream?**", lambda route: route.fulfill(status=404, body="{}"))
+    page.route("**/frames/1", lambda route: _damaged(route))
+    open_series(stack[0])
+    expect(page.locator("#position")).to_have_text("Image 1 / 5")
+    expect(page.locator("#quality")).to_have_text("JPEG of the server")
+    difference = np.abs(canvas(page) - rendered(client, stack[0]))
+    assert difference.mean() < 4
+
+
+def _damaged(route: Route) -> None:
+    answer = route.fetch()
+    body = bytearray(answer.body())
+    body[len(body) // 2 :] = bytes(len(body) - len(body) // 2)
+    route.fulfill(response=answer, body=bytes(body))
+
+
+def test_a_slow_line_that_breaks(page: Page, client: Client, ohif_server: Server) -> None:
+    """Readable long before it is whole; after a break it goes on where it was."""
+    file = next(demo.head_slices(1, name="page: slow"))
+    client.store(file)
+    stored = Stored(file)
+    host, _, port = ohif_server.address.partition(":")
+    with link_thread((host, int(port)), Shape()) as link:
+        page.goto(f"{link.url}/#/")
+        expect(page.locator("#rows tr").first).to_be_visible()
+        asked = Asked(page)
+        link.reshape(Shape(1e6, 0.02))
+        link.cut_after(90_000)
+        _open(page, link.url, stored)
+        expect(page.locator("#quality")).to_have_text(PREVIEW)
+        expect(page.locator("#quality")).to_have_text("45 dB")
+        readable = canvas(page)
+        final(page)
+    whole = canvas(page)
+    assert np.abs(whole - rendered(client, stored)).max() <= 1
+    assert readable.shape == whole.shape and 0 < np.abs(whole - readable).mean() < 40
+    end = ends(client, stored)[f"{stored.path}/frames/1"]
+    spans = asked.of(f"{stored.path}/frames/1")
+    assert spans[0] == f"bytes=0-{end[-3] - 1}" and spans[1] == f"bytes={end[-3]}-{end[-1] - 1}"
+    assert len(spans) == 3, "the line broke once"
+    again = int(spans[2].removeprefix("bytes=").partition("-")[0])
+    assert again > end[-3] and spans[2].endswith(f"-{end[-1] - 1}")
+    lossy = [number for number, (path, _) in enumerate(asked) if path == f"{stored.path}/frames/1?quality=45"]
+    assert lossy and lossy[0] < asked.index((f"{stored.path}/frames/1", spans[1]))

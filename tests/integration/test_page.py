@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 from importlib import resources
 
@@ -16,9 +17,14 @@ def test_the_page_and_its_parts(client: Client) -> None:
     policy = reply.headers["content-security-policy"]
     assert "default-src 'none'" in policy and "unsafe" not in policy and "http" not in policy
     assert client.get("//", If_None_Match=reply.headers["etag"]).status == 304
-    for name in re.findall(r'(?:src|href)="(/page/[^"]+)"', reply.body.decode()):
+    named = set(re.findall(r'(?:src|href)="(/page/[^"]+)"', reply.body.decode()))
+    assert {name.rpartition("/")[2] for name in named} == {file.name for file in PAGE.iterdir()} - {"index.html"}
+    for name in named:
         found = client.get("/" + name)
-        assert found.status == 200 and found.body
+        assert found.status == 200 and found.body == (PAGE / name.rpartition("/")[2]).read_bytes()
+        assert "immutable" in found.headers["cache-control"] and "immutable" not in reply.headers["cache-control"]
+        packed = client.get("/" + name, Accept_Encoding="gzip")
+        assert gzip.decompress(packed.body) == found.body and packed.headers["etag"] != found.headers["etag"]
     assert client.request("HEAD", "//").status == 200
     assert client.request("POST", "//").status == 405
     assert client.get("//page/../app.py").status == 404
@@ -26,8 +32,8 @@ def test_the_page_and_its_parts(client: Client) -> None:
 
 
 def test_the_page_asks_nobody_else_and_writes_no_markup() -> None:
-    for name in ("index.html", "app.js", "style.css", "icon.svg"):
-        text = (PAGE / name).read_text(encoding="utf-8")
+    for file in PAGE.iterdir():
+        text = file.read_text(encoding="utf-8")
         others = [url for url in re.findall(r"https?://[^\"'\s)]+", text) if "www.w3.org" not in url]
         assert not others
         markup = r"innerHTML|outerHTML|insertAdjacent|document\.write|\beval\b|javascript:|\bon\w+=\""

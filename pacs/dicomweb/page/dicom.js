@@ -1,0 +1,54 @@
+// DICOM JSON (PS3.18 F): asking for it, and its values as a person reads them.
+
+export const ROOT = "/dicomweb";
+
+/** The answer to a request, or an error that says what the server says. */
+export async function answer(url, options) {
+  const response = await fetch(ROOT + url, options);
+  if (response.ok) return response;
+  const told = await response.json().catch(() => ({}));
+  throw Object.assign(new Error(told.message ?? `The server answered ${response.status}.`), { status: response.status });
+}
+
+export async function ask(url, accept = "application/dicom+json", signal = undefined) {
+  const response = await answer(url, { headers: { Accept: accept }, signal });
+  return { list: response.status === 204 ? [] : await response.json(), total: response.headers.get("X-Total-Count") };
+}
+
+export async function studyOf(uid) {
+  const { list } = await ask(`/studies?StudyInstanceUID=${encodeURIComponent(uid)}&includefield=00081030&limit=1`);
+  if (!list.length) throw new Error("This study is not in the archive.");
+  return list[0];
+}
+
+export const values = (item, tag) => item?.[tag]?.Value ?? [];
+export const text = (item, tag) => values(item, tag).filter((value) => value !== null).join(" / ");
+
+/** The first value as a number; null where there is none. */
+export function number(item, tag) {
+  const value = values(item, tag)[0] ?? "";
+  return typeof value === "object" || value === "" || !Number.isFinite(Number(value)) ? null : Number(value);
+}
+
+export function person(item, tag) {
+  const name = values(item, tag)[0];
+  if (!name) return "";
+  const shown = (group) => {
+    const [family, given, middle, prefix, suffix] = (group ?? "").split("^").map((part) => part.trim());
+    const first = [given, middle].filter(Boolean).join(" ");
+    return [[family, first].filter(Boolean).join(", "), prefix, suffix].filter(Boolean).join(" ");
+  };
+  return [shown(name.Alphabetic), shown(name.Ideographic)].filter(Boolean).join(" · ");
+}
+
+export function date(item, tag) {
+  const value = text(item, tag);
+  return /^\d{8}$/.test(value) ? `${value.slice(0, 4)}-${value.slice(4, 6)}-${value.slice(6)}` : value;
+}
+
+export function time(item, tag) {
+  const value = text(item, tag);
+  return /^\d{4}/.test(value) ? `${value.slice(0, 2)}:${value.slice(2, 4)}` : "";
+}
+
+export const counted = (count, one) => `${count} ${one}${count === 1 || one === "series" ? "" : "s"}`;

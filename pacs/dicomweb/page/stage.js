@@ -1,0 +1,208 @@
+// The stage: the best that is held of the frame that is looked at, painted, and named for what it is.
+
+import { $ } from "./document.js";
+import { DECIBELS, Frame } from "./frames.js";
+import { ServerPictures } from "./server_pictures.js";
+import { defaultWindow, needsServer, shaded } from "./shades.js";
+
+export class Stage {
+  window = null; // { center, width, shape } that the reader chose; null: the header's
+  frame = null; // that is looked at
+  painted = null; // { frame, rung, window } on the screen
+  #canvas = $("image");
+  #context = this.#canvas.getContext("2d");
+  #pixels = null;
+  #decoding;
+  #attributes;
+  #others;
+  #changed;
+  #server = new ServerPictures((...picture) => this.#putBitmap(...picture), (...failure) => this.failed(...failure));
+
+  /**
+   * `others(count)` are the frames next to the one looked at, `changed()` is called when the stage shows something else,
+   * or when more is held in memory.
+   */
+  constructor({ attributes, decoding, others, changed }) {
+    this.#attributes = attributes;
+    this.#decoding = decoding;
+    this.#others = others;
+    this.#changed = changed;
+    this.#clear();
+  }
+
+  /** Nothing of the patient before stays on the screen, not even for a moment. */
+  #clear() {
+    this.painted = null;
+    this.#canvas.width = this.#canvas.height = 0;
+    this.#canvas.hidden = $("nothing").hidden = $("quality").hidden = true;
+  }
+
+  close() {
+    this.frame = null;
+    this.#server.close();
+    this.#clear();
+  }
+
+  /** Look at a frame, or again at the same one, in whatever window is chosen. */
+  look(frame) {
+    this.frame = frame;
+    this.#server.leave();
+    if (this.painted?.frame !== frame) this.#say("loading");
+    this.#refresh();
+  }
+
+  /** More of a frame is held. */
+  improved(frame) {
+    if (frame === this.frame && !frame.byServer) this.#refresh();
+  }
+
+  /** Why no more of a frame comes. What is on the screen stays, and does not pass for more than it is. */
+  failed(frame, error) {
+    if (frame !== this.frame) return;
+    const now = this.painted?.frame === frame ? this.painted.name : null;
+    if (now !== null) return this.#say([now, error.message].filter(Boolean).join(" · "));
+    this.#clear();
+    $("nothing").textContent = error.message;
+    $("nothing").hidden = false;
+  }
+
+  /** The coarsest level of a frame that fills the stage; null where its levels are not known yet. */
+  needed(frame) {
+    return frame.levelOf(Math.min(frame.columns, Math.floor(frame.columns * this.#scale(frame) * (devicePixelRatio || 1))));
+  }
+
+  /** Paint for a stage of another size. */
+  resized() {
+    if (!this.frame) return;
+    this.#place(this.painted?.frame ?? this.frame);
+    if (!this.frame.byServer) this.#refresh();
+  }
+
+  #scale(frame) {
+    const { width, height } = $("stage").getBoundingClientRect();
+    return Math.max(0, Math.min(width / frame.columns, height / (frame.rows * this.#attributes.aspect(frame))));
+  }
+
+  #place(frame) {
+    const scale = this.#scale(frame);
+    this.#canvas.style.width = `${frame.columns * scale}px`;
+    this.#canvas.style.height = `${frame.rows * this.#attributes.aspect(frame) * scale}px`;
+  }
+
+  #say(name) {
+    $("quality").textContent = name;
+    $("quality").hidden = !name;
+  }
+
+  #refresh() {
+    const frame = this.frame;
+    const attributes = this.#attributes.of(frame);
+    if (!attributes) {
+      // Without them no value has a meaning. Where they cannot be had, the server's picture has to do.
+      this.#attributes.fetch(frame).catch(() => { frame.byServer = true; }).then(() => { if (frame === this.frame) this.#refresh(); });
+      if (!frame.byServer) return;
+    }
+    if (attributes && needsServer(attributes)) frame.byServer = true;
+    if (frame.byServer) {
+      const ratio = devicePixelRatio || 1;
+      const { width, height } = $("stage").getBoundingClientRect();
+      this.#server.look(frame, this.window, [Math.ceil(width * ratio), Math.ceil(height * ratio)], this.#others);
+      return;
+    }
+    this.#paint(attributes);
+    this.#decode(frame);
+  }
+
+  /** Decode the best that is held of a frame, as long as it is looked at and gets better. */
+  async #decode(frame) {
+    if (frame.decoding) return; // it looks again when it is done
+    frame.decoding = true;
+    let rung = null;
+    try {
+      while (frame === this.frame && !frame.byServer) {
+        const target = this.needed(frame);
+        rung = target === null ? null : frame.best(target);
+        const had = frame.bestDecoded(target);
+        if (rung === null || (had !== null && Frame.rank(had, target) >= Frame.rank(rung, target))) break;
+        if (had === null && frame.hasFirst) rung = Math.min(frame.first, target); // a look at once
+        const samples = await this.#decoding.decode(frame.source(rung, target), () => frame === this.frame);
+        if (!samples) continue;
+        check(frame, rung, samples);
+        frame.keep(rung, samples, target);
+        if (frame === this.frame) this.#paint(this.#attributes.of(frame));
+        this.#changed();
+      }
+    } catch {
+      // Not a codestream that is understood here.
+      if (rung === "lossy") {
+        frame.hasLossy = false;
+        frame.lossy.shorten();
+      } else {
+        frame.byServer = true;
+        frame.forget(true);
+      }
+      if (frame === this.frame) queueMicrotask(() => { if (frame === this.frame) this.#refresh(); });
+    } finally {
+      frame.decoding = false;
+    }
+  }
+
+  #paint(attributes) {
+    const frame = this.frame;
+    const target = this.needed(frame);
+    const rung = frame.bestDecoded(target);
+    if (rung === null) return;
+    const samples = frame.decoded.get(rung);
+    const window = this.window ?? (samples.window ??= defaultWindow(samples, attributes));
+    const name = nameOf(frame, rung, target);
+    if (this.painted?.frame !== frame || this.painted.rung !== rung || this.painted.window !== window) {
+      const { columns, rows } = samples;
+      if (this.#pixels?.width !== columns || this.#pixels.height !== rows) this.#pixels = new ImageData(columns, rows);
+      shaded(samples, attributes, window, this.#pixels);
+      this.#size(columns, rows);
+      this.#context.putImageData(this.#pixels, 0, 0);
+    }
+    this.#shown({ frame, rung, window, name });
+  }
+
+  #putBitmap(frame, bitmap, name) {
+    if (frame !== this.frame) return;
+    this.#size(bitmap.width, bitmap.height);
+    this.#context.drawImage(bitmap, 0, 0);
+    this.#shown({ frame, rung: "server", window: this.window, name });
+  }
+
+  #size(columns, rows) {
+    if (this.#canvas.width !== columns) this.#canvas.width = columns;
+    if (this.#canvas.height !== rows) this.#canvas.height = rows;
+  }
+
+  #shown(painted) {
+    this.painted = painted;
+    this.#place(painted.frame);
+    this.#canvas.hidden = false;
+    $("nothing").hidden = true;
+    this.#say(painted.name);
+    this.#changed();
+  }
+}
+
+/** What the reader is told of a rung; nothing of the whole frame alone. */
+function nameOf(frame, rung, target) {
+  if (rung === "lossy") return `${DECIBELS} dB`;
+  if (rung === frame.stored.finest) return "";
+  if (rung >= target) return "at screen size";
+  const size = frame.sizeOf(rung).join(" × ");
+  return rung <= frame.first ? `preview, ${size}` : `level ${size}`;
+}
+
+/** Throws unless decoded samples are what the Data Set describes. */
+function check(frame, rung, { columns, rows, planes, signed, precision }) {
+  const { shape } = frame;
+  const [wide, high] = rung === "lossy" ? [columns, rows] : frame.sizeOf(rung);
+  const bits = Math.max(shape.bitsStored, shape.bitsAllocated === 16 ? 9 : 1); // codestreams of 16 bits declare 9 at least
+  if (columns !== wide || rows !== high || planes.length !== shape.samplesPerPixel || signed !== (shape.pixelRepresentation === 1)
+    || precision > bits) {
+    throw new Error("the codestream is not what the Data Set describes");
+  }
+}

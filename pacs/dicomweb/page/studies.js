@@ -1,0 +1,112 @@
+// The list of studies, and one study with its series.
+
+import { ROOT, ask, counted, date, person, studyOf, text, time, values } from "./dicom.js";
+import { $, VIEWER, make, show, visits } from "./document.js";
+
+const PAGE = 25;
+
+/** Who and what: the heading of a study or of a series. */
+export function identify(heading, study, ...more) {
+  const fact = (label, value) => make("span", [`${label} `, make("b", value || "unknown")]);
+  heading.replaceChildren(
+    person(study, "00100010") || "(no name)", fact("ID", text(study, "00100020")), fact("born", date(study, "00100030")),
+    fact("sex", text(study, "00100040")), fact("study", [date(study, "00080020"), time(study, "00080030")].filter(Boolean).join(" ")),
+    ...more.filter(Boolean).map((line) => make("span", line)),
+  );
+}
+
+export function viewerLink(study, label, series) {
+  const query = new URLSearchParams({ StudyInstanceUIDs: study, ...(series ? { initialSeriesInstanceUID: series } : {}) });
+  return make("a", label, { className: "open", href: `${VIEWER}/viewer?${query}`, title: "Open in the OHIF viewer" });
+}
+
+// --- the list of studies
+
+export async function showStudies(query) {
+  const current = visits.current();
+  show("studies", [["Studies", ""]]);
+  const offset = Math.max(0, Number(query.get("offset")) || 0);
+  const field = query.get("field") ?? "PatientName";
+  const term = query.get("term") ?? "";
+  $("field").value = field;
+  $("term").value = term;
+  const wanted = new URLSearchParams({ limit: PAGE + 1, offset, includefield: "00081030" });
+  if (term) wanted.set(field, matchOf(field, term));
+  const { list, total } = await ask(`/studies?${wanted}`);
+  if (!current()) return;
+  const shown = list.slice(0, PAGE);
+  $("rows").replaceChildren(...shown.map(studyRow));
+  if (!shown.length) {
+    const cell = make("td", term ? "No study matches." : "The archive is empty. Upload with: pacs store FOLDER", { colSpan: 8, className: "empty" });
+    $("rows").replaceChildren(make("tr", cell));
+  }
+  $("count").textContent = shown.length ? `${offset + 1}–${offset + shown.length} of ${total ?? "many"}` : "";
+  turn($("newer"), offset > 0, query, offset - PAGE);
+  turn($("older"), list.length > PAGE, query, offset + PAGE);
+}
+
+function matchOf(field, term) {
+  if (field === "StudyDate") return term.replace(/(\d{4})-(\d{2})-(\d{2})/g, "$1$2$3").replace(/\s/g, "");
+  if (field === "ModalitiesInStudy") return term.trim().toUpperCase();
+  return /[*?]/.test(term) ? term : `*${term.trim()}*`;
+}
+
+function turn(button, possible, query, offset) {
+  button.disabled = !possible;
+  button.onclick = () => {
+    const next = new URLSearchParams(query);
+    next.set("offset", Math.max(0, offset));
+    location.hash = `#/?${next}`;
+  };
+}
+
+function studyRow(study) {
+  const href = `#/study/${text(study, "0020000D")}`;
+  const cell = (value, className = "") => make("td", value, { className });
+  const row = make("tr", [
+    make("th", [
+      make("a", person(study, "00100010") || "(no name)", { href }),
+      VIEWER && viewerLink(text(study, "0020000D"), "OHIF"),
+    ], { scope: "row" }),
+    cell(text(study, "00100020")), cell(date(study, "00100030"), "moment"),
+    cell([date(study, "00080020"), " ", time(study, "00080030")], "moment"),
+    cell(values(study, "00080061").map((modality) => make("span", String(modality), { className: "chip" }))),
+    cell(text(study, "00081030")),
+    cell(text(study, "00201206"), "number"), cell(text(study, "00201208"), "number"),
+  ]);
+  row.addEventListener("click", (event) => { if (!event.target.closest("a")) location.hash = href; });
+  return row;
+}
+
+$("search").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const next = new URLSearchParams({ field: $("field").value, term: $("term").value });
+  location.hash = $("term").value ? `#/?${next}` : "#/";
+});
+
+// --- one study
+
+export async function showStudy(uid) {
+  const current = visits.current();
+  show("study", [["Studies", "#/"], ["Study", ""]]);
+  $("study-identity").replaceChildren();
+  $("cards").replaceChildren();
+  const [study, { list }] = await Promise.all([studyOf(uid), ask(`/studies/${uid}/series?includefield=0008103E`)]);
+  if (!current()) return;
+  show("study", [["Studies", "#/"], [person(study, "00100010") || "Study", ""]]);
+  identify($("study-identity"), study, text(study, "00081030"), VIEWER && viewerLink(uid, "Open in OHIF"));
+  $("cards").replaceChildren(...list.map((series) => card(uid, series)));
+}
+
+function card(uid, series) {
+  const seriesUid = text(series, "0020000E");
+  const images = Number(text(series, "00201209")) || 0;
+  const name = text(series, "0008103E") || `Series ${text(series, "00200011") || ""}`;
+  const modality = text(series, "00080060") || "?";
+  const picture = make("img", null, { src: `${ROOT}/studies/${uid}/series/${seriesUid}/thumbnail?viewport=256,256`, alt: "", loading: "lazy" });
+  const figure = make("figure", picture);
+  picture.onerror = () => figure.replaceChildren(`${modality}: no image`);
+  const facts = make("small", [make("span", modality, { className: "chip" }), ` ${counted(images, "instance")}`]);
+  return make("li", make("a", [figure, make("div", [make("strong", name, { title: name }), facts])],
+    { className: "card", href: `#/study/${uid}/series/${seriesUid}` }));
+}

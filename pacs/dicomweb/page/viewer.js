@@ -1,0 +1,241 @@
+// A series: the stack that the reader moves through, its windows, and what the page says of it.
+
+import { Attributes } from "./attributes.js";
+import { Decoding } from "./decoding.js";
+import { ask, date, person, studyOf, text } from "./dicom.js";
+import { $, VIEWER, make, show, visits } from "./document.js";
+import { framesOf, outwards } from "./frames.js";
+import { Link } from "./link.js";
+import { Reading } from "./reading.js";
+import { guessedWindow } from "./shades.js";
+import { Stage } from "./stage.js";
+import { identify, viewerLink } from "./studies.js";
+
+const CINE_MS = 80;
+const ARRIVING_MS = 5000;
+const SERVER_MS = 60; // between two windows that the server is asked for
+const CT_PRESETS = [
+  ["Brain", 40, 80], ["Subdural", 75, 215], ["Bone", 500, 2000], ["Lung", -600, 1500], ["Abdomen", 50, 350],
+  ["Mediastinum", 40, 400], ["Angio", 300, 600],
+];
+const KEYS = { ArrowDown: 1, ArrowRight: 1, ArrowUp: -1, ArrowLeft: -1, PageDown: 10, PageUp: -10, Home: -1e9, End: 1e9 };
+
+const decoding = new Decoding();
+const link = new Link();
+let view = null; // { study, series, attributes, stage, reading } of the series that is open
+let cine = 0;
+
+const frames = () => view?.reading.frames ?? [];
+const shown = () => frames()[view.reading.at];
+
+/** Open a series at its first image. */
+export async function showViewer(uid, seriesUid) {
+  const current = visits.current();
+  const path = `/studies/${uid}/series/${seriesUid}`;
+  const mine = (view = open(path));
+  show("viewer", [["Studies", "#/"], ["Study", `#/study/${uid}`], ["Series", ""]]);
+  const [study, found, { list: index }] = await Promise.all([
+    studyOf(uid), ask(`/studies/${uid}/series?SeriesInstanceUID=${seriesUid}&includefield=0008103E`),
+    ask(`${path}/progressive`, "application/json"),
+  ]);
+  if (!current()) return;
+  Object.assign(mine, { study, series: found.list[0] ?? {} });
+  const described = text(mine.series, "0008103E");
+  show("viewer", [["Studies", "#/"], [person(study, "00100010") || "Study", `#/study/${uid}`], [described || "Series", ""]]);
+  identify($("viewer-identity"), study, text(study, "00081030"), described, VIEWER && viewerLink(uid, "Open in OHIF", seriesUid));
+  $("overlay").textContent = [
+    person(study, "00100010") || "(no name)", `ID ${text(study, "00100020") || "unknown"}`, date(study, "00080020") || "no date",
+  ].join("\n");
+  take(path, index);
+  if (index.receiving) follow(path, index.state, current);
+  if (frames().length) return begin(path, current);
+  $("nothing").textContent = "This series has no images.";
+  $("nothing").hidden = false;
+}
+
+function open(path) {
+  const attributes = new Attributes();
+  const stage = new Stage({ attributes, decoding, others: neighbours, changed: () => { describe(); view?.reading.trim(); } });
+  return { study: null, series: null, attributes, stage, reading: new Reading(path, { link, stage }) };
+}
+
+/** Leave the series that is open: nothing of it stays on the screen. */
+export function closeViewer() {
+  stopCine();
+  drag = null;
+  const left = view;
+  view = null;
+  left?.reading.close();
+  left?.stage.close();
+  for (const id of ["overlay", "overlay-right", "position", "window-values"]) $(id).textContent = "";
+  $("viewer-identity").replaceChildren();
+  $("window").replaceChildren(make("option", "Default", { value: "" }));
+  $("window").disabled = true;
+  $("arriving").hidden = $("play").disabled = true;
+}
+
+function take(path, index) {
+  view.reading.set(framesOf(path, index, frames()), index.state);
+  $("slider").max = Math.max(1, frames().length);
+  $("play").disabled = frames().length < 2;
+}
+
+async function begin(path, current) {
+  const { colour } = kind(frames()[0]);
+  const presets = text(view.series, "00080060") === "CT" ? CT_PRESETS : [];
+  $("window").replaceChildren(
+    make("option", "Default", { value: "" }),
+    ...presets.map(([name, center, width]) => make("option", name, { value: `${center},${width}` })),
+    make("option", "By hand", { value: "hand", hidden: true }),
+  );
+  $("window").disabled = colour;
+  goto(0);
+  // The first image goes first; the attributes of the others come in one answer.
+  await view.attributes.fetch(frames()[0]).catch(() => {});
+  if (current()) await view.attributes.fetchAll(path, frames()).catch(() => {});
+}
+
+const kind = ({ shape }) => ({ colour: shape.samplesPerPixel > 1 || shape.photometricInterpretation === "PALETTE COLOR" });
+
+// A series that is still arriving: look again until it is complete, and stay on the image that is shown.
+async function follow(path, state, current) {
+  $("arriving").hidden = false;
+  await new Promise((resolve) => setTimeout(resolve, ARRIVING_MS));
+  if (!current()) return;
+  const { list: index } = await ask(`${path}/progressive`, "application/json").catch(() => ({ list: { receiving: true, state } }));
+  if (!current()) return;
+  if (index.state !== state) {
+    const at = shown();
+    take(path, index);
+    if (!at && frames().length) begin(path, current);
+    else if (at) goto(Math.max(0, frames().indexOf(at)));
+  }
+  if (index.receiving) return follow(path, index.state, current);
+  $("arriving").hidden = true;
+}
+
+function* neighbours(count) {
+  for (const place of [...outwards(frames().length, view?.reading.at ?? 0)].slice(1, count + 1)) yield frames()[place];
+}
+
+// --- moving through the stack
+
+/** Go to an image: the best of it that is held at once, better ones as soon as the stack rests there. */
+function goto(index) {
+  if (!frames().length) return;
+  const at = Math.min(Math.max(index, 0), frames().length - 1);
+  // A cine does not stop anywhere: what its images lack goes on coming from where it began.
+  if (cine) view.reading.at = at;
+  else view.reading.look(at);
+  $("slider").value = at + 1;
+  $("position").textContent = `Image ${at + 1} / ${frames().length}`;
+  view.stage.look(frames()[at]);
+}
+
+/** Say what is on the screen: that may still be the image before. */
+function describe() {
+  const painted = view?.stage.painted;
+  if (!painted) return;
+  const place = frames().indexOf(painted.frame) + 1;
+  const label = `${place} / ${frames().length}`;
+  $("overlay-right").textContent = [text(view.series, "00080060"), text(view.series, "0008103E"), label].filter(Boolean).join("\n");
+  $("image").setAttribute("aria-label", `Image ${place} of ${frames().length}, patient ${person(view.study, "00100010") || "without name"}, `
+    + `study of ${date(view.study, "00080020") || "unknown date"}`);
+  const { window } = painted;
+  $("window-values").textContent = window ? `C ${Math.round(window.center)} · W ${Math.round(window.width)}` : "";
+}
+
+function stopCine() {
+  clearInterval(cine);
+  cine = 0;
+  $("play").textContent = "Play";
+  $("play").setAttribute("aria-pressed", "false");
+}
+
+function toggleCine() {
+  if (cine) {
+    stopCine();
+    return goto(view.reading.at);
+  }
+  if (frames().length < 2) return;
+  cine = setInterval(() => goto((view.reading.at + 1) % frames().length), CINE_MS);
+  $("play").textContent = "Stop";
+  $("play").setAttribute("aria-pressed", "true");
+}
+
+$("play").addEventListener("click", toggleCine);
+$("slider").addEventListener("input", () => goto(Number($("slider").value) - 1));
+
+let turned = 0;
+$("stage").addEventListener("wheel", (event) => {
+  event.preventDefault();
+  turned += event.deltaMode === 1 ? event.deltaY * 16 : event.deltaY;
+  const steps = Math.trunc(turned / 40);
+  if (!steps || !view) return;
+  turned -= steps * 40;
+  goto(view.reading.at + steps);
+}, { passive: false });
+
+$("stage").addEventListener("keydown", (event) => {
+  if (event.key === " ") toggleCine();
+  else if (event.key in KEYS && view) goto(view.reading.at + KEYS[event.key]);
+  else return;
+  event.preventDefault();
+});
+
+new ResizeObserver(() => {
+  if (!view || !frames().length) return;
+  view.stage.resized();
+  if (!cine && !shown().byServer) view.reading.look(view.reading.at);
+}).observe($("stage"));
+
+// --- windows
+
+$("window").addEventListener("change", () => {
+  const [center, width] = $("window").value.split(",").map(Number);
+  view.stage.window = $("window").value ? { center, width, shape: "LINEAR" } : null;
+  view.stage.look(shown());
+  describe();
+});
+
+/** The window in which the frame that is looked at is shown now. */
+function windowNow() {
+  const { stage, attributes } = view;
+  const painted = stage.painted?.frame === shown() ? stage.painted.window : null;
+  return stage.window ?? painted ?? guessedWindow(attributes.of(shown()) ?? {}, shown().shape);
+}
+
+let drag = null;
+$("stage").addEventListener("pointerdown", (event) => {
+  if (event.button || !frames().length || kind(shown()).colour) return;
+  drag = { x: event.clientX, y: event.clientY, from: windowNow(), waiting: false };
+  $("stage").setPointerCapture(event.pointerId);
+});
+$("stage").addEventListener("pointermove", (event) => {
+  if (!drag) return;
+  const across = event.clientX - drag.x, down = event.clientY - drag.y;
+  if (!view.stage.window && Math.hypot(across, down) < 4) return;
+  $("stage").classList.add("windowing");
+  const unit = Math.max(drag.from.width, 1) / 300;
+  view.stage.window = {
+    center: Math.round(drag.from.center + down * unit), width: Math.max(1, Math.round(drag.from.width + across * unit)),
+    shape: drag.from.shape,
+  };
+  $("window").value = "hand";
+  if (drag.waiting) return;
+  drag.waiting = true;
+  const mine = drag;
+  const again = () => {
+    mine.waiting = false;
+    if (view && frames().length) view.stage.look(shown());
+    describe();
+  };
+  if (shown().byServer) setTimeout(again, SERVER_MS);
+  else requestAnimationFrame(again);
+});
+for (const over of ["pointerup", "pointercancel"]) {
+  $("stage").addEventListener(over, () => {
+    drag = null;
+    $("stage").classList.remove("windowing");
+  });
+}
