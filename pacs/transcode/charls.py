@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 from ctypes import byref, c_char_p, c_int, c_int32, c_size_t, c_uint32, c_void_p
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -70,18 +70,37 @@ def encode(samples: Samples, bits: int) -> bytes:
     if library is None:
         raise RuntimeError("CharLS's interface is not to be had")
     samples = np.ascontiguousarray(samples)
+    try:
+        return _encoded(library, samples, bits, 1)
+    except _TooSmallError:
+        return _encoded(library, samples, bits, _MOST_EXPANSION)
+
+
+_TOO_SMALL: Final = 3
+"""charls_jpegls_errc::destination_buffer_too_small"""
+_MOST_EXPANSION: Final = 5
+"""A code has LIMIT bits at most, four times those of a cell, and a byte of 7 after each FF. T.87 A.2.1, A.5.3, A.1"""
+
+
+class _TooSmallError(Exception):
+    """CharLS estimates the size of the samples and a kilobyte. Noise takes a few percent more."""
+
+
+def _encoded(library: Any, samples: Samples, bits: int, room: int) -> bytes:
     encoder = c_void_p(library.charls_jpegls_encoder_create())
     if not encoder:
         raise MemoryError("no JPEG-LS encoder")
     try:
-        return _encode(library, encoder, samples, bits)
+        return _encode(library, encoder, samples, bits, room)
     finally:
         library.charls_jpegls_encoder_destroy(encoder)
 
 
-def _encode(library: Any, encoder: c_void_p, samples: Samples, bits: int) -> bytes:
+def _encode(library: Any, encoder: c_void_p, samples: Samples, bits: int, room: int) -> bytes:
     def call(name: str, *arguments: Any) -> None:
         status = getattr(library, f"charls_jpegls_encoder_{name}")(encoder, *arguments)
+        if status == _TOO_SMALL and room < _MOST_EXPANSION:
+            raise _TooSmallError
         if status:
             message = library.charls_get_error_message(status) or b""
             raise PixelError(f"JPEG-LS cannot encode this frame: {message.decode(errors='replace')}")
@@ -93,7 +112,7 @@ def _encode(library: Any, encoder: c_void_p, samples: Samples, bits: int) -> byt
         call("set_interleave_mode", _BY_SAMPLE)
     size = c_size_t()
     call("get_estimated_destination_size", byref(size))
-    out = np.empty(size.value, np.uint8)
+    out = np.empty(room * size.value, np.uint8)
     call("set_destination_buffer", out.ctypes.data, out.nbytes)
     call("encode_from_buffer", samples.ctypes.data, samples.nbytes, 0)
     written = c_size_t()

@@ -195,6 +195,15 @@ def test_jpeg_ls_without_the_library(dtype: str, bits: int, monkeypatch: pytest.
     assert np.array_equal(transcode.decode_frame(encoded, geometry, uids.JPEG_LS_LOSSLESS), samples)
 
 
+@pytest.mark.parametrize(("bits", "shape"), [(8, (200, 200)), (16, (150, 150, 3)), (8, (100, 140, 3)), (5, (200, 200))])
+def test_noise_takes_more_room_than_jpeg_ls_expects(bits: int, shape: tuple[int, ...]) -> None:
+    """CharLS estimates the size of the samples and a kilobyte."""
+    samples = RNG.integers(0, 1 << bits, shape).astype(f"u{2 if bits > 8 else 1}")
+    encoded = charls.encode(samples, bits)
+    assert len(encoded) > samples.nbytes + 1024 or bits == 5
+    assert np.array_equal(imagecodecs.jpegls_decode(encoded), samples)
+
+
 @pytest.mark.parametrize("fill", [1, 2, 3, 100])
 def test_jpeg_ls_filled_up_with_zeros(fill: int) -> None:
     """As some encoders write it before EOI, and fragments behind it. Some scans end with a zero of their own."""
