@@ -34,14 +34,15 @@ export function readMainHeader(bytes) {
   return header;
 }
 
-// A tile-part at its SOT. `end` is where it should end, which may lie behind the data; null: only EOC or nothing is there.
+// A tile-part at its SOT. `end` is where it should end, which may lie behind the data (if Psot is 0 it is not told);
+// null: only EOC or nothing is there.
 export function readTilePart(bytes, at, tileCount) {
   if (at + 12 > bytes.length || u16(bytes, at) === EOC) return null;
   if (u16(bytes, at) !== SOT || u16(bytes, at + 2) !== 10) throw new CodestreamError("no SOT where a tile-part should begin", at);
   const [tile, length, number] = [u16(bytes, at + 4), u32(bytes, at + 6), bytes[at + 10]];
   if (tile >= tileCount) throw new CodestreamError(`tile ${tile} of ${tileCount}`, at);
   if (length && length < 14) throw new CodestreamError("Psot is out of range", at);
-  return { tile, number, header: at + 12, end: length ? at + length : bytes.length };
+  return { tile, number, header: at + 12, end: length ? at + length : Infinity };
 }
 
 // What the header of a tile-part sets; `data` is where its packets begin, null if the bytes end before.

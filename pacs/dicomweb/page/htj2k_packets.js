@@ -313,10 +313,8 @@ function add({ block, length, count, skipped }, at) {
 export function walk(bytes, level) {
   const found = new Walk(bytes);
   const { header } = found;
-  if (level !== undefined && header.coding && level > header.coding.levels) {
-    throw new CodestreamError(`level ${level}: the finest is ${header.coding.levels}`);
-  }
   found.run(level);
+  if (level > found.finest) throw new CodestreamError(`level ${level}: the finest is ${found.finest}`);
   const complete = (r) => found.tiles.size === header.image.tiles && [...found.tiles.values()].every((tile) => tile.missing[r] === 0);
   let highest = -1;
   while (highest < found.finest && complete(highest + 1)) highest += 1;
