@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
@@ -15,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pacs import export, ingest, reading, uids
+from pacs.crew import Crew
 from pacs.errors import ConflictError, IndexMismatchError, NotFoundError, PacsError, StorageError
 from pacs.ingest import Identity
 from pacs.measure import Measure, Observe, nobody, timed
@@ -62,7 +64,7 @@ class Archive:
         self.root = root
         self._engine = Engine(root, create=create)
         self._observe: Observe = nobody
-        self._threads = ThreadPoolExecutor(threads or os.cpu_count() or 1, thread_name_prefix="codec")
+        self._crew = Crew(threads or os.cpu_count() or 1, "codec")
 
     @classmethod
     def open(cls, path: Path | str, *, create: bool = False, threads: int = 0) -> Archive:
@@ -70,7 +72,7 @@ class Archive:
 
     def close(self) -> None:
         """Finish what was submitted, then let go of the archive."""
-        self._threads.shutdown(wait=True)
+        self._crew.close()
         self._engine.close()
 
     def __enter__(self) -> Self:
@@ -90,7 +92,7 @@ class Archive:
 
     def waiting(self) -> tuple[int, int]:
         """Instances submitted that no thread has taken up, instances proven that no commit has taken up."""
-        return self._threads._work_queue.qsize(), self._engine.waiting
+        return self._crew.waiting, self._engine.waiting
 
     def room(self) -> Room:
         """Free disk and use of the index. Raises OSError."""
@@ -137,7 +139,7 @@ class Archive:
     def store_soon(self, data: Buffer, finish: Callable[[StoreResult], None], *, study: str | None = None) -> None:
         """`submit` without a future: `finish` is called once, from another thread or before this returns."""
         try:
-            self._threads.submit(self._prepare, data, study, finish)
+            self._crew.call_soon(partial(self._prepare, data, study, finish))
         except RuntimeError:
             finish(_refusal(None, StorageError("the archive is closed")))
 
@@ -169,7 +171,8 @@ class Archive:
         def committed(outcome: Outcome) -> None:
             finish(_outcome(outcome, identity))
 
-        self._engine.commit_soon(new, committed)
+        # With nothing else to do this thread commits it: handing it over and back takes longer than that saves.
+        self._engine.commit_soon(new, committed, here=not self._crew.waiting)
 
     def _already_there(self, identity: Identity) -> bool:
         """Whether the same bytes are stored: a repeated upload is not encoded again. Raises ConflictError."""

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from enum import Enum
 from pathlib import Path
 from typing import Self
 
@@ -31,6 +32,13 @@ _Waiting = tuple[NewInstance, Committed, float]
 """The last: since when, by `time.perf_counter`."""
 
 
+class _Signal(Enum):
+    """Told to the commit thread among the instances."""
+
+    STOP = "no instance follows"
+    WAKE = "another thread has committed: look whether it can be settled"
+
+
 class CommitQueue:
     """Commits whatever is ready, together.
 
@@ -40,13 +48,34 @@ class CommitQueue:
 
     def __init__(self, committer: Committer) -> None:
         self._committer = committer
-        self._waiting: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[_Waiting | _Signal] = queue.SimpleQueue()
+        self._turn = threading.Lock()
+        """Held by the thread that commits."""
+        self._asleep = False
+        """Whether the commit thread waits without a limit."""
+        self._last = 0.0
+        """When another thread committed last."""
         self._thread = threading.Thread(target=self._run, name="commit", daemon=True)
         self._thread.start()
 
-    def put(self, new: NewInstance, committed: Committed) -> None:
-        """Commit `new` in one of the next batches; `committed` is called from the commit thread."""
-        self._waiting.put((new, committed, time.perf_counter()))
+    def put(self, new: NewInstance, committed: Committed, *, here: bool = False) -> None:
+        """Commit `new` in one of the next batches; `committed` is called from the thread that commits.
+
+        `here`: in this thread, before this returns, unless another one is committing. A lone instance is not handed
+        from thread to thread then.
+        """
+        item = (new, committed, time.perf_counter())
+        if not here or not self._turn.acquire(blocking=False):
+            self._waiting.put(item)
+            return
+        try:
+            if not self._commit([item]):
+                self._waiting.put(_Signal.STOP)  # it was meant for the commit thread
+            self._last = time.perf_counter()
+        finally:
+            self._turn.release()
+        if self._asleep and self._committer.unsettled:
+            self._waiting.put(_Signal.WAKE)
 
     @property
     def length(self) -> int:
@@ -55,23 +84,37 @@ class CommitQueue:
 
     def close(self) -> None:
         """Commit what is waiting, then stop."""
-        self._waiting.put(None)
+        self._waiting.put(_Signal.STOP)
         self._thread.join()
 
     def _run(self) -> None:
         going_on = True
         while going_on:
             try:
-                first = self._waiting.get(timeout=_IDLE if self._committer.unsettled else None)
+                first = self._next()
             except queue.Empty:
-                self._committer.settle()
+                if time.perf_counter() - self._last >= _IDLE:
+                    self._committer.settle()
                 continue
-            if first is None:
-                return
+            if isinstance(first, _Signal):
+                going_on = first is not _Signal.STOP
+                continue
             batch = [first]
-            going_on = self._commit(batch)
+            with self._turn:
+                going_on = self._commit(batch)
             # Waiting must not keep the last uploads alive: their bytes, and the spool files behind them.
             del first, batch
+
+    def _next(self) -> _Waiting | _Signal:
+        """What is to be committed next. Raises queue.Empty when nothing came for a while and there is more to do."""
+        self._asleep = True  # before looking, so that whoever commits after it sees it
+        if self._committer.unsettled:
+            self._asleep = False
+            return self._waiting.get(timeout=_IDLE)
+        try:
+            return self._waiting.get()
+        finally:
+            self._asleep = False
 
     def _commit(self, batch: list[_Waiting]) -> bool:
         """Commit `batch` and what is ready when its turn comes; whether more may come."""
@@ -81,12 +124,15 @@ class CommitQueue:
         def ready() -> list[NewInstance]:
             nonlocal going_on, began
             began = time.perf_counter()
-            while going_on and len(batch) < LARGEST_BATCH and not self._waiting.empty():
-                item = self._waiting.get()
-                if item is None:
-                    going_on = False
-                else:
+            while going_on and len(batch) < LARGEST_BATCH:
+                try:
+                    item = self._waiting.get_nowait()
+                except queue.Empty:
+                    break
+                if not isinstance(item, _Signal):
                     batch.append(item)
+                elif item is _Signal.STOP:
+                    going_on = False
             return [new for new, _, _ in batch]
 
         try:
@@ -154,9 +200,9 @@ class Engine:
         """See Committer.stage."""
         return self._committer.stage(key, levels)
 
-    def commit_soon(self, new: NewInstance, committed: Committed) -> None:
+    def commit_soon(self, new: NewInstance, committed: Committed, *, here: bool = False) -> None:
         """See CommitQueue.put."""
-        self._commits.put(new, committed)
+        self._commits.put(new, committed, here=here)
 
     def settle(self) -> None:
         """See Committer.settle."""

@@ -24,7 +24,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     # 3
     ("pacs.storage",),
     # 4
-    ("pacs.archive", "pacs.ingest", "pacs.encoding", "pacs.export", "pacs.reading", "pacs.rewriting",
+    ("pacs.archive", "pacs.crew", "pacs.ingest", "pacs.encoding", "pacs.export", "pacs.reading", "pacs.rewriting",
      "pacs.renditions", "pacs.made", "pacs.proof"),
     # 5
     ("pacs.dicomweb", "pacs.client"),

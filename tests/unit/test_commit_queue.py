@@ -1,0 +1,123 @@
+"""Who commits: the commit thread, or the thread that has an instance ready while nobody else commits."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pacs.crew import Crew
+from pacs.storage.commit import Outcome, Status
+from pacs.storage.disk import Disk, Operation
+from pacs.storage.engine import CommitQueue
+from tests.durability.synthetic import Opened, create, new_instance, opened
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Iterator[Opened]:
+    with opened(create(tmp_path / "archive")) as archive:
+        yield archive
+
+
+def ended(condition: threading.Event) -> None:
+    assert condition.wait(20)
+
+
+def test_the_thread_that_is_ready_commits_unless_another_does(archive: Opened) -> None:
+    queue = CommitQueue(archive.committer)
+    told: list[tuple[str, int, Status]] = []
+    lock = threading.Lock()
+
+    def store(thread: int) -> None:
+        for number in range(20):
+            uid = f"1.2.{thread}.{number}"
+
+            def note(outcome: Outcome, uid: str = uid) -> None:
+                with lock:
+                    told.append((uid, threading.get_ident(), outcome.status))
+
+            queue.put(new_instance("1.1", f"1.{thread % 2}", uid, number=number), note, here=number % 3 > 0)
+
+    threads = [threading.Thread(target=store, args=(thread,)) for thread in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    queue.close()
+    assert sorted(uid for uid, _, _ in told) == sorted(f"1.2.{t}.{n}" for t in range(4) for n in range(20))
+    assert {status for _, _, status in told} == {Status.STORED}
+    assert len({thread for _, thread, _ in told}) > 1, "nobody but the commit thread committed"
+    assert archive.errors() == []
+
+
+def test_what_another_thread_committed_is_settled_too(tmp_path: Path) -> None:
+    settled = threading.Event()
+
+    def observe(operation: Operation) -> None:
+        if operation.name == "step" and operation.path == "settled":
+            settled.set()
+
+    with opened(create(tmp_path / "archive"), Disk(observe)) as archive:
+        queue = CommitQueue(archive.committer)
+        deadline = time.monotonic() + 20
+        while not queue._asleep and time.monotonic() < deadline:
+            time.sleep(0.001)  # only a thread that sleeps has to be woken
+        outcomes: list[Outcome] = []
+        queue.put(new_instance("1.1", "1.2", "1.2.1"), outcomes.append, here=True)
+        assert [outcome.status for outcome in outcomes] == [Status.STORED]
+        ended(settled)
+        assert not archive.committer.unsettled
+        queue.close()
+
+
+def test_what_ends_the_queue_is_passed_on_by_who_meets_it(archive: Opened) -> None:
+    """Another thread that commits takes what waits along, also the word that nothing more comes."""
+    queue = CommitQueue(archive.committer)
+    queue._turn.acquire()
+    outcomes: list[Outcome] = []
+    queue.put(new_instance("1.1", "1.2", "1.2.1"), outcomes.append)  # for the commit thread, which waits for its turn
+    deadline = time.monotonic() + 20
+    while queue.length and time.monotonic() < deadline:
+        time.sleep(0.001)
+    closing = threading.Thread(target=queue.close)
+    closing.start()
+    while not queue.length and time.monotonic() < deadline:
+        time.sleep(0.001)
+    queue._turn.release()
+    queue.put(new_instance("1.1", "1.2", "1.2.2"), outcomes.append, here=True)
+    closing.join(20)
+    assert not closing.is_alive()
+    assert outcomes[0].status is Status.STORED
+
+
+def test_a_crew_takes_calls_in_turn_and_finishes_them(caplog: pytest.LogCaptureFixture) -> None:
+    crew = Crew(1, "crew")
+    crew.close()  # without ever having begun
+    crew = Crew(1, "crew")
+    done: list[int] = []
+    first, go_on = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        first.set()
+        go_on.wait(20)
+
+    def fail() -> None:
+        raise ValueError("a fault of ours")
+
+    crew.call_soon(wait)
+    ended(first)
+    with caplog.at_level(logging.CRITICAL):
+        crew.call_soon(fail)
+        for number in range(50):
+            crew.call_soon(lambda number=number: done.append(number))
+        assert crew.waiting == 51
+        go_on.set()
+        crew.close()
+    assert done == list(range(50))
+    with pytest.raises(RuntimeError):
+        crew.call_soon(wait)
+    crew.close()
