@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Final, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -22,10 +22,12 @@ from pacs.ingest import Identity
 from pacs.measure import Measure, Observe, nobody, timed
 from pacs.reading import Committed, Frame
 from pacs.renditions import Renditions
-from pacs.storage import frames, records, room
+from pacs.storage import records, room
 from pacs.storage.commit import Outcome
 from pacs.storage.commit import Status as CommitStatus
 from pacs.storage.engine import Engine
+from pacs.storage.frame_rows import FrameRows
+from pacs.storage.kept_shards import KeptShards
 from pacs.storage.model import Buffer, Counters, InstanceEntry, NewInstance, SeriesEntry, StudyEntry
 from pacs.storage.room import Room
 from pacs.storage.search import Page, Search, search, series_order
@@ -65,6 +67,11 @@ class Archive:
         self._engine = Engine(root, create=create)
         self._observe: Observe = nobody
         self._crew = Crew(threads or os.cpu_count() or 1, "codec")
+        self._shards = KeptShards(root)
+        self.find_chunk: Final = FrameRows(self._engine.index).find
+        """Where the stored bytes of a frame lie, at the least cost: see `FrameRows.find`."""
+        self.read_chunk_cached: Final = self._shards.read
+        """Those bytes, without waiting for the disk: see `KeptShards.read`."""
 
     @classmethod
     def open(cls, path: Path | str, *, create: bool = False, threads: int = 0) -> Archive:
@@ -74,6 +81,7 @@ class Archive:
         """Finish what was submitted, then let go of the archive."""
         self._crew.close()
         self._engine.close()
+        self._shards.let_go()
 
     def __enter__(self) -> Self:
         return self
@@ -290,7 +298,11 @@ class Archive:
         """The same without waiting for the disk, or None where that takes a thread."""
         if len(frame.chunks) != 1 or reading.is_native(frame):
             return None
-        return frames.read_chunk_cached(self.root, frame.chunks[0])
+        return self._shards.read(frame.chunks[0])
+
+    def let_go(self) -> None:
+        """Close the files that the last two keep open: whoever calls them calls this about every second."""
+        self._shards.let_go()
 
     def decode_frame(self, entry: InstanceEntry, number: int, levels_dropped: int = 0) -> npt.NDArray[np.generic]:
         """Samples of a frame, (rows, columns[, samples]), at full size or `levels_dropped` levels smaller."""

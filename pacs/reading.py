@@ -111,8 +111,12 @@ def locate_frame(view: ReadView, entry: InstanceEntry, number: int) -> Frame:
     chunk = view.chunk(entry, number - 1)
     pixel_array = key.encoding is Encoding.HTJ2K
     syntax = uids.HTJ2K_LOSSLESS_RPCL if pixel_array else entry.descriptor.transfer_syntax
-    etag = f"{chunk.crc32c:08x}-{chunk.length:x}"
-    return Frame(entry, number, syntax, chunk.length, chunk.level_ends, etag, (chunk,))
+    return Frame(entry, number, syntax, chunk.length, chunk.level_ends, validator(chunk), (chunk,))
+
+
+def validator(chunk: ChunkLocation) -> str:
+    """`Frame.etag` of a frame that is one inner chunk."""
+    return f"{chunk.crc32c:08x}-{chunk.length:x}"
 
 
 def _locate_native(view: ReadView, entry: InstanceEntry, number: int) -> Frame:

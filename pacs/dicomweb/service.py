@@ -41,9 +41,10 @@ class Service:
         self.once_made: Once[Made] = Once()
         self.plans = Plans(archive, self.renditions, self.offload)
         self._reading = Budget(max(settings.spool_threshold, settings.ingest_memory // 4))
-        self._frames_at_once = self._frames_waited_for = 0
+        self._frames_waited_for = self.frames_at_once = 0
+        """Frames that the page cache had."""
         self._counted: dict[tuple[str, str], int] = {}
-        self.observer = Observer(settings, self._tell_levels)
+        self.observer = Observer(settings, self._every_second)
         archive.observe(self.observer.measured)
 
     def collect(self) -> Collected:
@@ -62,7 +63,7 @@ class Service:
     def cached(self, frame: Frame) -> memoryview | None:
         """The frame as stored where the page cache has it, else None. Raises ChecksumError."""
         data = self.archive.read_frame_cached(frame) if frame.length <= _READ_IN_LOOP else None
-        self._frames_at_once += data is not None
+        self.frames_at_once += data is not None
         return data
 
     async def made(self, frame: Frame, rendition: Rendition, quality: float | None = None) -> Made:
@@ -94,6 +95,10 @@ class Service:
                 return preferred(named, accept)
         return choices(accept)
 
+    def _every_second(self, metrics: Metrics) -> None:
+        self.archive.let_go()
+        self._tell_levels(metrics)
+
     def _tell_levels(self, metrics: Metrics) -> None:
         """Set the metrics that are kept here: what waits, and what caches had."""
         ingest, commit = self.archive.waiting()
@@ -103,7 +108,7 @@ class Service:
         metrics.ingest_memory.set(self.ingest_memory.taken)
         renditions = self.renditions
         for cache, hits, misses in (
-            ("page", self._frames_at_once, self._frames_waited_for),
+            ("page", self.frames_at_once, self._frames_waited_for),
             ("metadata", self.metadata_cache.hits, self.metadata_cache.misses),
             ("plans", self.plans.hits, self.plans.misses),
             ("frames", renditions.memory_hits, renditions.memory_misses),

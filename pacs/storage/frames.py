@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import os
 
-import numpy as np
-
 from pacs.errors import ChecksumError, StorageError
 from pacs.storage import layout, shard, stretch
-from pacs.storage.checksum import crc32c
 from pacs.storage.disk import Disk
 from pacs.storage.model import ArrayKey, Chunk, ChunkLocation
 from pacs.storage.shard import TableRow
@@ -16,7 +13,7 @@ from pacs.storage.shard import TableRow
 # --- reading --------------------------------------------------------------------------------------------------
 
 
-def _mismatch(location: ChunkLocation) -> ChecksumError:
+def mismatch(location: ChunkLocation) -> ChecksumError:
     return ChecksumError(f"{location.path}: the frame at byte {location.offset} does not match its checksum")
 
 
@@ -36,29 +33,8 @@ def read_chunk(root: layout.Root, location: ChunkLocation) -> bytes | memoryview
     finally:
         os.close(descriptor)
     if data is None:
-        raise _mismatch(location)
+        raise mismatch(location)
     return data
-
-
-def read_chunk_cached(root: layout.Root, location: ChunkLocation) -> memoryview | None:
-    """As `read_chunk`, but None where it would have to wait for the disk, or is long."""
-    if location.length >= stretch.MAPPED_FROM:
-        return None
-    try:
-        descriptor = os.open(f"{root}/{location.path}", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        data = np.empty(location.length, np.uint8)  # a bytearray would be filled with zeros first
-        if os.preadv(descriptor, [data.data], location.offset, os.RWF_NOWAIT) != location.length:
-            return None
-    except OSError:  # EAGAIN, or a file system without RWF_NOWAIT
-        return None
-    finally:
-        os.close(descriptor)
-    if crc32c(data.data) != location.crc32c:
-        raise _mismatch(location)
-    return data.data
 
 
 # --- an array of its own --------------------------------------------------------------------------------------

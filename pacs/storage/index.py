@@ -51,6 +51,8 @@ class Index:
         except lmdb.Error as error:
             raise IndexMismatchError(f"{path} cannot be opened ({error}): run `pacs reindex`") from None
         self._identity = self._identity_on_disk()
+        self.begin = self._env.begin
+        """A transaction of LMDB, without a view."""
 
     def _identity_on_disk(self) -> tuple[int, int] | None:
         try:
@@ -64,11 +66,9 @@ class Index:
         """Whether the file that is open is still the one under `index/`: not deleted, not replaced."""
         return self._identity is not None and self._identity == self._identity_on_disk()
 
-    @contextmanager
-    def read(self) -> Iterator[ReadView]:
-        """A consistent view; cheap enough for every request."""
-        with self._env.begin(buffers=True) as txn:
-            yield ReadView(txn, self.databases)
+    def read(self) -> ReadView:
+        """A consistent view, to be used in a `with` block; cheap enough for every request."""
+        return ReadView(self._env.begin(buffers=True), self.databases)
 
     @contextmanager
     def write(self) -> Iterator[WriteView]:

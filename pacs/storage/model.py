@@ -226,3 +226,18 @@ class ChunkLocation(msgspec.Struct, frozen=True):
     length: int
     crc32c: int
     level_ends: tuple[int, ...]
+
+
+class Form(msgspec.Struct, frozen=True, gc=False):
+    """What decides on the forms that the frames of an instance can be sent in; see `frame_rows`."""
+
+    transfer_syntax: str
+    """Of arrival."""
+    geometry: bytes
+    array_key: bytes
+    """Both as in the index."""
+    pixel_tag: int
+    sop_class: bytes
+    levels: int
+    """Number of level ends of each chunk."""
+    chunks: int

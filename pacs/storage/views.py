@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import msgspec
 
@@ -150,8 +150,15 @@ class ReadView:
         self._last: tuple[str, memoryview] | None = None
         """The instance that was read last, and its row."""
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """The end of a read transaction: there is nothing to commit."""
+        self.txn.abort()
+
     def get(self, database: bytes, key: bytes) -> memoryview | None:
-        found: memoryview | None = self.txn.get(key, db=self.databases[database])
+        found: memoryview | None = self.txn.get(key, None, self.databases[database])
         return found
 
     def cursor(self, database: bytes) -> Any:
