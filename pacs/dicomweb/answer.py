@@ -178,7 +178,8 @@ def _lines(answer: Answer, headers: Headers, typed: bool = False) -> bytes:
 
 _date: tuple[int, bytes] = (0, b"")
 
-def _today() -> bytes:
+
+def today() -> bytes:
     """For the header Date. RFC 9110 6.6.1"""
     global _date
     now = int(time.time())
@@ -187,13 +188,15 @@ def _today() -> bytes:
     return _date[1]
 
 
-def entity_head(content_type: str, etag: str, vary: str, headers: Headers, length: int, common: bytes) -> bytes:
+def entity_head(
+    date: str, content_type: str, etag: str, vary: str, headers: Headers, length: str, common: bytes
+) -> bytes:
     """The head of an entity that is sent whole to a GET of HTTP/1.1; `headers` have no line breaks."""
     text = f"Content-Type: {content_type}\r\nETag: {etag}\r\nVary: {vary}, Origin\r\n"
     for name, value in headers:
         text += f"{name}: {value}\r\n"
     text += f"Accept-Ranges: bytes\r\nContent-Length: {length}\r\n"
-    return b"".join((_STATUS_LINES[200], _today(), b"\r\n", text.encode("latin-1"), common, b"\r\n"))
+    return b"".join((_STATUS_LINES[200], date.encode(), b"\r\n", text.encode("latin-1"), common, b"\r\n"))
 
 
 def _head(request: BaseRequest, status: int, lines: bytes, common: bytes, keep_alive: bool) -> bytes:
@@ -203,7 +206,7 @@ def _head(request: BaseRequest, status: int, lines: bytes, common: bytes, keep_a
         connection = b"\r\nConnection: keep-alive\r\n"
     else:
         connection = b"\r\n"
-    return b"".join((_STATUS_LINES[status], _today(), connection, lines, common, b"\r\n"))
+    return b"".join((_STATUS_LINES[status], today(), connection, lines, common, b"\r\n"))
 
 
 async def _send_head(request: BaseRequest, status: int, lines: bytes, common: bytes) -> Sent:

@@ -1,7 +1,9 @@
 """A stored frame for a request that asks for nothing else: answered as it arrives, without a request object or a task.
 
 Readers of a series send hundreds of requests that differ in their path alone. aiohttp and the general handler take
-more time for each than reading, verifying and sending the frame does. Whatever is out of the ordinary (conditions,
+more time for each than reading, verifying and sending the frame does. What is the same in all answers is remembered
+here, by the header fields as they are spelled and by the form of the frame; of frames nothing is, since a reader asks
+for each once. Whatever is out of the ordinary (conditions,
 ranges, a query, other methods, proxies, errors, a frame that is not in the page cache) is left to them, so all answers
 are theirs: tests compare the bytes.
 """
@@ -15,15 +17,18 @@ from typing import Final, NamedTuple
 
 from aiohttp import web
 
-from pacs.dicomweb import answer, negotiation, urls, wado
+from pacs import reading
+from pacs.dicomweb import answer, multipart, negotiation, urls, wado
 from pacs.dicomweb.cors import CorsPolicy
-from pacs.dicomweb.negotiation import Choice
 from pacs.dicomweb.service import Service
+from pacs.dicomweb.wado import Plan
 from pacs.errors import PacsError
+from pacs.reading import Frame
+from pacs.storage.model import ChunkLocation, Form
 
 _PATH: Final = re.compile(
-    rb"GET (/dicomweb/studies/([0-9.]{1,64})/series/([0-9.]{1,64})/instances/([0-9.]{1,64})/frames/([0-9]{1,9}))"
-    rb" HTTP/1\.1"
+    rb"GET /dicomweb/studies/([0-9.]{1,64})/series/([0-9.]{1,64})/instances/([0-9.]{1,64})/frames/([0-9]{1,9})"
+    rb" HTTP/1\.1\r\n"
 )
 _FIELD: Final = re.compile(rb"([A-Za-z0-9-]+):[ \t]*([\x20-\x7e]*)")
 _PLAIN: Final = frozenset((
@@ -37,7 +42,9 @@ _FRAMING: Final = frozenset((
 """Fields that have bytes follow the header that belong to the request, or to no request."""
 _LONGEST: Final = 4096
 """Bytes of fields; aiohttp counts and refuses longer ones."""
-_TEMPLATE: Final = "/dicomweb/studies/{study}/series/{series}/instances/{instance}/frames/{frames}"
+_MOST_FORMS: Final = 256
+"""Answers of different kinds that are remembered."""
+_ROUTE: Final = "/dicomweb/studies/{study}/series/{series}/instances/{instance}/frames/{frames}"
 
 
 class Asked(NamedTuple):
@@ -45,9 +52,47 @@ class Asked(NamedTuple):
 
     plain: bool
     """Whether there is nothing in them that this module does not know."""
-    accept: tuple[Choice, ...] = ()
+    accept: str = ""
     common: bytes = b""
     """Header lines of every answer to such a request."""
+
+
+class Around(NamedTuple):
+    """What stands around the frames of a form in the answers to requests of a kind: bytes with places to fill in."""
+
+    before: bytes
+    """Places for the date, the boundary, the entity tag, the length and the boundary again; none for a boundary where
+    the frame is no part."""
+    after: bytes
+    """Place for the boundary."""
+    mark: str
+    """Of the entity tag."""
+    length: int
+    """Bytes of the entity beside the frame."""
+    part: bool
+
+    @classmethod
+    def of(cls, chosen: Plan, common: bytes) -> Around:
+        """From the same lines as the general handler writes. Nothing in them has zeros, which mark the places."""
+        boundary = "\0" * 32
+        content_type, etag, before, after = wado.wrapped(chosen, "\0", boundary)
+        head = answer.entity_head("\0", content_type, etag, wado.VARY, wado.KEEP, "\0", common)
+        return cls(_places(head + before), _places(after), chosen.mark, len(before) + len(after), chosen.multipart)
+
+    def filled(self, chunk: ChunkLocation) -> tuple[bytes, bytes, int]:
+        """What precedes the stored bytes of a frame, what follows them, and the length of the entity."""
+        etag = f'"{reading.validator(chunk)}-{self.mark}"'
+        length = self.length + chunk.length
+        if not self.part:
+            return self.before % (answer.today(), etag.encode(), b"%d" % length), b"", length
+        boundary = multipart.boundary(etag).encode()
+        before = self.before % (answer.today(), boundary, etag.encode(), b"%d" % length, boundary)
+        return before, self.after % boundary, length
+
+
+def _places(text: bytes) -> bytes:
+    """`text` as a format: with places where it has zeros."""
+    return re.sub(b"\0+", b"%b", text.replace(b"%", b"%%"))
 
 
 class Direct:
@@ -58,7 +103,10 @@ class Direct:
         self._cors = cors
         self._most = write_buffer + answer.SLICE
         self._in_use = not service.settings.trusted_proxies
+        self._find = service.archive.find_chunk
+        self._read_now = service.archive.read_chunk_cached
         self._fields = lru_cache(maxsize=1024)(self._read)
+        self._around: dict[tuple[str, bytes, Form], Around | None] = {}
         self.open = True
         """Set to False when the server ends."""
 
@@ -86,8 +134,9 @@ class Direct:
         host = fields.get(b"host", b"").decode()
         if not plain or not host or not urls.name_is_ours(host, self._service.settings):
             return Asked(False)
+        accept = fields.get(b"accept", b"").decode()
         try:
-            accept = negotiation.choices(fields.get(b"accept", b"").decode())
+            negotiation.choices(accept)
         except PacsError:
             return Asked(False)
         origin = fields.get(b"origin")
@@ -101,18 +150,33 @@ class Direct:
             return False
         started = time.perf_counter()
         service = self._service
-        study, series, instance, number = path.group(2, 3, 4, 5)
+        study, series, instance, number = path[1].decode(), path[2].decode(), path[3].decode(), int(path[4])
         try:
-            frame = service.archive.located(study.decode(), series.decode(), instance.decode(), int(number))
-            found = wado.as_stored(service, frame, asked.accept)
-            stored = service.cached(frame) if found is not None and frame.length <= self._most else None
+            found = self._find(study, series, instance, number)
+            if found is None:
+                return False
+            form, chunk = found
+            key = asked.accept, asked.common, form
+            if key not in self._around:
+                self._remember(key, service.archive.located(study, series, instance, number))
+            around = self._around[key]
+            stored = self._read_now(chunk) if around is not None and chunk.length <= self._most else None
         except Exception:  # noqa: BLE001 - the general handler meets it again, and tells of it
             return False
-        if found is None or stored is None:
+        if around is None or stored is None:
             return False
-        length = len(found.before) + frame.length + len(found.after)
-        head = answer.entity_head(found.content_type, found.etag, wado.VARY, wado.KEEP, length, asked.common)
+        service.frames_at_once += 1
+        before, after, length = around.filled(chunk)
         first = time.perf_counter()
-        transport.write(b"".join((head, found.before, stored, found.after)))
-        service.observer.answered(connection, _TEMPLATE, (started, first), length)
+        transport.writelines((before, stored, after) if after else (before, stored))
+        service.observer.answered(connection, _ROUTE, (started, first), length)
         return True
+
+    def _remember(self, key: tuple[str, bytes, Form], frame: Frame) -> None:
+        """What stands around all frames of a form, or that they have to be made, as one of them tells. Raises
+        PacsError."""
+        accept, common, _ = key
+        chosen = wado.as_stored(self._service, frame, negotiation.choices(accept))
+        if len(self._around) >= _MOST_FORMS:
+            self._around.clear()
+        self._around[key] = None if chosen is None else Around.of(chosen, common)

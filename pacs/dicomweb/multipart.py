@@ -208,12 +208,17 @@ def _fields(block: bytes | bytearray) -> dict[str, str]:
 # --- writing ------------------------------------------------------------------------------------------------------
 
 
+_BOUNDARY: Final = hashlib.blake2b(digest_size=16, person=b"multipart")
+
+
 def boundary(entity: str) -> str:
     """A boundary that is the same whenever the entity (named by its validator) is the same.
 
     Range requests are cut from the whole multipart body, so it must not change between two of them.
     """
-    return hashlib.blake2b(entity.encode(), digest_size=16, person=b"multipart").hexdigest()
+    digest = _BOUNDARY.copy()
+    digest.update(entity.encode())
+    return digest.hexdigest()
 
 
 def part_head(

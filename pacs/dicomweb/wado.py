@@ -132,13 +132,13 @@ class Wrapped(NamedTuple):
     after: bytes
 
 
-def as_stored(service: Service, frame: Frame, accept: tuple[Choice, ...]) -> Wrapped | None:
-    """Around the stored bytes where these are the answer; None where the frame has to be made.
+def as_stored(service: Service, frame: Frame, accept: tuple[Choice, ...]) -> Plan | None:
+    """Where the stored bytes are the answer; None where the frame has to be made. Raises NotAcceptableError.
 
-    Raises NotAcceptableError.
+    The same for every frame of a `storage.model.Form`.
     """
     chosen = plan(accept, renditions.stored(frame.entry))
-    return _wrapped(chosen, _etag(frame, chosen)) if service.renditions.direct(frame, chosen.rendition) else None
+    return chosen if service.renditions.direct(frame, chosen.rendition) else None
 
 
 def _etag(frame: Frame, chosen: Plan) -> str:
@@ -146,9 +146,13 @@ def _etag(frame: Frame, chosen: Plan) -> str:
 
 
 def _wrapped(chosen: Plan, etag: str) -> Wrapped:
+    return wrapped(chosen, etag, multipart.boundary(etag) if chosen.multipart else "")
+
+
+def wrapped(chosen: Plan, etag: str, boundary: str) -> Wrapped:
+    """What stands around a frame whose boundary, if it has one, is this."""
     if not chosen.multipart:
         return Wrapped(chosen.part_type, etag, b"", b"")
-    boundary = multipart.boundary(etag)
     head = multipart.part_head(boundary, chosen.part_type, first=True)
     return Wrapped(multipart_type(chosen.media_type, boundary), etag, head, multipart.closing(boundary))
 

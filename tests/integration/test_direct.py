@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -157,14 +159,100 @@ async def test_a_body_is_not_taken_for_a_request(here: Here) -> None:
     assert here.direct == []
 
 
-async def test_a_damaged_frame_is_not_sent(here: Here, archive: tuple[Archive, Stored]) -> None:
-    shard = next((archive[0].root / "studies").rglob("c.0*"))
+@pytest.mark.parametrize("accept", [STORED, "*/*"])
+async def test_frames_of_every_form(here: Here, archive: tuple[Archive, Stored], accept: str) -> None:
+    for built in (*images.compressions(), images.native("native", [images.pattern(40, 40, 12)]), images.slide(2, 2)):
+        archive[0].store(built.file)
+        for number in (1, 2):
+            path = f"/dicomweb{Stored(built.file).path}/frames/{number}"
+            plain = await here.asked(here.request(path, accept=accept))
+            assert plain == await here.asked(here.request(path, accept=accept, fields=GENERAL)), built.name
+            assert plain == await here.asked(here.request(path, accept=accept)), built.name
+    assert len(set(here.direct)) == 2
+
+
+async def test_forms_are_not_remembered_without_end(here: Here) -> None:
+    plain = await here.asked(here.request())
+    for number in range(300):
+        assert await here.asked(here.request(accept=f"{STORED}, image/x-{number}")) == plain
+    assert len(here.direct) == 301 and all(here.direct)
+    assert len(here.handler.direct._around) <= 256
+
+
+@pytest.mark.parametrize("line", ["/frames/1 HTTP/1.1 x", "/frames/1 x", "/frames/1?", "/frames/1/", "/frames/1,1"])
+async def test_a_request_line_with_more_in_it(here: Here, line: str) -> None:
+    await here.asked(here.request(here.path.replace("/frames/1", line)))
+    assert True not in here.direct
+
+
+def _shard(archive: Archive, path: str) -> tuple[Path, int]:
+    """The file that the frame is in, and where it begins."""
+    (chunk,) = archive.located(*_named(path), 1).chunks
+    return archive.root / chunk.path, chunk.offset
+
+
+def _damaged(shard: Path, offset: int) -> bytes:
     data = bytearray(shard.read_bytes())
-    frame = archive[0].located(*_named(here.path), 1)
-    data[frame.chunks[0].offset + 100] ^= 1
-    shard.write_bytes(data)
+    data[offset + 100] ^= 1
+    return bytes(data)
+
+
+async def _refused(here: Here, log: pytest.LogCaptureFixture) -> None:
+    log.clear()
     head, _ = await here.asked(here.request())
-    assert head.startswith(b"HTTP/1.1 500 ") and here.direct == [False]
+    assert head.startswith(b"HTTP/1.1 500 ") and here.direct[-1] is False
+    assert "ALARM" in log.text
+
+
+async def test_a_damaged_frame_is_not_sent(
+    here: Here, archive: tuple[Archive, Stored], caplog: pytest.LogCaptureFixture
+) -> None:
+    shard, offset = _shard(archive[0], here.path)
+    whole, plain = shard.read_bytes(), await here.asked(here.request())
+    shard.write_bytes(_damaged(shard, offset))  # the file that is open
+    await _refused(here, caplog)
+    shard.write_bytes(whole)
+    assert await here.asked(here.request()) == plain
+    os.truncate(shard, offset + 200)
+    await _refused(here, caplog)
+    shard.write_bytes(whole)
+    assert await here.asked(here.request()) == plain
+    assert here.direct == [True, False, True, False, True]
+
+
+async def test_another_file_in_the_place_of_a_shard(
+    here: Here, archive: tuple[Archive, Stored], caplog: pytest.LogCaptureFixture
+) -> None:
+    shard, offset = _shard(archive[0], here.path)
+    plain = await here.asked(here.request())
+    aside, other = shard.with_name("aside"), shard.with_name("other")
+    other.write_bytes(_damaged(shard, offset))
+    shard.rename(aside)
+    other.rename(shard)
+    assert await here.asked(here.request()) == plain  # from the file that was there, and verified
+    here.handler.service.observer.flush()
+    await _refused(here, caplog)
+    shard.unlink()
+    await _refused(here, caplog)
+    aside.rename(shard)
+    assert await here.asked(here.request()) == plain
+    assert here.direct == [True, True, False, False, True]
+
+
+async def test_a_restored_archive_is_read_without_a_restart(here: Here, archive: tuple[Archive, Stored]) -> None:
+    plain = await here.asked(here.request())
+    studies = archive[0].root / "studies"
+    shutil.copytree(studies, studies.with_name("copy"))
+    _damage_all(studies)
+    studies.rename(studies.with_name("lost"))
+    studies.with_name("copy").rename(studies)
+    assert await here.asked(here.request()) == plain
+    assert here.direct == [True, True]
+
+
+def _damage_all(studies: Path) -> None:
+    for shard in studies.rglob("c.0*"):
+        shard.write_bytes(bytes(shard.stat().st_size))
 
 
 def _named(path: str) -> tuple[str, str, str]:
@@ -199,6 +287,7 @@ async def test_what_is_counted(here: Here) -> None:
     routes = [route for route in began._routes.values() if route.kind == "frames"]
     assert [route.statuses for route in routes] == [{200: 2}]
     assert routes[0].in_flight == 0 and routes[0].seconds.counts and routes[0].sent > 2000
+    assert here.handler.service.frames_at_once == 2
 
 
 async def test_a_connection_in_use_is_kept(here: Here) -> None:
