@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Final
+from typing import Any, Final
+from weakref import WeakValueDictionary
 
+import numpy as np
 from aiohttp.web import BaseRequest
 
 from pacs import renditions, transcode, uids
@@ -17,7 +19,7 @@ from pacs.dicomweb.plans import Plans
 from pacs.dicomweb.priority import RightOfWay
 from pacs.dicomweb.spool import Budget, Collected
 from pacs.made import Made
-from pacs.reading import Frame
+from pacs.reading import Frame, is_native
 from pacs.settings import Settings
 from pacs.transcode import Rendition
 
@@ -41,6 +43,8 @@ class Service:
         self.once_made: Once[Made] = Once()
         self.plans = Plans(archive, self.renditions, self.offload)
         self._reading = Budget(max(settings.spool_threshold, settings.ingest_memory // 4))
+        self._unpacked: WeakValueDictionary[str, np.ndarray[Any, Any]] = WeakValueDictionary()
+        self._once_unpacked: Once[np.ndarray[Any, Any]] = Once()
         self._frames_waited_for = self.frames_at_once = 0
         """Frames that the page cache had."""
         self._counted: dict[tuple[str, str], int] = {}
@@ -58,7 +62,22 @@ class Service:
         if data is not None:
             return data
         self._frames_waited_for += 1
+        if frame.length > _READ_IN_LOOP and is_native(frame):
+            return await self._unpacked_frame(frame)
         return await self.offload.read(self.archive.read_frame, frame)
+
+    async def _unpacked_frame(self, frame: Frame) -> memoryview:
+        """A frame that is no stretch of a file: all who are reading it at the moment share one copy."""
+        key = f"{frame.entry.descriptor.sha256.hex()} {frame.number}"
+        found = self._unpacked.get(key)
+        if found is None:
+
+            def unpack() -> np.ndarray[Any, Any]:
+                return np.frombuffer(self.archive.read_frame(frame), np.uint8)
+
+            found = await self._once_unpacked(key, lambda: self.offload.read(unpack))
+            self._unpacked[key] = found
+        return found.data
 
     def cached(self, frame: Frame) -> memoryview | None:
         """The frame as stored where the page cache has it, else None. Raises ChecksumError."""
