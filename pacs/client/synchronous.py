@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterable, Mapping, Sequence
 from types import TracebackType
@@ -34,6 +35,8 @@ class Client:
     ) -> None:  # fmt: skip
         self._client = AsyncClient(url, headers=headers, patience=patience, connections=connections)
         self._loop = asyncio.new_event_loop()
+        self._closed = False
+        self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._loop.run_forever, name="pacs client", daemon=True)
         self._thread.start()
 
@@ -46,23 +49,36 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close all connections and end the thread."""
-        if self._loop.is_closed():
-            return
-        self._run(self._close())
+        """Close all connections and end the thread. Other threads that wait for an answer get a RuntimeError."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            closing = asyncio.run_coroutine_threadsafe(self._close(), self._loop)
+        closing.result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
 
     async def _close(self) -> None:
+        running = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
         await self._client.close()
         await self._loop.shutdown_asyncgens()
         await self._loop.shutdown_default_executor()
 
     def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        with self._lock:
+            if self._closed:
+                coroutine.close()
+                raise RuntimeError("the client is closed")
+            future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
             return future.result()
+        except concurrent.futures.CancelledError:
+            raise RuntimeError("the client was closed meanwhile") from None
         except BaseException:  # an interrupt from the keyboard above all
             future.cancel()
             raise
@@ -76,7 +92,7 @@ class Client:
                     return
                 yield item
         finally:
-            if not self._loop.is_closed():
+            if not self._closed:
                 self._run(items.aclose())
 
     @property
