@@ -6,6 +6,7 @@ frames, and each of them is known as a whole only.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -21,6 +22,7 @@ from pacs.errors import AnswerError, PacsError
 from pacs.geometry import FrameGeometry
 
 MOST_FRAMES = 10_000_000
+_MEDIA_TYPE = re.compile(r"(?:[A-Za-z0-9!#$&^_.+-]+/[A-Za-z0-9!#$&^_.+-]+)?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +145,10 @@ def _frame(
         if not rising or not fitting:
             raise AnswerError(url, f"the levels of frame {frame.frame} of {frame.instance} contradict each other")
         crc = int(frame.crc32c, 16) if frame.crc32c else None
+        if frame.transfer_syntax:  # both become part of a header
+            uids.check(frame.transfer_syntax, "Transfer Syntax")
+        if not _MEDIA_TYPE.fullmatch(frame.media_type):
+            raise AnswerError(url, f"the media type {frame.media_type[:40]!r}")
     except (AnswerError, PacsError, ValueError) as error:
         if isinstance(error, AnswerError):
             raise
