@@ -32,6 +32,9 @@ from pacs.errors import AnswerError, PacsError, RemoteChangedError, RemoteError
 DEFAULT_RUNGS: Final = (Rung("pixels", 128), LOSSLESS)
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})", re.ASCII)
 _CHANGED = frozenset((409, 412))
+_FAULT = 500
+_OF_THE_FRAME = frozenset((404, 406, 410, 500))
+"""Answers to a request for a frame that say nothing of the other frames."""
 _ROUNDS = 3
 
 
@@ -71,6 +74,8 @@ class SeriesReader:
         Raises what a request raises, and at the end AnswerError when some of the frames could not be shown.
         """
         index = asyncio.create_task(self._read_index())
+        # It takes its connection first: many streams at once would hold them all, and wait for their indexes.
+        await asyncio.sleep(0)
         # Codecs take longer to load than the first bytes to come.
         loading = asyncio.create_task(asyncio.to_thread(import_module, "pacs.transcode"))
         try:
@@ -102,6 +107,7 @@ class SeriesReader:
         """
         done = 0
         attempts = Attempts(self._transport.patience)
+        broken = False
         while True:
             before = done
             try:
@@ -125,12 +131,22 @@ class SeriesReader:
                 except CutError:
                     return  # it breaks at the same place again and again: frame by frame then
             except RemoteChangedError:
+                state = self._views.index.state
                 await self._views.take(await self._read_index())
-                return
+                if done == before or not state or self._views.index.state != state:
+                    return
+                # The series is the same and the stream another: a frame is left out of it that cannot be had.
             except RemoteError as error:
                 if done and error.status in _CHANGED:
                     await self._views.take(await self._read_index())
                     return
+                if error.status == _FAULT:
+                    if not done:
+                        await self._views.take(await reading)
+                    if broken:
+                        return
+                    broken = True  # now it knows which frame to leave out
+                    continue
                 if done or error.status not in NO_SUCH_RESOURCE:
                     raise
                 await self._views.take(await reading)
@@ -214,7 +230,7 @@ class SeriesReader:
         for wanted in wanted_rungs:
             last = wanted is wanted_rungs[-1]
             lacking = (position for position in self._order() if self._views.lacks(position, wanted, last=last))
-            calls = (partial(self._fetch, position, wanted) for position in lacking)
+            calls = (partial(self._tried, position, wanted) for position in lacking)
             async for view in in_order(calls, self._ahead):
                 if view is not None:
                     yield view
@@ -223,6 +239,18 @@ class SeriesReader:
         count = len(self._views.index.frames)
         first = self._first if self._first is not None else count // 2 + 1
         return outwards(count, min(max(first - 1, 0), max(count - 1, 0)))
+
+    async def _tried(self, position: int, wanted: Rung) -> FrameView | None:
+        """As `_fetch`; a frame that cannot be had costs itself alone."""
+        try:
+            return await self._fetch(position, wanted)
+        except RemoteError as error:
+            if error.status not in _OF_THE_FRAME:
+                raise
+            self._views.failed[position] = error
+        except AnswerError as error:
+            self._views.failed[position] = error
+        return None
 
     async def _fetch(self, position: int, wanted: Rung) -> FrameView | None:
         frame = self._views.index.frames[position]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from pacs import renditions, uids
@@ -74,6 +74,8 @@ class SeriesPlan:
     received: float
     """When its newest instance arrived, seconds since 1970."""
     frames: tuple[PlannedFrame, ...]
+    damaged: set[int] = field(default_factory=set)
+    """Positions of frames whose checksum has been found wrong: streams leave them out."""
 
     def receiving(self, quiet: float) -> bool:
         """Whether more is likely to come: the newest instance is not older than `quiet` seconds."""

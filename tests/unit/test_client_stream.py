@@ -257,6 +257,8 @@ def _deeper(about: dict[str, Any], name: str, value: object) -> None:
         lambda about: _deeper(about, "length", -1),
         lambda about: _deeper(about, "length", "many"),
         lambda about: _deeper(about, "crc32c", "xyz"),
+        lambda about: _deeper(about, "mediaType", "image/jphc\r\nCookie: x"),
+        lambda about: _deeper(about, "transferSyntax", "1.2\r\nCookie: x"),
         lambda about: _deeper(about, "url", "http://127.0.0.1:9/elsewhere"),
         lambda about: about["shapes"][0]["levels"].pop(),
         lambda about: about["shapes"].clear(),
