@@ -8,8 +8,7 @@ and measured, and encoded once more where it falls short.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 import imagecodecs
@@ -29,6 +28,8 @@ _codecs: Any = imagecodecs
 QUALITY: Final = 50.0
 """dB, where none is asked for."""
 _LEAST, _MOST = 20.0, 100.0
+_NEARLY_LOSSLESS: Final = 55.0
+"""dB from which an irreversible stream can be larger than a reversible one."""
 _LEAST_LEVEL: Final = 1.0
 """dB that imagecodecs is told at least: 0 and less mean everything."""
 _ATTEMPTS: Final = 5
@@ -71,8 +72,8 @@ def irreversible(samples: Samples, geometry: FrameGeometry, quality: float | Non
     """A frame as HTJ2K irreversible (.203), RPCL with a tile-part for each resolution level, of `quality` dB or more.
 
     Samples are as `decode_frame` gives them, described as by the Data Set. RGB goes through the irreversible colour
-    transform. Where no quantization reaches the quality, as with few bits, the frame is reversible after all.
-    PixelError for what must not be lossy or cannot be encoded.
+    transform. Where no quantization reaches the quality, as with few bits, or that takes as many bytes, the frame is
+    reversible after all. PixelError for what must not be lossy or cannot be encoded.
     """
     with MEMORY.hold(working_memory(samples.nbytes, samples.itemsize)):
         return htj2k_irreversible(samples, geometry, quality)
@@ -103,7 +104,7 @@ def htj2k_irreversible(samples: Samples, geometry: FrameGeometry, quality: float
         return bytes(encoded)
 
     found = _reaching(quality, samples, described, attempt, _first_step)
-    return found if found is not None else htj2k.encode_frame(samples, described).codestream
+    return _no_larger(found, quality, lambda: htj2k.encode_frame(samples, described).codestream)
 
 
 def jpeg_2000(samples: Samples, geometry: FrameGeometry, quality: float | None = None) -> bytes:
@@ -123,14 +124,25 @@ def jpeg_2000(samples: Samples, geometry: FrameGeometry, quality: float | None =
     def made(level: float, reversible: bool) -> bytes:
         return _within_room(lambda levels: encoded(level, reversible, levels), described.decompositions)
 
+    def reversible() -> bytes:
+        return _exact(lambda levels: encoded(0, True, levels), samples, described)
+
     if quality is None:
-        return made(0, True)
+        return reversible()
     surplus = 20 * math.log10(((1 << htj2k.declared_precision(described)) - 1) / span(samples))
     found = _reaching(
         quality, samples, described, lambda step: made(max(_LEAST_LEVEL, _decibels(step) + surplus), False),
         lambda wanted, _: _step(wanted),
     )  # fmt: skip
-    return found if found is not None else made(0, True)
+    return _no_larger(found, quality, reversible)
+
+
+def _no_larger(found: bytes | None, quality: float | None, reversible: Callable[[], bytes]) -> bytes:
+    """An irreversible stream, or the reversible one where there is none or it is no smaller."""
+    if found is not None and (QUALITY if quality is None else quality) < _NEARLY_LOSSLESS:
+        return found
+    whole = reversible()
+    return whole if found is None or len(whole) <= len(found) else found
 
 
 def _within_room(encode: Callable[[int], bytes], decompositions: int) -> bytes:
@@ -144,6 +156,31 @@ def _within_room(encode: Callable[[int], bytes], decompositions: int) -> bytes:
         if not decompositions:
             raise
         return encode(0)
+
+
+def _exact(encode: Callable[[int], bytes], samples: Samples, described: FrameGeometry) -> bytes:
+    """What a reversible `encode` of OpenJPEG makes: with the wavelet, unless that would lose something.
+
+    It has room for the bits of the samples and two more, as if the colour transform did not take one of them: what is
+    beyond gets lost without an error. 5-3 subbands have up to 2.95 times the magnitude per bit of gain. T.800 E.1, G.2
+    """
+    stream = _within_room(encode, described.decompositions)
+    bits = htj2k.declared_precision(described)
+    magnitude = 1 << (bits - 1)
+    if described.photometric_interpretation == "RGB":
+        chroma = np.subtract(samples[..., ::2], samples[..., 1:2], dtype=np.int32)
+        magnitude = max(magnitude, int(chroma.max()), -int(chroma.min()))
+    if magnitude * _GROWTH + _ROUNDING < 2 << bits:
+        return stream
+    try:
+        exact = np.array_equal(jpeg2000.decode(stream, described), samples)
+    except (PixelError, imagecodecs.Jpeg2kError):
+        exact = False
+    return stream if exact else encode(0)
+
+
+_GROWTH: Final = 2.95
+_ROUNDING: Final = 32
 
 
 class LayeredFrame(NamedTuple):
@@ -165,15 +202,19 @@ _LAYER_NEAR: Final = 0.2
 _LAYER_ATTEMPTS: Final = 4
 _LAYER_MARGIN: Final = 0.5
 """dB by which the last attempt aims higher when none before it was readable."""
+_LAYER_LEAP: Final = 6.0
+"""dB by which one more aims higher when that was not readable either."""
+_EVERYTHING: Final = 0.0
+"""The quality that means lossless to OpenJPEG."""
 
 
 def layered(samples: Samples, geometry: FrameGeometry) -> LayeredFrame:
     """A frame as reversible JPEG 2000 Part 1 (.90) with six quality layers, the last one lossless; LRCP.
 
     Each layer is a tile-part, so that the bytes up to a layer's end are the whole image at a lower quality. The third
-    is `READABLE`, or `_AT_LEAST` over the values there are, and little more. Samples
-    are as `decode_frame` gives them, described as by the Data Set. Raises PixelError, UnsupportedTransferSyntaxError
-    where no encoder with layers is at hand. T.800 B.8, B.12.1.1
+    is `READABLE`, or `_AT_LEAST` over the values there are, and little more; it is lossless where no quality between
+    can be had. Samples are as `decode_frame` gives them, described as by the Data Set. Raises PixelError,
+    UnsupportedTransferSyntaxError where no encoder with layers is at hand. T.800 B.8, B.12.1.1
     """
     described = decoded_geometry(geometry)
     if described.bits_allocated not in (8, 16) or described.samples_per_pixel not in (1, 3):
@@ -189,29 +230,44 @@ def _layered(samples: Samples, described: FrameGeometry) -> LayeredFrame:
     bits = htj2k.declared_precision(described)
     peak = (1 << bits) - 1
     readable = max(READABLE, _AT_LEAST + 20 * math.log10(peak / span(samples)))
-    aimed = readable + _LAYER_NEAR / 2
-    least, chosen = math.inf, None
+    rgb = described.photometric_interpretation == "RGB"
     # OpenJPEG wants a sample at least on every level.
-    decompositions = min(described.decompositions, min(described.rows, described.columns).bit_length() - 1)
-    for attempt in range(_LAYER_ATTEMPTS):
-        encode = partial(
-            openjpeg.encode_layers, samples, bits, transform=described.photometric_interpretation == "RGB",
-            qualities=[aimed + more for more in LAYERS],
-        )  # fmt: skip
-        encoded = _within_room(lambda levels: encode(decompositions=levels), decompositions)  # noqa: B023
-        parts = j2k.parse(encoded).tile_parts
-        frame = LayeredFrame(encoded, tuple(part.offset + part.length for part in parts))
+    most = min(described.rows, described.columns).bit_length() - 1
+    decompositions: int | None = None
+
+    def made(qualities: Sequence[float]) -> tuple[LayeredFrame, float]:
+        def encode(levels: int) -> bytes:
+            levels = min(levels, most)
+            return openjpeg.encode_layers(samples, bits, decompositions=levels, transform=rgb, qualities=qualities)
+
+        nonlocal decompositions
+        if decompositions is None:
+            encoded = _exact(encode, samples, described)
+        else:
+            encoded = _within_room(encode, decompositions)
+        parsed = j2k.parse(encoded)
+        decompositions = parsed.decompositions
+        frame = LayeredFrame(encoded, tuple(part.offset + part.length for part in parsed.tile_parts))
         prefix = encoded[: frame.layer_ends[_READABLE_LAYER]] + b"\xff\xd9"
-        found = psnr(samples, _codecs.jpeg2k_decode(prefix, planar=False if samples.ndim == 3 else None), peak)
+        return frame, psnr(samples, _codecs.jpeg2k_decode(prefix, planar=False if samples.ndim == 3 else None), peak)
+
+    aimed, before = readable + _LAYER_NEAR / 2, math.nan
+    least, chosen = math.inf, None
+    for attempt in range(_LAYER_ATTEMPTS):
+        frame, found = made([aimed + more for more in LAYERS])
         if readable <= found <= least:
             least, chosen = found, frame
-        if 0 <= found - readable <= _LAYER_NEAR or found == math.inf:
+        if 0 <= found - readable <= _LAYER_NEAR or found in (before, math.inf):
             break
         # What OpenJPEG estimates is off by about as much again.
-        aimed += readable + _LAYER_NEAR / 2 - found
+        aimed, before = aimed + readable + _LAYER_NEAR / 2 - found, found
         if chosen is None and attempt == _LAYER_ATTEMPTS - 2:
             aimed += _LAYER_MARGIN
-    return chosen or frame
+    if chosen is None and found != before:
+        frame, found = made([aimed + _LAYER_LEAP + more for more in LAYERS])
+        chosen = frame if found >= readable else None
+    # OpenJPEG leaves passes that bring little each to the last layer, as in dither: then the readable one is the last.
+    return chosen or made([readable + more if more < 0 else _EVERYTHING for more in LAYERS])[0]
 
 
 def _lossy(samples: Samples, geometry: FrameGeometry) -> FrameGeometry:

@@ -123,6 +123,48 @@ def test_dither_fits_into_the_buffer_of_openjpeg(bits: int, allocated: int) -> N
         assert np.array_equal(transcode.decode_frame(codestream_, geometry, uids.JPEG_2000_LOSSLESS), samples)
 
 
+@pytest.mark.parametrize(
+    ("kind", "bits"), [("u", 1), *((kind, bits) for kind in ("u", "i") for bits in (2, 5, 8, 12, 16))]
+)
+def test_saturated_colours_lose_nothing(bits: int, kind: str) -> None:
+    """The chroma of RCT takes a bit more than the samples, which OpenJPEG has no room for in every subband."""
+    low, high = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if kind == "i" else (0, (1 << bits) - 1)
+    y, x = np.indices((60, 50))
+    for field in ((y // 3 + x // 3) % 2, RNG.integers(0, 2, (60, 50)), (y + x > 55) ^ (x < 10)):
+        gray = np.where(field, high, low).astype(f"{kind}{1 if bits <= 8 else 2}")
+        samples = np.stack([gray, gray[::-1], gray[:, ::-1]], axis=-1)
+        geometry = described(samples, bits, "RGB")
+        found = [rungs.jpeg_2000(samples, geometry), transcode.layered(samples, geometry).codestream]
+        for stream in found:
+            assert codestream.parse(stream).mct
+            other = openjpeg.decode(stream).astype(np.int64)
+            assert np.array_equal(other, samples) or np.array_equal(other, samples.astype(np.int64) & ((1 << bits) - 1))
+
+
+def test_samples_that_are_far_apart_in_gray_lose_nothing() -> None:
+    for bits in range(1, 9):
+        samples = np.where(np.indices((67, 71)).sum(0) // 2 % 2, (1 << bits) - 1, 0).astype(np.uint8)
+        stream = rungs.jpeg_2000(samples, described(samples, bits))
+        assert np.array_equal(openjpeg.decode(stream), samples)
+
+
+@pytest.mark.parametrize("quality", [60, 80, 100])
+def test_lossy_is_never_larger_than_lossless(quality: float) -> None:
+    for samples, bits, photometric in (
+        (image("uint16", 12), 12, "MONOCHROME2"), (image("uint8", 8, "RGB"), 8, "RGB"),
+        (RNG.integers(0, 256, (64, 64)).astype(np.uint8), 8, "MONOCHROME2"),
+    ):  # fmt: skip
+        geometry = described(samples, bits, photometric)
+        for encode, lossless in (
+            (transcode.irreversible, transcode.encode_frame(samples, geometry).codestream),
+            (rungs.jpeg_2000, rungs.jpeg_2000(samples, geometry)),
+        ):
+            encoded = encode(samples, geometry, quality)
+            assert len(encoded) <= len(lossless)
+            found = transcode.decode_frame(encoded, geometry, uids.HTJ2K)
+            assert psnr(samples, found) >= quality - 0.01
+
+
 def test_palette_indices_are_never_lossy() -> None:
     samples = image("uint8", 8)
     with pytest.raises(PixelError, match="PALETTE COLOR"):
@@ -161,6 +203,25 @@ def test_each_layer_adds_quality_and_the_last_is_lossless(dtype: str, bits: int,
     readable = max(45 - full, 35)
     assert readable <= found[2] <= readable + 1.5
     assert found[:4] == pytest.approx([readable + more for more in rungs.LAYERS[:4]], abs=4)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 7, 12])
+def test_a_readable_layer_of_what_gains_little_by_each_pass(bits: int) -> None:
+    """Dither, noise, stripes and lone spots: OpenJPEG leaves the last passes of these to the lossless layer."""
+    high = (1 << bits) - 1
+    y, _ = np.indices((90, 80))
+    for field in (
+        RNG.random((90, 80)) < 0.4, y % 3 == 0, RNG.random((90, 80)) < 0.01, np.ones((9, 1)), RNG.random((90, 80)),
+        (y % (high + 1)) / high,
+    ):  # fmt: skip
+        samples = np.rint(field * high).astype(np.uint16 if bits > 8 else np.uint8)
+        frame = transcode.layered(samples, described(samples, bits))
+        found = imagecodecs.jpeg2k_decode(frame.codestream[: frame.layer_ends[2]] + b"\xff\xd9").reshape(samples.shape)
+        error = np.mean((samples.astype(float) - found) ** 2)
+        peak = (1 << max(bits, 9 if bits > 8 else 1)) - 1
+        wanted = max(45, 35 + 20 * math.log10(peak / max(1, int(np.ptp(samples)))))
+        assert error == 0 or 20 * math.log10(peak / math.sqrt(error)) >= wanted - 0.01
+        assert np.array_equal(openjpeg.decode(frame.codestream).reshape(samples.shape), samples)
 
 
 def test_a_readable_layer_of_an_image_that_uses_few_of_its_bits() -> None:
