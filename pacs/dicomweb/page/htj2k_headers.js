@@ -9,10 +9,12 @@ export class CodestreamError extends Error {
 
 export const SOT = 0xff90;
 const [SOC, SIZ, COD, COC, QCD, QCC, SOD, EOC] = [0xff4f, 0xff51, 0xff52, 0xff53, 0xff5c, 0xff5d, 0xff93, 0xffd9];
-const PASSED_OVER = new Set([0xff50, 0xff55, 0xff56, 0xff57, 0xff58, 0xff59, 0xff63, 0xff64]); // CAP TLM PRF PLM PLT CPF CRG COM
 const REFUSED = new Map([
   [0xff5e, "a region of interest (RGN)"], [0xff5f, "a change of progression (POC)"],
   [0xff60, "packed packet headers (PPM)"], [0xff61, "packed packet headers (PPT)"],
+  // T.801 Table A.1
+  ...["QPD", "QPC"].map((name, i) => [0xff5a + i, `${name} of Part 2`]),
+  ...["DCO", "VMS", "DFS", "ADS", "MCT", "MCC", "NLT", "MCO", "CBD", "ATK"].map((name, i) => [0xff70 + i, `${name} of Part 2`]),
 ]);
 const MOST_COMPONENTS = 256;
 const MOST_TILES = 65535;
@@ -118,9 +120,9 @@ function readSegment(bytes, marker, at, end, header, main) {
     header.quantization = readQuantization(bytes, body, end, at);
   } else if (marker === QCC) {
     header.quantizations.set(component, readQuantization(bytes, body, end, at));
-  } else if (!PASSED_OVER.has(marker)) {
-    throw new CodestreamError(`not supported: ${REFUSED.get(marker) ?? `marker ${marker.toString(16)}`}`, at);
-  }
+  } else if (REFUSED.has(marker)) {
+    throw new CodestreamError(`not supported: ${REFUSED.get(marker)}`, at);
+  } // Others tell what is not needed here: CAP, TLM, PLM, PLT, CRG, COM, PRF, CPF.
 }
 
 // T.800 A.5.1
