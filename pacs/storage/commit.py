@@ -6,13 +6,16 @@ See `Committer._commit` for the order, and for what a crash at each step leaves.
 from __future__ import annotations
 
 import logging
+import queue
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 
 import lmdb
 
+from pacs.crew import Crew
 from pacs.errors import ConflictError, IndexMismatchError, PacsError, StorageError
 from pacs.measure import Measure, Observe, nobody, timed
 from pacs.storage import hierarchy, last_commit, layout, recovery
@@ -43,6 +46,8 @@ class Status(StrEnum):
     """Other bytes are stored under this SOP Instance UID; they stay."""
     FAILED = "failed"
     """The disk or the index refused; nothing of it is left."""
+    UNPROVEN = "unproven"
+    """What was written does not rebuild the received file (`NewInstance.prove`); nothing of it is left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +60,20 @@ class Outcome:
     """Why it is CONFLICT or FAILED."""
 
 
+class _UnprovenError(Exception):
+    """What was written does not rebuild the received file."""
+
+
 class Committer:
     """Commits batches. One per process; every process of an archive may have one."""
 
-    def __init__(self, root: layout.Root, index: Index, disk: Disk, lock: WriterLock) -> None:
+    def __init__(
+        self, root: layout.Root, index: Index, disk: Disk, lock: WriterLock, prove: recovery.Prove | None = None
+    ) -> None:
+        """`prove` is what recovery asks of records that were written unproven."""
         self.root = root
+        self._prove = prove
+        self._aside = Crew(1, "sync")
         self.index = index
         self._disk = disk
         self._lock = lock
@@ -81,6 +95,7 @@ class Committer:
         """Leave the archive settled."""
         self.settle()
         self._staging.close()
+        self._aside.close()
 
     def commit(self, batch: Sequence[NewInstance]) -> list[Outcome]:
         """Make these instances durable and visible; one Outcome for each, in order. Never raises for one of them.
@@ -115,6 +130,8 @@ class Committer:
 
     def _commit_or_take_back(self, batch: Sequence[NewInstance]) -> list[Outcome]:
         failure: PacsError
+        if len(batch) > 1 and any(new.prove is not None for new in batch):
+            return self._one_by_one(batch)  # what turns out wrong is taken back alone
         try:
             self._check_writable()
             return self._commit_over_tails(batch)
@@ -122,6 +139,8 @@ class Committer:
             if isinstance(error.__cause__, lmdb.BadValsizeError) and len(batch) > 1:
                 return self._one_by_one(batch)
             failure = error
+        except _UnprovenError:
+            return [Outcome(Status.UNPROVEN)]
         except TailError as tail:
             failure = StorageError(f"the log of series {tail.series[1]} has a tail that cannot be removed")
         except OSError as error:
@@ -143,7 +162,7 @@ class Committer:
             try:
                 return self._commit(batch)
             except TailError as tail:
-                recovery.adopt_tails(self.root, self.index, self._disk, [tail.series])
+                recovery.adopt_tails(self.root, self.index, self._disk, [tail.series], self._prove)
         return self._commit(batch)
 
     def _check_writable(self) -> None:
@@ -152,7 +171,7 @@ class Committer:
         if not self.index.in_place:
             _log.critical("%s was deleted or replaced while it was in use: nothing is stored any more", self.index.path)
             raise IndexMismatchError("the index was deleted or replaced under the running server: run `pacs reindex`")
-        self._settled = recovery.catch_up(self.root, self.index, self._disk, self._last)
+        self._settled = recovery.catch_up(self.root, self.index, self._disk, self._last, self._prove)
 
     # --- the order ---
 
@@ -167,7 +186,7 @@ class Committer:
                 if placement.empty:
                     return outcomes
                 self._disk.step("placed")
-                self._write(placement, view, sequence)
+                self._write(placement, view, sequence, batch[0] if placement.unproven else None)
                 # 4. The LMDB transaction: from here on the batch is visible, and was ever since step 3 safe. A
                 #    crash during it leaves step 3's state, or the whole batch.
                 written = time.perf_counter()
@@ -214,7 +233,7 @@ class Committer:
                 outcomes.append(Outcome(Status.CONFLICT, error=conflict))
         return outcomes
 
-    def _write(self, placement: Placement, view: WriteView, sequence: int) -> None:
+    def _write(self, placement: Placement, view: WriteView, sequence: int, unproven: NewInstance | None) -> None:
         disk = self._disk
         # 1. `last-commit` says which logs this batch is about to grow; then frames behind the committed end of their
         #    shards, arrays of their own moved into place, directories of new series. Nothing that a record points to
@@ -228,15 +247,41 @@ class Committer:
         placement.write_records(disk)
         disk.step("records-written")
         # 3. One sync of all this. Frames need none of their own before the records: recovery believes a record only
-        #    with its frames. A crash after it leaves the whole batch, to be entered from the records.
+        #    with its frames. A crash after it leaves the whole batch, to be entered from the records. An instance that
+        #    is proven meanwhile has a record that says so: recovery proves it before it enters it.
         with timed(self.observe, Measure.SYNC):
-            disk.syncfs(str(self.root))
+            self._sync(unproven)
         disk.step("synced")
         # What step 5 of earlier batches had written, this sync has made durable.
         dirty = {array: entry for array, entry in view.dirty().items() if entry.sequence > self._settled}
         placement.entries.put()
         view.put_dirty(placement.entries.add_dirty(dirty))
         disk.step("index-written")
+
+    def _sync(self, unproven: NewInstance | None) -> None:
+        """Step 3, with the proof beside it that is still to come. Raises SyncError, and _UnprovenError."""
+        if unproven is None or unproven.prove is None:
+            self._disk.syncfs(str(self.root))
+            return
+        ended: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
+        self._aside.call_soon(partial(self._sync_aside, ended))
+        try:
+            proven = unproven.prove(unproven)
+        finally:
+            error = ended.get()
+            if error is not None:
+                raise error
+        if not proven:
+            raise _UnprovenError
+        unproven.prove = None
+
+    def _sync_aside(self, ended: queue.SimpleQueue[Exception | None]) -> None:
+        error: Exception | None = None
+        try:
+            self._disk.syncfs(str(self.root))
+        except Exception as raised:  # noqa: BLE001 - it belongs to the thread that waits
+            error = raised
+        ended.put(error)
 
     def settle(self) -> None:
         """Step 5 for all that has been committed: the caller is idle. Never raises for what the disk refuses."""
@@ -275,7 +320,10 @@ class Committer:
     def _take_back(self, placement: Placement | None, sequence: int) -> None:
         if placement is None or placement.empty:
             return
-        placement.take_back(self._disk)
+        if not placement.take_back(self._disk) and placement.unproven:
+            # What nobody has proven must be looked at before the number of this commit is that of another. So
+            # `last-commit` goes on naming its log, and the next batch, of whatever process, has to recover first.
+            return
         try:
             self._last.erase(sequence)
         except OSError as error:

@@ -64,18 +64,23 @@ class CommitQueue:
         `here`: in this thread, before this returns, unless another one is committing. A lone instance is not handed
         from thread to thread then.
         """
+        if not here or not self.put_now(new, committed):
+            self._waiting.put((new, committed, time.perf_counter()))
+
+    def put_now(self, new: NewInstance, committed: Committed) -> bool:
+        """Commit `new` at once in this thread; False, and nothing done, while another one is committing."""
         item = (new, committed, time.perf_counter())
-        if not here or not self._turn.acquire(blocking=False):
-            self._waiting.put(item)
-            return
+        if not self._turn.acquire(blocking=False):
+            return False
         try:
-            if not self._commit([item]):
+            if not self._commit([item], new.prove is not None):
                 self._waiting.put(_Signal.STOP)  # it was meant for the commit thread
             self._last = time.perf_counter()
         finally:
             self._turn.release()
         if self._asleep and self._committer.unsettled:
             self._waiting.put(_Signal.WAKE)
+        return True
 
     @property
     def length(self) -> int:
@@ -116,15 +121,15 @@ class CommitQueue:
         finally:
             self._asleep = False
 
-    def _commit(self, batch: list[_Waiting]) -> bool:
-        """Commit `batch` and what is ready when its turn comes; whether more may come."""
+    def _commit(self, batch: list[_Waiting], alone: bool = False) -> bool:
+        """Commit `batch`, and what is ready when its turn comes unless `alone`; whether more may come."""
         going_on = True
         began = time.perf_counter()
 
         def ready() -> list[NewInstance]:
             nonlocal going_on, began
             began = time.perf_counter()
-            while going_on and len(batch) < LARGEST_BATCH:
+            while going_on and not alone and len(batch) < LARGEST_BATCH:
                 try:
                     item = self._waiting.get_nowait()
                 except queue.Empty:
@@ -159,7 +164,9 @@ class CommitQueue:
 class Engine:
     """Everything of one open archive that lasts as long as it is open."""
 
-    def __init__(self, root: Path, *, create: bool = False, disk: Disk | None = None) -> None:
+    def __init__(
+        self, root: Path, *, create: bool = False, disk: Disk | None = None, prove: recovery.Prove | None = None
+    ) -> None:
         self.disk = disk if disk is not None else Disk()
         if not layout.is_archive(root):
             if not create:
@@ -176,9 +183,9 @@ class Engine:
             writer = WriterLock(root)
             opened.callback(writer.close)
             with writer:
-                self.index = recovery.open_index(root, self.disk)
+                self.index = recovery.open_index(root, self.disk, prove)
             opened.callback(self.index.close)
-            self._committer = Committer(root, self.index, self.disk, writer)
+            self._committer = Committer(root, self.index, self.disk, writer, prove)
             self._opened = opened.pop_all()
         self._commits = CommitQueue(self._committer)
 
@@ -203,6 +210,10 @@ class Engine:
     def commit_soon(self, new: NewInstance, committed: Committed, *, here: bool = False) -> None:
         """See CommitQueue.put."""
         self._commits.put(new, committed, here=here)
+
+    def commit_now(self, new: NewInstance, committed: Committed) -> bool:
+        """See CommitQueue.put_now."""
+        return self._commits.put_now(new, committed)
 
     def settle(self) -> None:
         """See Committer.settle."""

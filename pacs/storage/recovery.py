@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -29,14 +29,18 @@ _log = logging.getLogger(__name__)
 
 _REINDEX = "run `pacs reindex`"
 
+Prove = Callable[[Root, Record, bytes], bool]
+"""Whether a record, with its chunk table, rebuilds the received file."""
+
 
 # --- opening --------------------------------------------------------------------------------------------------
 
 
-def open_index(root: Root, disk: Disk) -> Index:
+def open_index(root: Root, disk: Disk, prove: Prove | None = None) -> Index:
     """The index of an archive, in step with its records. Only under the writer's lock.
 
-    Raises IndexMismatchError when it is missing, another archive's, or not of the newest commit.
+    `prove` is asked of records that were written unproven before they are entered. Raises IndexMismatchError when the
+    index is missing, another archive's, or not of the newest commit.
     """
     archive_id = layout.read_description(root).archive_id
     last = LastCommit(root, disk)
@@ -58,8 +62,8 @@ def open_index(root: Root, disk: Disk) -> Index:
         copying.undo(root, index, disk)
         boot = boot_id()
         if state.boot != boot:
-            _after_boot(root, index, disk, last, boot)
-        catch_up(root, index, disk, last)
+            _after_boot(root, index, disk, last, boot, prove)
+        catch_up(root, index, disk, last, prove)
         _settle_all(root, index, disk, last)
         staging.remove_abandoned(root, disk)
     except OSError as error:
@@ -94,7 +98,9 @@ def boot_id() -> str:
         return ""
 
 
-def _after_boot(root: Root, index: Index, disk: Disk, last: LastCommit, boot: str) -> None:
+def _after_boot(
+    root: Root, index: Index, disk: Disk, last: LastCommit, boot: str, prove: Prove | None
+) -> None:
     """Look at the end of every log. After a power loss a log may have grown without `last-commit` telling so, or
     while it still tells of an attempt at the same commit that was taken back."""
     suspects = []
@@ -108,7 +114,7 @@ def _after_boot(root: Root, index: Index, disk: Disk, last: LastCommit, boot: st
                 suspects.append((study, series))
         sequence = view.counters().sequence
     if suspects and last.read()[0].sequence in (sequence, sequence + 1):
-        adopt_tails(root, index, disk, suspects)
+        adopt_tails(root, index, disk, suspects, prove)
     with index.write() as writing:
         state = writing.state()
         state.boot = boot
@@ -123,7 +129,7 @@ def _log_end(view: ReadView, study: str, series: str) -> int:
 # --- a batch cut short ----------------------------------------------------------------------------------------
 
 
-def catch_up(root: Root, index: Index, disk: Disk, last: LastCommit) -> int:
+def catch_up(root: Root, index: Index, disk: Disk, last: LastCommit, prove: Prove | None = None) -> int:
     """Finish what a process that died left undone; nothing to do is told by two small reads.
 
     Returns the last commit whose index blocks and shapes were written by then. Raises IndexMismatchError when the index
@@ -133,7 +139,7 @@ def catch_up(root: Root, index: Index, disk: Disk, last: LastCommit) -> int:
         sequence = view.counters().sequence
     state, settled = last.read()
     if state.sequence == sequence + 1:
-        adopt_tails(root, index, disk, state.series)
+        adopt_tails(root, index, disk, state.series, prove)
     elif state.sequence != sequence:
         raise IndexMismatchError(
             f"{index.path} is of commit {sequence}, the archive of commit {state.sequence}: {_REINDEX}"
@@ -141,9 +147,11 @@ def catch_up(root: Root, index: Index, disk: Disk, last: LastCommit) -> int:
     return settled
 
 
-def adopt_tails(root: Root, index: Index, disk: Disk, suspects: Sequence[tuple[str, str]]) -> None:
+def adopt_tails(
+    root: Root, index: Index, disk: Disk, suspects: Sequence[tuple[str, str]], prove: Prove | None = None
+) -> None:
     """Make what lies behind the committed end of these logs a commit of its own: enter the records that are whole,
-    with their frames, and cut off the rest."""
+    with their frames, and proven, and cut off the rest."""
     last = LastCommit(root, disk)
     with index.write() as view:
         sequence = view.counters().sequence + 1
@@ -151,7 +159,7 @@ def adopt_tails(root: Root, index: Index, disk: Disk, suspects: Sequence[tuple[s
         cuts: list[tuple[str, int]] = []
         for study, series in suspects:
             start = _log_end(view, study, series)
-            whole, size = _whole_records(root, view, (study, series), start, sequence)
+            whole, size = _whole_records(root, view, (study, series), start, sequence, prove)
             found += whole
             end = whole[-1].end if whole else start
             if size > end:
@@ -175,7 +183,7 @@ def adopt_tails(root: Root, index: Index, disk: Disk, suspects: Sequence[tuple[s
 
 
 def _whole_records(
-    root: Root, view: ReadView, series: tuple[str, str], start: int, sequence: int
+    root: Root, view: ReadView, series: tuple[str, str], start: int, sequence: int, prove: Prove | None
 ) -> tuple[list[Record], int]:
     """(the whole records from `start` up to the first that is not, the length of the log)."""
     found: list[Record] = []
@@ -192,13 +200,24 @@ def _whole_records(
                 raise IndexMismatchError(
                     f"{path} has a record of commit {record.sequence} where {sequence} was to come: {_REINDEX}"
                 )
-            verify(root, series, descriptor, path, record)
+            table = verify(root, series, descriptor, path, record)
+            if record.unproven and not proven(root, record, table, prove):
+                _log.warning("%s: the record at byte %d does not rebuild the file that was received", path, start)
+                break  # of an upload that was not answered, and would have been stored in another way
             found.append(record)
     except ChecksumError:
         pass  # torn: this one and what follows was never acknowledged
     finally:
         os.close(descriptor)
     return found, size
+
+
+def proven(root: Root, record: Record, table: bytes, prove: Prove | None) -> bool:
+    """Whether a record that was written unproven rebuilds the received file. Raises StorageError where nobody can
+    tell: what is not known to be wrong must not be cut off."""
+    if prove is None:
+        raise StorageError(f"a record of series {record.descriptor.series} has to be proven before it is entered")
+    return prove(root, record, table)
 
 
 def verify(
