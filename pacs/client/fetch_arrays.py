@@ -26,7 +26,7 @@ from pacs.client.ahead import in_order
 from pacs.client.held import HeldCodestream
 from pacs.client.index import IndexedFrame, SeriesIndex
 from pacs.client.rungs import LOSSLESS, Rung
-from pacs.client.saving import PARTIAL
+from pacs.client.saving import PARTIAL, open_alone
 from pacs.client.transport import Transport
 from pacs.client.volumes import NpyVolume, Volume, ZarrVolume
 from pacs.errors import (
@@ -110,6 +110,11 @@ class SeriesArrays:
             return
         self._folder.mkdir(parents=True, exist_ok=True)
         log = final.with_name(final.name + PARTIAL)
+        with open_alone(log):
+            await self._go_on(progress, plan, final, log, paths)
+
+    async def _go_on(self, progress: Counts, plan: str, final: Path, log: Path, paths: list[Path]) -> None:
+        """Bring what is missing, alone at these files."""
         resume = _plan_of(log) == plan and all(self._kind.there(path) for path in paths)
         self._rungs = _logged(log) if resume else {}
         progress.already += len(self._rungs)

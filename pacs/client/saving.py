@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import errno
+import fcntl
 import hashlib
 import os
 import re
@@ -14,6 +16,29 @@ from pacs.errors import AnswerError
 PARTIAL = ".partial"
 _SHA_256 = re.compile(r"(?:^|,)\s*sha-256=:([A-Za-z0-9+/=]+):", re.ASCII)
 _PIECE = 1 << 20
+
+
+def open_alone(path: Path) -> IO[bytes]:
+    """A file for reading and writing, made if it is not there, which no other run writes to until it is closed.
+
+    Raises OSError when another run does.
+    """
+    while True:
+        file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666), "r+b")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # The other run may have finished it in between, and given it another name.
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+        except FileNotFoundError:
+            pass
+        except BlockingIOError:
+            file.close()
+            raise OSError(errno.EAGAIN, "another run is writing it", str(path)) from None
+        except BaseException:
+            file.close()
+            raise
+        file.close()
 
 
 class PartialFile:
@@ -38,9 +63,9 @@ class PartialFile:
     def begin(self, start: int, etag: str) -> None:
         """Bytes from `start` on of the entity `etag` come next."""
         self.close()
+        self._file = open_alone(self._partial)
         if start == 0:
             self._note.unlink(missing_ok=True)
-        self._file = self._partial.open("r+b" if start else "wb")
         self._file.truncate(start)
         self._file.seek(start)
         if start == 0 and etag:
@@ -59,7 +84,6 @@ class PartialFile:
         self._file.flush()
         os.fsync(self._file.fileno())
         size = self._file.tell()
-        self.close()
         if length is not None and size != length:
             self.drop()
             raise AnswerError(self.path.name, f"{size} bytes where {length} are announced")
@@ -70,6 +94,7 @@ class PartialFile:
         # The note first: killed in between, the file is fetched again; else the note would stay for ever.
         self._note.unlink(missing_ok=True)
         self._partial.replace(self.path)
+        self.close()
 
     def close(self) -> None:
         """Keep what is there for another attempt."""
@@ -79,7 +104,14 @@ class PartialFile:
 
     def drop(self) -> None:
         """Forget what is there."""
+        if self._file is None:
+            with open_alone(self._partial):
+                self._unlink()
+            return
+        self._unlink()
         self.close()
+
+    def _unlink(self) -> None:
         self._partial.unlink(missing_ok=True)
         self._note.unlink(missing_ok=True)
 

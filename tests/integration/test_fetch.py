@@ -26,6 +26,7 @@ from pacs import cli, demo
 from pacs.client import AsyncClient, Client, Patience
 from pacs.client.fetch import Form, Options, Progress, Until, fetch_all
 from pacs.client.resource import Resource, resource
+from pacs.client.saving import open_alone
 from pacs.errors import AnswerError, RemoteError, UidError, UnreachableError
 from tests.conftest import Server
 from tests.unit.origin import Answer, Asked, Reply, entity, origin
@@ -255,6 +256,21 @@ def test_a_killed_run_goes_on(server: Server, tmp_path: Path) -> None:
     progress = run(study.url(server), tmp_path)
     assert progress.already == len(whole) and progress.fetched == 30 - len(whole)
     assert {path.stem: path.read_bytes() for path in folder.iterdir()} == files
+
+
+@pytest.mark.parametrize("form", ["dicom", "npy", "zarr"])
+def test_two_runs_never_write_the_same(server: Server, study: Study, tmp_path: Path, form: Form) -> None:
+    """One of them would call finished what the other has begun anew."""
+    name = f"{study.instances[0]}.dcm" if form == "dicom" else f"frames.{form}.json"
+    url = f"{study.url(server)}/series/{study.series}" + (f"/instances/{study.instances[0]}" if form == "dicom" else "")
+    folder = study.folder(tmp_path)
+    folder.mkdir(parents=True)
+    with open_alone(folder / f"{name}.partial"):
+        with pytest.raises(OSError, match=rf"another run is writing it: .*{name}\.partial"):
+            run(url, tmp_path, form)
+        assert names(folder) == {f"{name}.partial"}
+    assert run(url, tmp_path, form).fetched == (1 if form == "dicom" else COUNT)
+    assert name in names(folder) and not list(folder.glob("*.partial*"))
 
 
 def test_a_series_that_has_grown_is_fetched_anew(server: Server, tmp_path: Path) -> None:
