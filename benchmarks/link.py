@@ -171,7 +171,8 @@ class _Pipe(asyncio.Protocol):
         elif self.transport is None or self.transport.is_closing():
             peer.transport.close()
         elif peer.transport.can_write_eof():
-            peer.transport.write_eof()
+            with contextlib.suppress(OSError):  # the peer has just gone
+                peer.transport.write_eof()
 
     def cut(self, how: Cut) -> None:
         """End the connection at both ends, now."""
