@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -46,6 +47,35 @@ def stored(
 def test_only_the_listed_files_are_refused(stored: dict[str, tuple[Archive, StoreResult]]) -> None:
     refused = {path: result.error.code for path, (_, result) in stored.items() if result.error is not None}
     assert refused == REFUSED
+
+
+UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
+
+
+@pytest.mark.filterwarnings("ignore")  # of the oracle, about the odd files
+def test_one_archive_refuses_62_files_for_what_pydicom_reads_in_them(
+    shared_data: Path, manifest: list[dict[str, str]], stored: dict[str, tuple[Archive, StoreResult]]
+) -> None:
+    """A UID that is missing or malformed, or a SOP Instance UID that came before with other bytes."""
+
+    def read(path: str) -> list[str]:
+        data_set = pydicom.dcmread(shared_data / path, force=True, stop_before_pixels=True)
+        return [str(data_set.get(name) or "") for name in UIDS]
+
+    first = stored[manifest[0]["path"]][0]
+    sha256 = {row["path"]: row["sha256"] for row in manifest}
+    came = {result.instance: path for path, (archive, result) in stored.items() if archive is first}
+    reasons: Counter[str] = Counter()
+    for path, (archive, result) in stored.items():
+        if result.error is not None:
+            assert not all(re.fullmatch(r"[0-9]+(\.[0-9]+)*", uid) for uid in read(path)), path
+            reasons[result.error.code] += 1
+        elif archive is not first:
+            before = came[result.instance]
+            assert before < path and read(before)[2] == read(path)[2] and sha256[before] != sha256[path], path
+            reasons["STW-02"] += 1
+    assert reasons == {"STW-02": 40, "UID-01": 21, "P10-01": 1}
+    assert len(stored) == len(manifest) == 1043
 
 
 def test_every_accepted_file_comes_back_byte_for_byte(
