@@ -7,7 +7,7 @@ const MACROS = ["00289145", "00289132"]; // Pixel Value Transformation and Frame
 const MEASURES = "00289110";
 const SPACINGS = ["00280030", "00181164", "00280034"];
 const SHOWN = [
-  ...SPACINGS, "00280004", "00280120", "00280121", "00281050", "00281051", "00281052", "00281053", "00281056", "00283000",
+  ...SPACINGS, "00280004", "00280103", "00280120", "00280121", "00281050", "00281051", "00281052", "00281053", "00281056", "00283000",
   "00283010",
 ];
 const MOST = 2000; // instances whose metadata are asked for at once

@@ -58,7 +58,7 @@ export class Link {
       } catch (error) {
         if (codestream.length > before) failures = 0;
         if (signal.aborted || (error.status >= 400 && error.status < 500) || ++failures >= PATIENCE) throw error;
-        await pause(FIRST_PAUSE * 2 ** failures, signal);
+        await pause(FIRST_PAUSE * 2 ** (failures - 1), signal);
       }
     }
   }

@@ -2,18 +2,22 @@
 //
 // The first rung of every frame comes by one stream of the series. Of the frame that is looked at comes its first rung
 // at once, and the rest of the same codestream when the stack rests on it; over a slow line a lossy form in between.
-// Then its neighbours are completed, one at a time, until the reader moves on.
+// Then its neighbours are completed, one at a time, until the reader moves on; over a slow line all of them are made
+// readable before, by a second stream.
 
-import { outwards } from "./frames.js";
+import { DECIBELS, outwards } from "./frames.js";
 import { pause } from "./link.js";
 import { streamOf } from "./stream.js";
 
-const FIRST_RUNG = "pixels:128";
+const FIRST_RUNG = "pixels:128", READABLE = `quality:${DECIBELS}`;
 const UNKNOWN = 16384; // bytes that are asked for of a codestream whose levels are not known
 const REST = 100; // milliseconds without a move
+const REST_MOVING = 250; // of a reader who has moved just before
+const MOVING = 500; // milliseconds that "just before" is
 const AT_ONCE = 3; // first rungs that are asked for by themselves while the stack moves
 const NEAR = 8; // places from where the stream is, which it will have brought soon
 const PATIENCE = 1; // seconds for the rest of a frame, before a lossy form is asked for
+const PATIENCE_FOR_ALL = 5; // seconds for the rest of the stack
 const WORTH = 5; // times that a lossy form is smaller, or more
 const MEMORY = 256 << 20;
 const FULL = 0.8 * MEMORY;
@@ -29,7 +33,8 @@ export class Reading {
   #closed = new AbortController();
   #moved = new AbortController();
   #firsts = new Map(); // frame -> promise of its first rung
-  #stream = null; // { stop, first, last, begun, ended } of the one that runs
+  #stream = null; // { rung, stop, first, last, begun, ended } of the one that runs
+  #looked = 0; // when
   #eyes = 0; // requests for what is looked at
   #aside = [];
   #used = 0;
@@ -61,59 +66,73 @@ export class Reading {
     this.#moved.abort();
     const { signal } = (this.#moved = new AbortController());
     const frame = this.frames[at];
-    this.#read(frame, signal).catch((error) => {
+    const now = performance.now();
+    const rest = now - this.#looked < MOVING ? REST_MOVING : REST;
+    this.#looked = now;
+    this.#read(frame, rest, signal).catch((error) => {
       if (!signal.aborted && !this.#closed.signal.aborted) this.#stage.failed(frame, error);
     });
   }
 
-  async #read(frame, signal) {
-    this.#follow(this.at);
+  async #read(frame, rest, signal) {
+    this.#follow(this.at, FIRST_RUNG);
     if (!frame.byServer) {
-      if (this.#firsts.size >= AT_ONCE) await pause(REST, signal);
+      if (this.#firsts.size >= AT_ONCE) await pause(rest, signal);
       await this.#first(frame);
     }
-    await pause(REST, signal);
+    await pause(rest, signal);
     await this.#complete(frame, signal, true);
     await this.#others(signal);
   }
 
-  // --- the stream
+  // --- the streams
 
-  /** Have the stream bring what is around a place, unless it soon will. */
-  #follow(at) {
-    const frame = this.frames[at], stream = this.#stream;
-    if (stream && (!lacking(frame) || Math.abs(at - stream.first) - Math.abs(stream.last - stream.first) <= NEAR)) return;
-    const wanted = this.frames.filter(lacking).length;
+  /** Whether a stream has something of a frame that is not here, and is worth having. */
+  #lacks(frame, rung) {
+    if (frame.byServer) return false;
+    return rung === FIRST_RUNG ? frame.streamed && !frame.hasFirst : this.#wantsLossy(frame);
+  }
+
+  /** Have a stream bring a rung of what is around a place, unless one runs that soon will. */
+  #follow(at, rung) {
+    const running = this.#stream;
+    if (running) {
+      const far = Math.abs(at - running.first) - Math.abs(running.last - running.first) > NEAR;
+      if (!far || !this.#lacks(this.frames[at], running.rung)) return;
+    }
+    const wanted = this.frames.filter((frame) => this.#lacks(frame, rung)).length;
     if (wanted < 2) return;
-    stream?.stop.abort();
-    const stop = new AbortController();
+    running?.stop.abort();
     const begun = {};
     begun.promise = new Promise((resolve) => { begun.resolve = resolve; });
-    this.#stream = { stop, first: at, last: at, begun };
-    this.#stream.ended = this.#run(this.#stream, wanted).catch(() => {}).finally(() => {
+    const stream = { rung, stop: new AbortController(), first: at, last: at, begun };
+    this.#stream = stream;
+    stream.ended = this.#run(stream, wanted).catch(() => {}).finally(() => {
       begun.resolve();
-      stop.abort();
-      if (this.#stream?.stop === stop) this.#stream = null;
+      stream.stop.abort();
+      if (this.#stream === stream) this.#stream = null;
     });
   }
 
   async #run(stream, wanted) {
+    const { rung, first, begun, stop: { signal } } = stream;
     const places = new Map(this.frames.map((frame, place) => [frame.url, place]));
-    const { signal } = stream.stop;
-    const parts = streamOf(this.#series, { rungs: FIRST_RUNG, first: stream.first + 1, state: this.#state, link: this.#link, signal });
+    const parts = streamOf(this.#series, { rungs: rung, first: first + 1, state: this.#state, link: this.#link, signal });
     let count = 0;
     for await (const { location, data, from, total } of parts) {
       const place = places.get(`${this.#series}/${location}`);
       const frame = this.frames[place];
       stream.last = place ?? stream.last;
-      if (frame && lacking(frame) && from === frame.stored.length) {
-        frame.stored.append(data, from, total);
-        if (frame.hasFirst) wanted -= 1;
+      if (frame && this.#lacks(frame, rung)) {
+        const codestream = rung === FIRST_RUNG ? frame.stored : frame.lossy;
+        if (from === codestream.length) codestream.append(data, from, total);
+        if (!this.#lacks(frame, rung)) wanted -= 1;
         this.#stage.improved(frame);
       }
-      stream.begun.resolve();
+      begun.resolve();
       if (++count % COUNTED === 0) this.trim();
-      if (wanted <= 0 || this.#used > FULL) return;
+      // What else would come is here already; the last part needs no end, which would cost the connection.
+      if (this.#used > FULL || (wanted <= 0 && count < this.frames.length)) return;
       // What is looked at has the line to itself: this response waits in its connection, and is not lost.
       while (this.#eyes && !signal.aborted) await new Promise((resolve) => { this.#aside.push(resolve); });
     }
@@ -124,7 +143,7 @@ export class Reading {
   async #first(frame) {
     if (frame.hasFirst) return;
     const stream = this.#stream;
-    if (stream && this.frames[stream.first] === frame) await stream.begun.promise;
+    if (stream?.rung === FIRST_RUNG && this.frames[stream.first] === frame) await stream.begun.promise;
     if (frame.hasFirst || frame.byServer) return;
     if (!this.#firsts.has(frame)) {
       const { stored } = frame;
@@ -153,11 +172,21 @@ export class Reading {
     }
   }
 
+  /** Bytes of a frame that the stage needs and that are not here. */
+  #missing(frame) {
+    const target = this.#stage.needed(frame);
+    return target === null ? 0 : Math.max(0, frame.stored.ends[target] - frame.stored.length);
+  }
+
+  /** Whether a lossy form of a frame is that much smaller than what is missing, and not here. */
+  #wantsLossy(frame) {
+    return frame.hasLossy && !frame.lossy.whole && this.#missing(frame) * WORTH > (frame.stored.total ?? 0);
+  }
+
   /** A lossy form, where all of the frame would take long. */
   async #readable(frame, signal) {
-    const { stored, lossy } = frame;
-    const missing = stored.ends[this.#stage.needed(frame)] - stored.length;
-    if (!frame.hasLossy || lossy.whole || missing * WORTH < stored.total || this.#link.seconds(missing) < PATIENCE) return;
+    if (!this.#wantsLossy(frame) || this.#link.seconds(this.#missing(frame)) < PATIENCE) return;
+    const { lossy } = frame;
     try {
       await this.#link.fetch(lossy, () => lossy.total ?? Infinity, signal, () => {});
       this.#stage.improved(frame);
@@ -171,22 +200,28 @@ export class Reading {
 
   async #others(signal) {
     const gone = new Promise((resolve) => { signal.addEventListener("abort", resolve, { once: true }); });
-    await Promise.race([this.#stream?.ended, gone]);
-    const steps = [
-      (frame) => this.#first(frame),
-      (frame) => this.#readable(frame, signal),
-      (frame) => this.#complete(frame, signal),
-    ];
-    for (const step of steps) {
-      for (const place of outwards(this.frames.length, this.at)) {
-        signal.throwIfAborted();
-        if (this.#used > FULL) return;
-        const frame = this.frames[place];
-        // What fails here is told to who looks at it.
-        if (frame && !frame.byServer) await step(frame).catch(() => signal.throwIfAborted());
-      }
-      this.trim();
+    const streamed = async () => {
+      while (this.#stream && !signal.aborted) await Promise.race([this.#stream.ended, gone]);
+      signal.throwIfAborted();
+    };
+    await streamed();
+    await this.#each((frame) => this.#first(frame), signal);
+    const missing = this.frames.reduce((sum, frame) => sum + (frame.byServer ? 0 : this.#missing(frame)), 0);
+    if (this.#link.seconds(missing) > PATIENCE_FOR_ALL) this.#follow(this.at, READABLE);
+    await streamed();
+    await this.#each((frame) => this.#complete(frame, signal), signal);
+  }
+
+  /** Take a step with each frame, from the one that is looked at outwards. */
+  async #each(step, signal) {
+    for (const place of outwards(this.frames.length, this.at)) {
+      signal.throwIfAborted();
+      if (this.#used > FULL) return;
+      const frame = this.frames[place];
+      // What fails here is told to who looks at it.
+      if (frame && !frame.byServer) await step(frame).catch(() => signal.throwIfAborted());
     }
+    this.trim();
   }
 
   // --- memory
@@ -209,6 +244,3 @@ export class Reading {
     }
   }
 }
-
-/** Whether the stream of the series has something of a frame that is not here. */
-const lacking = (frame) => frame.streamed && !frame.byServer && !frame.hasFirst;

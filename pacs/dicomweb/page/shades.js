@@ -1,21 +1,25 @@
 // Stored values to what the screen shows: the grayscale and colour pipelines (PS3.4 N.2, PS3.3 C.11), as the server's
-// own pictures have them (pacs/rendering). Look-up tables are left to the server: see `needsServer`.
+// own pictures have them (pacs/rendering). Palettes are left to the server: see `needsServer`.
 
 import { number, text } from "./dicom.js";
+import { isRemote, lookUp, modalityTable, voiTable } from "./tables.js";
 
 export const FUNCTIONS = ["LINEAR", "LINEAR_EXACT", "SIGMOID"];
 const OPAQUE = 0xff000000;
 
-/** Whether a Modality or VOI LUT, or a palette, makes the picture. */
-export function needsServer(attributes) {
-  const tables = ["00283000", "00283010"].some((tag) => attributes[tag]?.Value?.length || attributes[tag]?.BulkDataURI);
-  return tables || text(attributes, "00280004") === "PALETTE COLOR";
-}
+/** Whether there is something in the way to the screen that is not done here. */
+export const needsServer = (attributes) => isRemote(attributes) || text(attributes, "00280004") === "PALETTE COLOR";
 
 const possible = ({ center, width, shape }) => FUNCTIONS.includes(shape) && (shape === "LINEAR" ? width >= 1 : width > 0)
   && Number.isFinite(center + width);
 
-const rescaleOf = (attributes) => ({ slope: number(attributes, "00281053") ?? 1, intercept: number(attributes, "00281052") ?? 0 });
+/** Stored values to those that windows are given in. PS3.3 C.11.1 */
+function modality(attributes) {
+  const table = modalityTable(attributes);
+  if (table) return (value) => lookUp(table, value);
+  const slope = number(attributes, "00281053") ?? 1, intercept = number(attributes, "00281052") ?? 0;
+  return (value) => value * slope + intercept;
+}
 
 /** The window that the header names: { center, width, shape }; null for none that makes sense. PS3.3 C.11.2 */
 function headerWindow(attributes) {
@@ -28,7 +32,6 @@ function headerWindow(attributes) {
 
 /** The least value black, the greatest white, Pixel Padding left out. PS3.3 C.7.5.1.1.2 */
 function fullWindow(samples, attributes) {
-  const { slope, intercept } = rescaleOf(attributes);
   const padding = number(attributes, "00280120");
   const limit = number(attributes, "00280121") ?? padding;
   const [from, to] = padding === null ? [1, 0] : [Math.min(padding, limit), Math.max(padding, limit)];
@@ -39,26 +42,30 @@ function fullWindow(samples, attributes) {
     if (value > most) most = value;
   }
   if (least > most) least = most = 0;
-  const ends = [least * slope + intercept, most * slope + intercept];
+  const ends = [least, most].map(modality(attributes));
   const low = Math.min(...ends), high = Math.max(...ends);
   const width = high > low ? high - low : 1;
   return { center: low + width / 2, width, shape: "LINEAR_EXACT" };
 }
 
-/** The window in which samples are shown unless the reader chooses one. */
-export const defaultWindow = (samples, attributes) => headerWindow(attributes) ?? fullWindow(samples, attributes);
+/** How samples are shown unless the reader chooses a window: by the header's { table }, in its window, or all there is. */
+export function defaultWindow(samples, attributes) {
+  const table = voiTable(attributes);
+  return table ? { table } : headerWindow(attributes) ?? fullWindow(samples, attributes);
+}
 
 /** Where a reader begins to change the window of a frame of which no samples are here. */
 export function guessedWindow(attributes, shape) {
   const found = headerWindow(attributes);
   if (found) return found;
-  const { slope, intercept } = rescaleOf(attributes);
-  const middle = shape.pixelRepresentation ? 0 : 2 ** (shape.bitsStored - 1);
-  return { center: middle * slope + intercept, width: Math.max(1, 2 ** shape.bitsStored * Math.abs(slope)), shape: "LINEAR" };
+  const least = shape.pixelRepresentation ? -(2 ** (shape.bitsStored - 1)) : 0;
+  const [low, high] = [least, least + 2 ** shape.bitsStored].map(modality(attributes)).sort((a, b) => a - b);
+  return { center: (low + high) / 2, width: Math.max(1, high - low), shape: "LINEAR" };
 }
 
 /** The gray level, 0 to 255, of a value. PS3.3 C.11.2.1.2.1, C.11.2.1.3 */
-function level(value, { center, width, shape }) {
+function level(value, { center, width, shape, table }) {
+  if (table) return lookUp(table, value) * (255 / (2 ** table.bits - 1));
   if (shape === "SIGMOID") return 255 / (1 + Math.exp((-4 * (value - center)) / width));
   const [middle, span] = shape === "LINEAR" ? [center - 0.5, width - 1] : [center, width];
   if (span === 0) return value > middle ? 255 : 0;
@@ -69,13 +76,13 @@ function level(value, { center, width, shape }) {
 export function shaded(samples, attributes, window, image) {
   const pixels = new Uint32Array(image.data.buffer);
   if (samples.planes.length === 3) return coloured(samples, text(attributes, "00280004").trim(), pixels);
-  const { slope, intercept } = rescaleOf(attributes);
+  const value = modality(attributes);
   const inverted = text(attributes, "00280004").trim() === "MONOCHROME1";
   const { low, high, planes: [values] } = samples;
   const table = new Uint32Array(high - low + 1);
-  for (let value = low; value <= high; value++) {
-    const gray = Math.min(255, Math.max(0, Math.round(level(value * slope + intercept, window))));
-    table[value - low] = OPAQUE | ((inverted ? 255 - gray : gray) * 0x010101);
+  for (let stored = low; stored <= high; stored++) {
+    const gray = Math.min(255, Math.max(0, Math.round(level(value(stored), window))));
+    table[stored - low] = OPAQUE | ((inverted ? 255 - gray : gray) * 0x010101);
   }
   for (let at = 0; at < pixels.length; at++) pixels[at] = table[values[at] - low];
 }

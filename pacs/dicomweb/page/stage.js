@@ -5,6 +5,8 @@ import { DECIBELS, Frame } from "./frames.js";
 import { ServerPictures } from "./server_pictures.js";
 import { defaultWindow, needsServer, shaded } from "./shades.js";
 
+const LOADING = "loading";
+
 export class Stage {
   window = null; // { center, width, shape } that the reader chose; null: the header's
   frame = null; // that is looked at
@@ -12,6 +14,7 @@ export class Stage {
   #canvas = $("image");
   #context = this.#canvas.getContext("2d");
   #pixels = null;
+  #box = null; // of the stage
   #decoding;
   #attributes;
   #others;
@@ -47,7 +50,7 @@ export class Stage {
   look(frame) {
     this.frame = frame;
     this.#server.leave();
-    if (this.painted?.frame !== frame) this.#say("loading");
+    if (this.painted?.frame !== frame) this.#say(LOADING);
     this.#refresh();
   }
 
@@ -71,15 +74,18 @@ export class Stage {
     return frame.levelOf(Math.min(frame.columns, Math.floor(frame.columns * this.#scale(frame) * (devicePixelRatio || 1))));
   }
 
-  /** Paint for a stage of another size. */
+  /** Paint for a stage of another size; whether it is another. */
   resized() {
-    if (!this.frame) return;
+    const before = this.#box;
+    const { width, height } = (this.#box = $("stage").getBoundingClientRect());
+    if (!this.frame || (width === before?.width && height === before.height)) return false;
     this.#place(this.painted?.frame ?? this.frame);
     if (!this.frame.byServer) this.#refresh();
+    return true;
   }
 
   #scale(frame) {
-    const { width, height } = $("stage").getBoundingClientRect();
+    const { width, height } = (this.#box ??= $("stage").getBoundingClientRect());
     return Math.max(0, Math.min(width / frame.columns, height / (frame.rows * this.#attributes.aspect(frame))));
   }
 
@@ -90,6 +96,7 @@ export class Stage {
   }
 
   #say(name) {
+    $("quality").classList.toggle("late", name === LOADING); // no flicker where the image is there at once
     $("quality").textContent = name;
     $("quality").hidden = !name;
   }
@@ -105,7 +112,7 @@ export class Stage {
     if (attributes && needsServer(attributes)) frame.byServer = true;
     if (frame.byServer) {
       const ratio = devicePixelRatio || 1;
-      const { width, height } = $("stage").getBoundingClientRect();
+      const { width, height } = (this.#box ??= $("stage").getBoundingClientRect());
       this.#server.look(frame, this.window, [Math.ceil(width * ratio), Math.ceil(height * ratio)], this.#others);
       return;
     }

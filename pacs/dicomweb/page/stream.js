@@ -60,7 +60,10 @@ async function* partsOf(response, link) {
     for (;;) {
       let line = await arriving.line();
       if (line === "") line = await arriving.line();
-      if (line === `--${boundary}--`) return;
+      if (line === `--${boundary}--`) {
+        while (!(await chunks.next()).done); // to its end, so that the connection serves again
+        return;
+      }
       if (line !== `--${boundary}`) throw new Error("a part does not begin with the boundary");
       const headers = new Map();
       while ((line = await arriving.line()) !== "") {
@@ -94,7 +97,7 @@ export async function* streamOf(series, { rungs, first, state, link, signal }) {
       return;
     } catch (error) {
       if (signal.aborted || (error.status >= 400 && error.status < 500) || ++failures >= PATIENCE) throw error;
-      await pause(FIRST_PAUSE * 2 ** failures, signal);
+      await pause(FIRST_PAUSE * 2 ** (failures - 1), signal);
     }
   }
 }

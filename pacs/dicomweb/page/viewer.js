@@ -142,8 +142,10 @@ function describe() {
   $("image").setAttribute("aria-label", `Image ${place} of ${frames().length}, patient ${person(view.study, "00100010") || "without name"}, `
     + `study of ${date(view.study, "00080020") || "unknown date"}`);
   const { window } = painted;
-  $("window-values").textContent = window ? `C ${Math.round(window.center)} · W ${Math.round(window.width)}` : "";
+  $("window-values").textContent = window?.table ? "VOI LUT" : window && !kind(painted.frame).colour ? `C ${short(window.center)} · W ${short(window.width)}` : "";
 }
+
+const short = (value) => Number(value.toPrecision(5));
 
 function stopCine() {
   clearInterval(cine);
@@ -184,8 +186,7 @@ $("stage").addEventListener("keydown", (event) => {
 });
 
 new ResizeObserver(() => {
-  if (!view || !frames().length) return;
-  view.stage.resized();
+  if (!view || !frames().length || !view.stage.resized()) return;
   if (!cine && !shown().byServer) view.reading.look(view.reading.at);
 }).observe($("stage"));
 
@@ -202,7 +203,7 @@ $("window").addEventListener("change", () => {
 function windowNow() {
   const { stage, attributes } = view;
   const painted = stage.painted?.frame === shown() ? stage.painted.window : null;
-  return stage.window ?? painted ?? guessedWindow(attributes.of(shown()) ?? {}, shown().shape);
+  return stage.window ?? (painted?.width ? painted : null) ?? guessedWindow(attributes.of(shown()) ?? {}, shown().shape);
 }
 
 let drag = null;
