@@ -1,6 +1,6 @@
 """Counting requests at little cost: plain numbers on the way, handed to the metrics once a second.
 
-A frame as stored takes 130 µs in all; a labelled counter and a histogram of prometheus_client 5 µs each time, in
+A frame as stored takes 80 µs in all; a labelled counter and a histogram of prometheus_client 5 µs each time, in
 multi-process mode more.
 """
 
