@@ -101,10 +101,11 @@ class FrameRows:
                 return None
             rows = shard.row_struct(levels)
             position, offset, length, crc, *level_ends = rows.unpack_from(row, table + (number - 1) * rows.size)
+            # In here: what is left as it is spelled lies in the pages of the index, which others may use again.
+            form = Form(
+                descriptor.transfer_syntax, bytes(descriptor.geometry), array_key, descriptor.pixel_tag,
+                entry.attributes.get(tags.SOP_CLASS_UID, b""), levels, chunks,
+            )  # fmt: skip
         name = layout.shard_name(shards[0], position // shards[1])
         path = f"{layout.array_path(study, series, entry.array)}/{name}"
-        form = Form(
-            descriptor.transfer_syntax, bytes(descriptor.geometry), array_key, descriptor.pixel_tag,
-            entry.attributes.get(tags.SOP_CLASS_UID, b""), levels, chunks,
-        )  # fmt: skip
         return form, ChunkLocation(path, offset, length, crc, tuple(level_ends))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -11,7 +12,7 @@ from pacs import demo, reading, renditions, uids
 from pacs.archive import Archive
 from pacs.errors import NotFoundError
 from pacs.reading import Frame
-from pacs.storage.frame_rows import DescriptorStart, EntryStart
+from pacs.storage.frame_rows import DescriptorStart, EntryStart, FrameRows
 from pacs.storage.model import Descriptor, Encoding, Form, InstanceEntry
 from tests.objects import images, instances
 
@@ -68,6 +69,36 @@ def test_slices_of_a_series_are_of_one_form(tmp_path: Path) -> None:
         rows = [archive.find_chunk(result.study, result.series, result.instance, 1) for result in results]
     assert len({row[0] for row in rows if row is not None}) == 1
     assert rows[0] is not None and rows[0][0].transfer_syntax in uids.TRANSFER_SYNTAXES
+
+
+class Passing:
+    """A transaction after which other things stand where its values did, as the pages of LMDB are used again."""
+
+    def __init__(self, txn: Any) -> None:
+        self._txn = txn
+        self._given: list[bytearray] = []
+
+    def get(self, *key: Any) -> memoryview:
+        self._given.append(bytearray(self._txn.get(*key)))
+        return memoryview(self._given[-1])
+
+    def __enter__(self) -> Passing:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._txn.abort()
+        for value in self._given:
+            value[:] = b"\xc1" * len(value)
+
+
+def test_nothing_is_read_after_the_transaction(tmp_path: Path) -> None:
+    with Archive.open(tmp_path / "archive", create=True) as archive:
+        result = archive.store(next(demo.head_slices(1, rows=64)))
+        index = archive._engine.index
+        rows = FrameRows(index)
+        rows._begin = lambda **how: Passing(index.begin(**how))
+        named = result.study, result.series, result.instance, 1
+        assert rows.find(*named) == archive.find_chunk(*named) is not None
 
 
 def test_the_fields_are_those_of_the_entry() -> None:
