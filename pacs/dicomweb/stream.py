@@ -242,7 +242,13 @@ class _Writer:
         size = 0
         first = True
         async with aclosing(self._parts(after)) as parts:
-            async for part, data in parts:
+            async for found in parts:
+                if found is None:
+                    if gathered:
+                        yield b"".join(gathered)
+                        gathered, size = [], 0
+                    continue
+                part, data = found
                 gathered.append(self._head(part, first))
                 first = False
                 for start in range(0, len(data), _GATHER):
@@ -254,8 +260,11 @@ class _Writer:
         gathered.append(multipart.closing(self._boundary))
         yield b"".join(gathered)
 
-    async def _parts(self, after: int) -> AsyncGenerator[tuple[Part, memoryview], None]:
-        """The parts in order with their data; where frames have to be made, the next ones are made meanwhile."""
+    async def _parts(self, after: int) -> AsyncGenerator[tuple[Part, memoryview] | None, None]:
+        """The parts in order with their data; where frames have to be made, the next ones are made meanwhile.
+
+        None: the next part is not there yet, and what is must not wait for it.
+        """
         frames = self._plan.frames
         sent = _Sent()
         coming: deque[_Coming] = deque()
@@ -280,6 +289,10 @@ class _Writer:
                     coming.append(_Coming(step, part, asyncio.ensure_future(self._form(step, source))))
                 if not coming:
                     return
+                if self._ahead > 1 and not coming[0].form.done():
+                    await asyncio.sleep(0)  # what is in memory is there after a turn of the loop
+                    if not coming[0].form.done():
+                        yield None
                 step, part, task = coming.popleft()
                 form = await task
                 if form is None:

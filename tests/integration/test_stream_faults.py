@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from aiohttp import web
 
-from pacs import demo
+from pacs import demo, renditions
 from pacs.archive import Archive
 from pacs.client import AsyncClient, Client, FrameView, Patience
 from pacs.dicomweb.app import Dicomweb
@@ -26,12 +26,13 @@ from tests.unit.origin import Asked, origin
 from tests.unit.origin import Reply as Scripted
 
 COUNT = 5
+JPEG_2000 = "1.2.840.10008.1.2.4.90"
 PATIENCE = Patience(connect=2, answer=5, stall=2, total=5, pause=0.01, longest_pause=0.1)
 
 
 @contextlib.asynccontextmanager
-async def serving(archive: Archive) -> AsyncIterator[tuple[Dicomweb, str]]:
-    handler = Dicomweb(archive, Settings(frame_cache=0, rendition_cache=0))
+async def serving(archive: Archive, settings: Settings | None = None) -> AsyncIterator[tuple[Dicomweb, str]]:
+    handler = Dicomweb(archive, settings or Settings(frame_cache=0, rendition_cache=0))
     runner = web.ServerRunner(web.Server(handler))
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -102,6 +103,28 @@ async def test_once_it_is_known_a_stream_leaves_it_out(archive: Archive, files: 
         assert "content-length" not in found.headers and len(found.parts) == 2 * (COUNT - 1)
         for after in range(len(found.parts)):
             assert (await get(f"&after={after}")).parts == found.parts[after:]
+
+
+async def test_what_is_there_does_not_wait_for_what_is_being_made(archive: Archive, files: list[bytes]) -> None:
+    """Parts of a few hundred bytes are written together, but never later than they could be."""
+    of = Stored(files[0])
+    async with serving(archive, Settings()) as (handler, url), aiohttp.ClientSession(url) as session:
+        async with session.get(f"/dicomweb{of.path}/frames/1?layer=1") as reply:
+            assert reply.status == 200
+        offload = handler.service.offload
+        instance = archive.find_instance(of.data.SOPInstanceUID)
+        assert instance is not None
+        turn = offload.turn(renditions.seconds(instance, JPEG_2000), True)
+        held = 0
+        while not turn.locked():
+            await turn.acquire()
+            held += 1
+        async with asyncio.timeout(10), session.get(f"/dicomweb{of.series}/stream?rungs=layer:1&first=1") as reply:
+            begun = await reply.content.readuntil(b"\r\n\r\n")
+            assert b"Frame: 1\r\n" in begun
+            for _ in range(held):
+                turn.release()
+            assert (await reply.read()).count(b"\r\nFrame: ") == COUNT - 1
 
 
 async def test_large_native_frames_are_in_memory_once(tmp_path: Path) -> None:
