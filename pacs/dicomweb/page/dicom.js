@@ -2,12 +2,15 @@
 
 export const ROOT = "/dicomweb";
 
+/** What is not to be asked for again. */
+export class Refused extends Error {}
+
 /** The answer to a request, or an error that says what the server says. */
 export async function answer(url, options) {
   const response = await fetch(ROOT + url, options);
   if (response.ok) return response;
   const told = await response.json().catch(() => ({}));
-  throw Object.assign(new Error(told.message ?? `The server answered ${response.status}.`), { status: response.status });
+  throw new (response.status < 500 ? Refused : Error)(told.message ?? `The server answered ${response.status}.`);
 }
 
 export async function ask(url, accept = "application/dicom+json", signal = undefined) {

@@ -112,8 +112,8 @@ export class Frame {
     const known = ht && entry.ends.length > 0;
     this.stored = new Codestream(this.url, accepting(ht ? entry.transferSyntax : MADE), known ? entry.ends : null, known ? entry.etag : "");
     this.lossy = new Codestream(`${this.url}?quality=${DECIBELS}`, accepting(LOSSY));
-    this.hasLossy = true; // until the server says otherwise
-    this.decoded = new Map(); // level or "lossy" -> samples
+    this.isLossyMade = true; // until the server says otherwise, or that is no shorter
+    this.decoded = new Map(); // rung -> samples
   }
 
   /** [columns, rows] of a resolution level. ISO/IEC 15444-1 B.5 */
@@ -138,42 +138,45 @@ export class Frame {
     return this.stored.ends.findIndex((_, level) => level === this.stored.finest || this.sizeOf(level)[0] >= columns);
   }
 
-  /** The best rung held: what there is to decode towards `target`. Null for none. */
-  best(target) {
-    const reached = Math.min(this.stored.level, target);
-    if (reached < target && this.lossy.whole) return "lossy";
-    return reached < 0 ? null : reached;
+  // Rungs are numbers, in order: r is resolution level r of the stored codestream, r - 0.5 that level of the lossy form.
+
+  /** The level of the lossy form that is as large as `level` of the stored one: it may have another number of them. */
+  lossyLevel(level) {
+    return Math.max(0, level - this.stored.finest + this.lossy.finest);
   }
 
-  /** The bytes and the level to decode for a rung. A lossy form may have another number of levels. */
-  source(rung, target) {
-    if (rung !== "lossy") return { bytes: this.stored.upTo(rung), level: rung };
-    const finest = this.lossy.finest;
-    const level = Math.max(0, finest - (this.stored.finest - target));
+  /** Whether the lossy form is here up to `level`. */
+  hasLossy(level) {
+    return this.lossy.ends !== null && this.lossy.level >= this.lossyLevel(level);
+  }
+
+  /** The best rung held, as far as `target` needs it; null for none. */
+  best(target) {
+    let level = target;
+    while (level > this.stored.level) {
+      if (this.hasLossy(level)) return level - 0.5;
+      level -= 1;
+    }
+    return level < 0 ? null : level;
+  }
+
+  /** The bytes and the level to decode for a rung. */
+  source(rung) {
+    if (Number.isInteger(rung)) return { bytes: this.stored.upTo(rung), level: rung };
+    const level = this.lossyLevel(Math.ceil(rung));
     return { bytes: this.lossy.upTo(level), level };
   }
 
-  /** Order of rungs: a lossy image of full size stands between the levels below the one needed and that one. */
-  static rank(rung, target) {
-    return rung === "lossy" ? target - 0.5 : rung;
-  }
-
   /** The best of what is decoded; null for nothing. */
-  bestDecoded(target) {
-    let found = null;
-    for (const rung of this.decoded.keys()) {
-      if (found === null || Frame.rank(rung, target) > Frame.rank(found, target)) found = rung;
-    }
-    return found;
+  get bestDecoded() {
+    return this.decoded.size ? Math.max(...this.decoded.keys()) : null;
   }
 
   /** Keep what was decoded, in place of what is worse. */
   keep(rung, samples, target) {
     this.decoded.set(rung, samples);
-    for (const other of [...this.decoded.keys()]) {
-      if (Frame.rank(other, target) < Frame.rank(rung, target)) this.decoded.delete(other);
-    }
-    if (rung !== "lossy" && rung >= target) this.lossy.shorten();
+    for (const other of [...this.decoded.keys()]) if (other < rung) this.decoded.delete(other);
+    if (Number.isInteger(rung) && rung >= target) this.lossy.shorten();
   }
 
   /** Bytes in memory. */

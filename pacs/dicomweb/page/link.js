@@ -1,10 +1,10 @@
 // Requests for parts of codestreams, and how fast the line has been so far.
 
-import { answer } from "./dicom.js";
+import { Refused, answer } from "./dicom.js";
 
 const PATIENCE = 5; // tries without a new byte
 const FIRST_PAUSE = 250; // milliseconds
-const KNOWN = 8192; // bytes after which the rate is worth something
+const KNOWN = 4096; // bytes after which the rate is worth something
 const MEMORY = 3000; // milliseconds of receiving after which what was before counts half
 
 export const pause = (milliseconds, signal) => new Promise((resolve, reject) => {
@@ -46,30 +46,35 @@ export class Link {
 
   /**
    * The missing bytes of a codestream up to `end()`, over as many requests as it takes: after a break it goes on behind
-   * the last byte. `arrived` is called at each level's end. Throws what the server refuses, and when the line is dead.
+   * the last byte. `arrived` is called at each level's end. Throws what the server refuses, a codestream of more than
+   * `most` bytes, and when the line is dead.
    */
-  async fetch(codestream, end, signal, arrived) {
+  async fetch(codestream, end, signal, arrived, most = Infinity) {
     let failures = 0;
     while (codestream.length < end()) {
       const before = codestream.length;
       try {
-        await this.#range(codestream, end(), signal, arrived);
+        await this.#range(codestream, end(), signal, arrived, most);
         failures = 0;
       } catch (error) {
         if (codestream.length > before) failures = 0;
-        if (signal.aborted || (error.status >= 400 && error.status < 500) || ++failures >= PATIENCE) throw error;
+        if (signal.aborted || error instanceof Refused || ++failures >= PATIENCE) throw error;
         await pause(FIRST_PAUSE * 2 ** (failures - 1), signal);
       }
     }
   }
 
-  async #range(codestream, end, signal, arrived) {
+  async #range(codestream, end, signal, arrived, most) {
     const response = await answer(codestream.url, {
       headers: { Accept: codestream.accept, Range: `bytes=${codestream.length}-${end === Infinity ? "" : end - 1}` }, signal,
     });
     const etag = (response.headers.get("ETag") ?? "").replaceAll('"', "");
     const range = /bytes (\d+)-(\d+)\/(\d+)/.exec(response.headers.get("Content-Range") ?? "");
     const total = range ? Number(range[3]) : Number(response.headers.get("Content-Length"));
+    if (total > most) {
+      response.body.cancel().catch(() => {});
+      throw new Refused("it is too long to be of use");
+    }
     if (!range || (codestream.length && codestream.etag && etag !== codestream.etag)) {
       codestream.shorten(); // the whole comes, or another codestream: nothing of two is put together
       if (range) throw new Error("the frame has changed");

@@ -5,6 +5,7 @@
 // Then its neighbours are completed, one at a time, until the reader moves on; over a slow line all of them are made
 // readable before, by a second stream.
 
+import { Refused } from "./dicom.js";
 import { DECIBELS, outwards } from "./frames.js";
 import { pause } from "./link.js";
 import { streamOf } from "./stream.js";
@@ -18,7 +19,8 @@ const AT_ONCE = 3; // first rungs that are asked for by themselves while the sta
 const NEAR = 8; // places from where the stream is, which it will have brought soon
 const PATIENCE = 1; // seconds for the rest of a frame, before a lossy form is asked for
 const PATIENCE_FOR_ALL = 5; // seconds for the rest of the stack
-const WORTH = 5; // times that a lossy form is smaller, or more
+const WORTH = 0.5; // of the bytes that are missing: a lossy form is worth so many
+const SHORT = 0.2; // of a frame's bytes: so little is missing that no lossy form is
 const MEMORY = 256 << 20;
 const FULL = 0.8 * MEMORY;
 const COUNTED = 64; // parts of the stream after which memory is counted
@@ -124,6 +126,7 @@ export class Reading {
       const frame = this.frames[place];
       stream.last = place ?? stream.last;
       if (frame && this.#lacks(frame, rung)) {
+        if (rung === READABLE && total > this.#missing(frame) * WORTH) return;
         const codestream = rung === FIRST_RUNG ? frame.stored : frame.lossy;
         if (from === codestream.length) codestream.append(data, from, total);
         if (!this.#lacks(frame, rung)) wanted -= 1;
@@ -178,21 +181,31 @@ export class Reading {
     return target === null ? 0 : Math.max(0, frame.stored.ends[target] - frame.stored.length);
   }
 
-  /** Whether a lossy form of a frame is that much smaller than what is missing, and not here. */
+  /** Whether much of a frame is missing, and a lossy form of it is not here. */
   #wantsLossy(frame) {
-    return frame.hasLossy && !frame.lossy.whole && this.#missing(frame) * WORTH > (frame.stored.total ?? 0);
+    const target = this.#stage.needed(frame);
+    return frame.isLossyMade && target !== null && !frame.hasLossy(target) && this.#missing(frame) > frame.stored.ends[target] * SHORT;
   }
 
   /** A lossy form, where all of the frame would take long. */
   async #readable(frame, signal) {
-    if (!this.#wantsLossy(frame) || this.#link.seconds(this.#missing(frame)) < PATIENCE) return;
+    const missing = this.#missing(frame);
+    if (!this.#wantsLossy(frame) || this.#link.seconds(missing) < PATIENCE) return;
     const { lossy } = frame;
+    const target = this.#stage.needed(frame);
+    const whole = target === frame.stored.finest;
+    const end = () => {
+      if (whole) return lossy.total ?? Infinity;
+      if (!lossy.ends) return Math.min(lossy.length + UNKNOWN, lossy.total ?? Infinity);
+      const found = lossy.ends[frame.lossyLevel(target)];
+      if (found > missing * WORTH) throw new Refused("it is too long to be of use");
+      return found;
+    };
     try {
-      await this.#link.fetch(lossy, () => lossy.total ?? Infinity, signal, () => {});
-      this.#stage.improved(frame);
+      await this.#link.fetch(lossy, end, signal, () => this.#stage.improved(frame), whole ? missing * WORTH : Infinity);
     } catch (error) {
-      if (!(error.status >= 400 && error.status < 500)) throw error;
-      frame.hasLossy = false; // of labels and doses nothing lossy is made
+      if (!(error instanceof Refused)) throw error;
+      frame.isLossyMade = false; // of labels and doses nothing lossy is made, and of noise nothing short
     }
   }
 

@@ -1,7 +1,7 @@
 // The stage: the best that is held of the frame that is looked at, painted, and named for what it is.
 
 import { $ } from "./document.js";
-import { DECIBELS, Frame } from "./frames.js";
+import { DECIBELS } from "./frames.js";
 import { ServerPictures } from "./server_pictures.js";
 import { defaultWindow, needsServer, shaded } from "./shades.js";
 
@@ -129,10 +129,10 @@ export class Stage {
       while (frame === this.frame && !frame.byServer) {
         const target = this.needed(frame);
         rung = target === null ? null : frame.best(target);
-        const had = frame.bestDecoded(target);
-        if (rung === null || (had !== null && Frame.rank(had, target) >= Frame.rank(rung, target))) break;
+        const had = frame.bestDecoded;
+        if (rung === null || (had !== null && had >= rung)) break;
         if (had === null && frame.hasFirst) rung = Math.min(frame.first, target); // a look at once
-        const samples = await this.#decoding.decode(frame.source(rung, target), () => frame === this.frame);
+        const samples = await this.#decoding.decode(frame.source(rung), () => frame === this.frame);
         if (!samples) continue;
         check(frame, rung, samples);
         frame.keep(rung, samples, target);
@@ -141,8 +141,8 @@ export class Stage {
       }
     } catch {
       // Not a codestream that is understood here.
-      if (rung === "lossy") {
-        frame.hasLossy = false;
+      if (rung !== null && !Number.isInteger(rung)) {
+        frame.isLossyMade = false;
         frame.lossy.shorten();
       } else {
         frame.byServer = true;
@@ -157,7 +157,7 @@ export class Stage {
   #paint(attributes) {
     const frame = this.frame;
     const target = this.needed(frame);
-    const rung = frame.bestDecoded(target);
+    const rung = frame.bestDecoded;
     if (rung === null) return;
     const samples = frame.decoded.get(rung);
     const window = this.window ?? (samples.window ??= defaultWindow(samples, attributes));
@@ -196,17 +196,17 @@ export class Stage {
 
 /** What the reader is told of a rung; nothing of the whole frame alone. */
 function nameOf(frame, rung, target) {
-  if (rung === "lossy") return `${DECIBELS} dB`;
   if (rung === frame.stored.finest) return "";
   if (rung >= target) return "at screen size";
-  const size = frame.sizeOf(rung).join(" × ");
+  if (rung >= target - 0.5) return `${DECIBELS} dB`;
+  const size = frame.sizeOf(Math.ceil(rung)).join(" × ");
   return rung <= frame.first ? `preview, ${size}` : `level ${size}`;
 }
 
 /** Throws unless decoded samples are what the Data Set describes. */
 function check(frame, rung, { columns, rows, planes, signed, precision }) {
   const { shape } = frame;
-  const [wide, high] = rung === "lossy" ? [columns, rows] : frame.sizeOf(rung);
+  const [wide, high] = frame.sizeOf(Math.ceil(rung));
   const bits = Math.max(shape.bitsStored, shape.bitsAllocated === 16 ? 9 : 1); // codestreams of 16 bits declare 9 at least
   if (columns !== wide || rows !== high || planes.length !== shape.samplesPerPixel || signed !== (shape.pixelRepresentation === 1)
     || precision > bits) {

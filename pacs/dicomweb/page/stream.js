@@ -1,6 +1,6 @@
 // A series in one response: the first rung of every frame, from one of them outwards (docs/progressive.md).
 
-import { answer } from "./dicom.js";
+import { Refused, answer } from "./dicom.js";
 import { pause } from "./link.js";
 
 const PATIENCE = 6; // tries without a new part
@@ -96,7 +96,7 @@ export async function* streamOf(series, { rungs, first, state, link, signal }) {
       }
       return;
     } catch (error) {
-      if (signal.aborted || (error.status >= 400 && error.status < 500) || ++failures >= PATIENCE) throw error;
+      if (signal.aborted || error instanceof Refused || ++failures >= PATIENCE) throw error;
       await pause(FIRST_PAUSE * 2 ** (failures - 1), signal);
     }
   }
