@@ -1,5 +1,6 @@
 // The stage: the best that is held of the frame that is looked at, painted, and named for what it is.
 
+import { Refused } from "./dicom.js";
 import { $ } from "./document.js";
 import { DECIBELS } from "./frames.js";
 import { ServerPictures } from "./server_pictures.js";
@@ -19,17 +20,19 @@ export class Stage {
   #attributes;
   #others;
   #changed;
+  #broken;
   #server = new ServerPictures((...picture) => this.#putBitmap(...picture), (...failure) => this.failed(...failure));
 
   /**
    * `others(count)` are the frames next to the one looked at, `changed()` is called when the stage shows something else,
-   * or when more is held in memory.
+   * or when more is held in memory, `broken()` when the line is, and the frame not complete.
    */
-  constructor({ attributes, decoding, others, changed }) {
+  constructor({ attributes, decoding, others, changed, broken }) {
     this.#attributes = attributes;
     this.#decoding = decoding;
     this.#others = others;
     this.#changed = changed;
+    this.#broken = broken;
     this.#clear();
   }
 
@@ -62,10 +65,12 @@ export class Stage {
   /** Why no more of a frame comes. What is on the screen stays, and does not pass for more than it is. */
   failed(frame, error) {
     if (frame !== this.frame) return;
-    const now = this.painted?.frame === frame ? this.painted.name : null;
-    if (now !== null) return this.#say([now, error.message].filter(Boolean).join(" · "));
+    const final = error instanceof Refused;
+    const message = final ? error.message : "no connection to the server";
+    if (!final) this.#broken();
+    if (this.painted?.frame === frame) return this.#say([this.painted.name, message].filter(Boolean).join(" · "));
     this.#clear();
-    $("nothing").textContent = error.message;
+    $("nothing").textContent = message;
     $("nothing").hidden = false;
   }
 
@@ -105,8 +110,8 @@ export class Stage {
     const frame = this.frame;
     const attributes = this.#attributes.of(frame);
     if (!attributes) {
-      // Without them no value has a meaning. Where they cannot be had, the server's picture has to do.
-      this.#attributes.fetch(frame).catch(() => { frame.byServer = true; }).then(() => { if (frame === this.frame) this.#refresh(); });
+      // Without them no value has a meaning.
+      this.#attributes.fetch(frame).then(() => { if (frame === this.frame) this.#refresh(); }, (error) => this.failed(frame, error));
       if (!frame.byServer) return;
     }
     if (attributes && needsServer(attributes)) frame.byServer = true;

@@ -13,6 +13,7 @@ import { identify, viewerLink } from "./studies.js";
 
 const CINE_MS = 80;
 const ARRIVING_MS = 5000;
+const BROKEN_MS = 5000;
 const SERVER_MS = 60; // between two windows that the server is asked for
 const CT_PRESETS = [
   ["Brain", 40, 80], ["Subdural", 75, 215], ["Bone", 500, 2000], ["Lung", -600, 1500], ["Abdomen", 50, 350],
@@ -26,7 +27,7 @@ let view = null; // { study, series, attributes, stage, reading } of the series 
 let cine = 0;
 
 const frames = () => view?.reading.frames ?? [];
-const shown = () => frames()[view.reading.at];
+const shown = () => frames()[view?.reading.at];
 
 /** Open a series at its first image. */
 export async function showViewer(uid, seriesUid) {
@@ -55,7 +56,8 @@ export async function showViewer(uid, seriesUid) {
 
 function open(path) {
   const attributes = new Attributes();
-  const stage = new Stage({ attributes, decoding, others: neighbours, changed: () => { describe(); view?.reading.trim(); } });
+  const changed = () => { describe(); view?.reading.trim(); };
+  const stage = new Stage({ attributes, decoding, others: neighbours, changed, broken: lookAgain });
   return { study: null, series: null, attributes, stage, reading: new Reading(path, { link, stage }) };
 }
 
@@ -130,6 +132,12 @@ function goto(index) {
   $("slider").value = at + 1;
   $("position").textContent = `Image ${at + 1} / ${frames().length}`;
   view.stage.look(frames()[at]);
+}
+
+/** The line broke: try again after a while what the reader still looks at. */
+function lookAgain() {
+  const [mine, frame] = [view, shown()];
+  setTimeout(() => { if (view === mine && frame === shown() && !cine) goto(view.reading.at); }, BROKEN_MS);
 }
 
 /** Say what is on the screen: that may still be the image before. */
