@@ -16,6 +16,9 @@ from pacs.errors import AnswerError, RemoteChangedError, RemoteError, Unreachabl
 
 LARGEST_DOCUMENT = 1 << 30
 """Bytes of JSON, unpacked, that are taken from a server."""
+_FREELY_UNPACKED, _MOST_EXPANSION = 16 << 20, 1000
+"""More bytes than the first must have been compressed by less than the second: metadata of a thousand slices reach 100,
+and 24 kB may stand for hundreds of megabytes of `{},`, each a dictionary of Python's."""
 _CONTENT_RANGE = re.compile(r"bytes (?:(\d{1,18})-(\d{1,18})|\*)/(\d{1,18}|\*)", re.ASCII)
 
 
@@ -230,7 +233,8 @@ async def read(
                     if len(data) > most:
                         raise AnswerError(url, f"more than {most} bytes")
             coding = body.headers.get("Content-Encoding", "")
-            return Document(body.status, body.headers, unpack(url, bytes(data), coding, most))
+            largest = min(most, max(_FREELY_UNPACKED, len(data) * _MOST_EXPANSION))
+            return Document(body.status, body.headers, unpack(url, bytes(data), coding, largest))
         except (CutError, RemoteChangedError) as error:
             await attempts.wait(error)
 

@@ -276,6 +276,13 @@ async def test_a_document_is_not_larger_than_allowed(server: Origin, transport: 
             await read(transport, server.url, "*/*", most=1_000_000)
 
 
+async def test_few_bytes_do_not_become_many(server: Origin, transport: Transport) -> None:
+    bomb = b"[" + b"{}," * 8_000_000 + b"{}]"
+    server.will(Reply(zstandard.compress(bomb), 200, {"Content-Encoding": "zstd"}))
+    with pytest.raises(AnswerError, match="more than 16777216 bytes"):
+        await read(transport, server.url, "*/*")
+
+
 def test_retry_after() -> None:
     assert waiting.retry_after(None) is None
     assert waiting.retry_after(" 7 ") == 7
