@@ -149,7 +149,10 @@ async def _send(request: BaseRequest, answer: Answer, common: bytes, write_buffe
                 part = conditional.byte_range(asked, request_headers.get("If-Range"), answer.etag, length)
                 if isinstance(part, conditional.Unsatisfiable):
                     lines = b"Content-Length: 0\r\nContent-Range: bytes */%d\r\n" % length
-                    return await _send_head(request, 416, lines + _lines(answer, headers), common)
+                    # Nothing of it may be kept: Vary does not name Range.
+                    kept = tuple((name, value) for name, value in headers if name != "Cache-Control")
+                    kept += (("Cache-Control", "no-store"),)
+                    return await _send_head(request, 416, lines + _lines(answer, kept), common)
                 if part is not None:
                     chosen, status = part, 206
                     headers = (*headers, ("Content-Range", f"bytes {part[0]}-{part[1] - 1}/{length}"))

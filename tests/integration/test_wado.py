@@ -147,6 +147,7 @@ def test_ranges_are_cut_from_the_whole_entity(client: Client, ct: list[Stored]) 
     assert client.get(path, VIEWER, Range="bytes=5-").body == whole.body[5:]
     beyond = client.get(path, VIEWER, Range=f"bytes={size}-")
     assert (beyond.status, beyond.body) == (416, b"")
+    assert beyond.headers["cache-control"] == "no-store", "kept, it would answer requests without a Range as well"
     assert beyond.headers["content-range"] == f"bytes */{size}"
     assert client.get(path, VIEWER, Range="bytes=0-1,5-6").status == 200
 
