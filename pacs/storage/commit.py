@@ -163,6 +163,7 @@ class Committer:
                 return self._commit(batch)
             except TailError as tail:
                 recovery.adopt_tails(self.root, self.index, self._disk, [tail.series], self._prove)
+                self._settled = self._last.read()[1]
         return self._commit(batch)
 
     def _check_writable(self) -> None:
@@ -253,9 +254,12 @@ class Committer:
             self._sync(unproven)
         disk.step("synced")
         # What step 5 of earlier batches had written, this sync has made durable.
-        dirty = {array: entry for array, entry in view.dirty().items() if entry.sequence > self._settled}
+        noted = view.dirty()
+        dirty = {array: entry for array, entry in noted.items() if entry.sequence > self._settled}
         placement.entries.put()
-        view.put_dirty(placement.entries.add_dirty(dirty))
+        # What is noted already, and not settled since, is settled as the index has it then.
+        if len(dirty) < len(noted) or not placement.entries.noted(dirty):
+            view.put_dirty(placement.entries.add_dirty(dirty))
         disk.step("index-written")
 
     def _sync(self, unproven: NewInstance | None) -> None:

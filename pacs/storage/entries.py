@@ -204,7 +204,8 @@ class Entries:
         view = self.view
         for study in self._studies.values():
             if study.changed:
-                study.entry.sort_key = matching.sort_key(study.entry.attributes, study.entry.uid)
+                if study.before is None or study.before.attributes != study.entry.attributes:
+                    study.entry.sort_key = matching.sort_key(study.entry.attributes, study.entry.uid)
                 view.put_study(study.entry, study.before)
         for series in self.series.values():
             if not series.changed:
@@ -220,6 +221,16 @@ class Entries:
                 for shard_number in array.touched:
                     view.put_shard(number, k, shard_number, bytes(array.shards[shard_number]))
         view.put_state(self.state)
+
+    def noted(self, dirty: Mapping[tuple[int, int], Dirty]) -> bool:
+        """Whether all that `add_dirty` would add is there, but for the sequence."""
+        for series in self.series.values():
+            for k, array in series.arrays.items():
+                if array.touched:
+                    before = dirty.get((series.entry.number, k))
+                    if before is None or not array.touched <= before.shards:
+                        return False
+        return True
 
     def add_dirty(self, dirty: dict[tuple[int, int], Dirty]) -> dict[tuple[int, int], Dirty]:
         """`dirty` and the arrays that this batch leaves with an older index block and shape on the disk."""

@@ -161,7 +161,8 @@ class Placement:
     def write_frames(self, disk: Disk) -> None:
         """New directories, arrays of their own, and chunks behind the committed end of shards."""
         self._begun = True
-        hierarchy.write_groups(disk, self.root, self.groups)
+        if self.groups:
+            hierarchy.write_groups(disk, self.root, self.groups)
         for directory in self.directories:
             disk.mkdir(directory)
         for staged, place in self.staged:

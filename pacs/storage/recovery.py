@@ -140,6 +140,7 @@ def catch_up(root: Root, index: Index, disk: Disk, last: LastCommit, prove: Prov
     state, settled = last.read()
     if state.sequence == sequence + 1:
         adopt_tails(root, index, disk, state.series, prove)
+        settled = last.read()[1]
     elif state.sequence != sequence:
         raise IndexMismatchError(
             f"{index.path} is of commit {sequence}, the archive of commit {state.sequence}: {_REINDEX}"

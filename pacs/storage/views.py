@@ -85,7 +85,7 @@ class Dirty(NamedTuple):
     """What has to be written again of an array, beside its `zarr.json`."""
 
     sequence: int
-    """Of the commit that last changed the array."""
+    """Of a commit that changed the array; none had been settled between it and the newest that did."""
     shards: set[int]
     """Their index blocks."""
 
