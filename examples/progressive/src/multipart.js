@@ -1,5 +1,7 @@
 // multipart/related as it arrives. Lengths come from Content-Range, so that no data is searched for a boundary.
 
+const SILENCE = 15_000; // milliseconds without a byte, after which a connection is dead: the address may have changed
+
 /** Bytes from a network, asked for by line or by count. */
 class Arriving {
   #reader;
@@ -40,7 +42,8 @@ class Arriving {
   }
 
   async #more() {
-    const { done, value } = await this.#reader.read();
+    const silent = setTimeout(() => this.#reader.cancel().catch(() => {}), SILENCE);
+    const { done, value } = await this.#reader.read().finally(() => clearTimeout(silent));
     if (done) throw new Error("the connection ended in the middle of a part");
     this.#chunks.push(value);
     this.#held += value.length;
