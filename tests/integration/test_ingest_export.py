@@ -163,17 +163,11 @@ def plain_zarr_python() -> str | None:
 
 
 def read_with(python: str, archives: list[Path]) -> dict[tuple[str, str, int], str]:
-    script = Path(zarr_frames.__file__)
-    frames = {}
-    for archive in archives:
-        listing = subprocess.run(
-            [python, "-W", "error", str(script), str(archive)], capture_output=True, text=True, check=False
-        )
-        assert listing.returncode == 0, listing.stderr
-        for line in listing.stdout.splitlines():
-            uid, number, digest = line.split()
-            frames[str(archive), uid, int(number)] = digest
-    return frames
+    command = [python, "-W", "error", zarr_frames.__file__, *map(str, archives)]
+    listing = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert listing.returncode == 0, listing.stderr
+    lines = (line.split("\t") for line in listing.stdout.splitlines())
+    return {(archive, uid, int(number)): digest for archive, uid, number, digest in lines}
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """Digests of the frames of pixel arrays, read with zarr-python alone, also by a Python without this package.
 
-    python zarr_frames.py ARCHIVE...      a line for each first, middle and last frame: UID, frame number, digest
+    python zarr_frames.py ARCHIVE...      a line for each first, middle and last frame: archive, UID, number, digest
 """
 
 import hashlib
@@ -37,7 +37,7 @@ def main(archives: list[str]) -> None:
             array = zarr.open_array(path, mode="r")
             for uid, first, count in array.attrs["instances"]:
                 for number in chosen(count):
-                    print(uid, number, digest(array[first + number]))
+                    print(archive, uid, number, digest(array[first + number]), sep="\t")
 
 
 if __name__ == "__main__":
