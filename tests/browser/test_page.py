@@ -221,7 +221,6 @@ def test_pictures_equal_those_of_the_server(
 ) -> None:
     for name, frame in (
         ("photometric/dx_image.dcm", 1),  # MONOCHROME1
-        ("photometric/color-pl.dcm", 1),
         ("photometric/SC_ybr_full_uncompressed.dcm", 1),
         ("photometric/mlut_18.dcm", 1),  # a Modality LUT
         ("photometric/GDCMJ2K_TextGBR.dcm", 1),  # JPEG 2000 Part 1, which the server makes HTJ2K of

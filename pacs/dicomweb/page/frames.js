@@ -29,10 +29,6 @@ export class Codestream {
     return this.ends ? this.ends.length - 1 : null;
   }
 
-  get whole() {
-    return this.total !== null && this.length === this.total;
-  }
-
   /** The bytes up to the end of a level. */
   upTo(level) {
     return this.held.slice(0, Math.min(this.ends[level], this.length));

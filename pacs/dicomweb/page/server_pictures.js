@@ -1,16 +1,18 @@
-// Pictures of frames that the page does not paint itself (palettes, look-up tables, lossy JPEG, 1 bit, …): the server's
-// own, 8 bits in a window, by /rendered. The small one at once, the full one when the stack rests.
+// Pictures of frames that the page does not paint itself (palettes, lossy JPEG, 1 bit, …): the server's own, 8 bits in a
+// window, by /rendered. The small one at once, the full one when the stack rests; then those of the frames around it.
 
 import { answer } from "./dicom.js";
 import { pause } from "./link.js";
 
 const REST = 60; // milliseconds
 const SMALL = 128;
-const KEPT = 600; // small pictures
-const AHEAD = 150; // of them, to each side
+const AHEAD = 300; // frames around the one that is looked at
+const MEMORY = 96 << 20; // bytes of pictures
+const PIXEL = 4; // bytes
 
 export class ServerPictures {
-  #small = new Map(); // address -> promise of a bitmap, or of null
+  #kept = new Map(); // address -> bitmap; the one used last stands last
+  #size = 0;
   #asking = new AbortController();
 
   /** `put(frame, bitmap, name)` shows a picture, `fail(frame, error)` says that there is none. */
@@ -25,52 +27,68 @@ export class ServerPictures {
 
   close() {
     this.leave();
-    for (const picture of this.#small.values()) picture.then((bitmap) => bitmap?.close());
-    this.#small.clear();
+    for (const bitmap of this.#kept.values()) bitmap.close();
+    this.#kept.clear();
+    this.#size = 0;
   }
 
-  /** Show `frame` in `window` (null: the header's), for a stage of `fit` pixels; then get the small ones of `others`. */
+  /** Show `frame` in `window` (null: the header's) on a stage of `fit` pixels; then get those of `others`. */
   async look(frame, window, fit, others) {
     this.leave();
     const { signal } = (this.#asking = new AbortController());
-    const query = window ? `&window=${window.center},${window.width},${window.shape.toLowerCase()}` : "";
-    let full = false;
-    this.#smallOf(frame, query).then((bitmap) => {
-      if (bitmap && !full && !signal.aborted) this.put(frame, bitmap, `preview, ${bitmap.width} × ${bitmap.height}`);
-    });
+    const small = (one) => `${one.url}/rendered?viewport=${smallSize(one)}${queryOf(window)}`;
+    const full = (one) => {
+      const larger = one.columns > fit[0] && one.rows > fit[1];
+      return `${one.url}/rendered?quality=92${larger ? `&viewport=${fit}` : ""}${queryOf(window)}`;
+    };
+    let done = false;
+    const show = (bitmap, name) => {
+      if (!signal.aborted && !done) this.put(frame, bitmap, name);
+    };
     try {
-      await pause(REST, signal);
-      const larger = frame.columns > fit[0] && frame.rows > fit[1];
-      const picture = await load(`${frame.url}/rendered?quality=92${larger ? `&viewport=${fit.join(",")}` : ""}${query}`, signal);
-      full = true;
-      if (!signal.aborted) this.put(frame, picture, "JPEG of the server");
-      picture.close();
-      for (const other of others(2 * AHEAD)) {
-        if (signal.aborted) return;
-        if (other.byServer) await this.#smallOf(other, query);
+      if (!this.#kept.has(full(frame))) {
+        const look = this.#picture(small(frame), signal).then((bitmap) => show(bitmap, `preview, ${bitmap.width} × ${bitmap.height}`));
+        look.catch(() => {}); // the full one says why
+        await pause(REST, signal);
+      }
+      show(await this.#picture(full(frame), signal), "JPEG of the server");
+      done = true;
+      for (const address of [small, full]) {
+        for (const other of others(AHEAD)) {
+          if (other.byServer && this.#size < MEMORY / 2) await this.#picture(address(other), signal).catch(() => signal.throwIfAborted());
+        }
       }
     } catch (error) {
       if (!signal.aborted) this.fail(frame, error);
     }
   }
 
-  #smallOf(frame, query) {
-    const scale = Math.min(1, SMALL / Math.max(frame.columns, frame.rows, 1));
-    const size = [frame.columns, frame.rows].map((side) => Math.max(1, Math.round(side * scale)));
-    const address = `${frame.url}/rendered?viewport=${size.join(",")}${query}`;
-    if (!this.#small.has(address)) {
-      this.#small.set(address, load(address).catch(() => null));
-      while (this.#small.size > KEPT) {
-        const [oldest, picture] = this.#small.entries().next().value;
-        picture.then((bitmap) => bitmap?.close());
-        this.#small.delete(oldest);
-      }
+  async #picture(address, signal) {
+    let bitmap = this.#kept.get(address);
+    if (!bitmap) {
+      const response = await answer(address, { headers: { Accept: "image/jpeg" }, signal });
+      bitmap = await createImageBitmap(await response.blob(), { colorSpaceConversion: "none" });
+      signal.throwIfAborted();
+      this.#size += sizeOf(bitmap);
     }
-    return this.#small.get(address);
+    this.#kept.delete(address);
+    this.#kept.set(address, bitmap);
+    for (const [oldest, other] of this.#kept) {
+      if (this.#size <= MEMORY || other === bitmap) break;
+      this.#kept.delete(oldest);
+      this.#size -= sizeOf(other);
+      other.close();
+    }
+    return bitmap;
   }
 }
 
-async function load(url, signal) {
-  const response = await answer(url, { headers: { Accept: "image/jpeg" }, signal });
-  return createImageBitmap(await response.blob(), { colorSpaceConversion: "none" });
+const sizeOf = (bitmap) => bitmap.width * bitmap.height * PIXEL;
+
+const queryOf = (window) => (window ? `&window=${window.center},${window.width},${window.shape.toLowerCase()}` : "");
+
+/** Columns and rows of a small picture. */
+function smallSize({ columns, rows }) {
+  const scale = Math.min(1, SMALL / Math.max(columns, rows, 1));
+  return [columns, rows].map((side) => Math.max(1, Math.round(side * scale)));
 }

@@ -149,10 +149,10 @@ function describe() {
   $("overlay-right").textContent = [text(view.series, "00080060"), text(view.series, "0008103E"), label].filter(Boolean).join("\n");
   $("image").setAttribute("aria-label", `Image ${place} of ${frames().length}, patient ${person(view.study, "00100010") || "without name"}, `
     + `study of ${date(view.study, "00080020") || "unknown date"}`);
-  const { window } = painted;
-  $("window-values").textContent = window?.table ? "VOI LUT" : window && !kind(painted.frame).colour ? `C ${short(window.center)} · W ${short(window.width)}` : "";
+  $("window-values").textContent = kind(painted.frame).colour ? "" : windowText(painted.window);
 }
 
+const windowText = (window) => (window?.table ? "VOI LUT" : window ? `C ${short(window.center)} · W ${short(window.width)}` : "");
 const short = (value) => Number(value.toPrecision(5));
 
 function stopCine() {
