@@ -116,7 +116,7 @@ class Committer:
         """
         with self._lock:
             batch = ready()
-            outcomes = self._commit_or_take_back(batch)
+            outcomes = self._commit_or_take_back(batch) if batch else []
         for new, outcome in zip(batch, outcomes, strict=True):
             if outcome.status is not Status.STORED and isinstance(new.staged, StagedArray):
                 self._discard(new.staged)

@@ -6,8 +6,9 @@ import logging
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from enum import Enum
 from pathlib import Path
 from typing import Self
@@ -24,6 +25,8 @@ from pacs.storage.model import ArrayKey, NewInstance
 
 _log = logging.getLogger(__name__)
 
+_IN_A_ROW = 4
+"""Batches that a thread commits for others before the commit thread takes over."""
 _IDLE = 0.1
 """Seconds without an upload after which derived files are brought up to date."""
 
@@ -51,6 +54,8 @@ class CommitQueue:
         self._waiting: queue.SimpleQueue[_Waiting | _Signal] = queue.SimpleQueue()
         self._turn = threading.Lock()
         """Held by the thread that commits."""
+        self._left: deque[_Waiting] = deque()
+        """Instances of threads that found another one committing: it takes them along, and nobody is woken."""
         self._asleep = False
         """Whether the commit thread waits without a limit."""
         self._last = 0.0
@@ -61,31 +66,50 @@ class CommitQueue:
     def put(self, new: NewInstance, committed: Committed, *, here: bool = False) -> None:
         """Commit `new` in one of the next batches; `committed` is called from the thread that commits.
 
-        `here`: in this thread, before this returns, unless another one is committing. A lone instance is not handed
-        from thread to thread then.
+        `here`: in this thread, before this returns, unless another one is committing, which goes on with it then. A
+        lone instance is not handed from thread to thread.
         """
-        if not here or not self.put_now(new, committed):
-            self._waiting.put((new, committed, time.perf_counter()))
+        item = (new, committed, time.perf_counter())
+        if here:
+            self._left.append(item)
+            self._commit_left()
+        else:
+            self._waiting.put(item)
 
     def put_now(self, new: NewInstance, committed: Committed) -> bool:
         """Commit `new` at once in this thread; False, and nothing done, while another one is committing."""
-        item = (new, committed, time.perf_counter())
         if not self._turn.acquire(blocking=False):
             return False
+        self._in_turn([(new, committed, time.perf_counter())], new.prove is not None)
+        self._commit_left()
+        return True
+
+    def _commit_left(self) -> None:
+        """Commit what others left, unless somebody is committing: who ends a commit looks here."""
+        for _ in range(_IN_A_ROW):
+            if not self._left or not self._turn.acquire(blocking=False):
+                return
+            self._in_turn([])
+        # This thread has other work; the commit thread has not.
+        with suppress(IndexError):
+            while True:
+                self._waiting.put(self._left.popleft())
+
+    def _in_turn(self, batch: list[_Waiting], alone: bool = False) -> None:
+        """Commit in another thread than that which is there for it. Gives back the turn that the caller has."""
         try:
-            if not self._commit([item], new.prove is not None):
+            if not self._commit(batch, alone):
                 self._waiting.put(_Signal.STOP)  # it was meant for the commit thread
             self._last = time.perf_counter()
         finally:
             self._turn.release()
         if self._asleep and self._committer.unsettled:
             self._waiting.put(_Signal.WAKE)
-        return True
 
     @property
     def length(self) -> int:
         """Instances that no batch has taken up yet."""
-        return self._waiting.qsize()
+        return self._waiting.qsize() + len(self._left)
 
     def close(self) -> None:
         """Commit what is waiting, then stop."""
@@ -107,6 +131,7 @@ class CommitQueue:
             batch = [first]
             with self._turn:
                 going_on = self._commit(batch)
+            self._commit_left()
             # Waiting must not keep the last uploads alive: their bytes, and the spool files behind them.
             del first, batch
 
@@ -130,9 +155,10 @@ class CommitQueue:
             nonlocal going_on, began
             began = time.perf_counter()
             while going_on and not alone and len(batch) < LARGEST_BATCH:
+                item: _Waiting | _Signal
                 try:
-                    item = self._waiting.get_nowait()
-                except queue.Empty:
+                    item = self._left.popleft() if self._left else self._waiting.get_nowait()
+                except (queue.Empty, IndexError):
                     break
                 if not isinstance(item, _Signal):
                     batch.append(item)
