@@ -170,8 +170,16 @@ class _Sent:
 
     def __init__(self) -> None:
         self._ends: dict[tuple[int, str], int] = {}
+        self._latest: dict[tuple[int, str], str] = {}
+        """Name of the source of a frame's last part in a Transfer Syntax: for these clients keep one buffer."""
 
-    def part(self, step: Step, frame: PlannedFrame, source: Source) -> Part | None:
+    def anew(self, step: Step, source: Source) -> bool:
+        """Whether the next part begins with the first byte, another codestream having come in its Transfer Syntax."""
+        buffer = (step.position, source.transfer_syntax)
+        before, self._latest[buffer] = self._latest.get(buffer), source.name
+        return before != source.name
+
+    def part(self, step: Step, frame: PlannedFrame, source: Source, anew: bool | None = None) -> Part | None:
         """What `step` adds of a codestream whose ends are known; None when that is nothing."""
         rung, ends = step.rung, source.ends
         if len(ends) == 1 and rung.kind in (rungs.LEVEL, rungs.PIXELS):
@@ -185,6 +193,8 @@ class _Sent:
         if end <= start:
             return None
         self._ends[key] = end
+        if self.anew(step, source) if anew is None else anew:
+            start = 0
         return Part(step, source.transfer_syntax, start, end, ends[-1])
 
 
@@ -194,6 +204,8 @@ class _Coming(NamedTuple):
     step: Step
     part: Part | None
     """What it adds, where that is known before."""
+    anew: bool
+    """Whether what it adds begins with the first byte, where that is not."""
     form: asyncio.Task[Form | None]
 
 
@@ -286,18 +298,19 @@ class _Writer:
                     if known and count + len(coming) < after:
                         count += 1  # left out, however many of those before it become parts
                         continue
-                    coming.append(_Coming(step, part, asyncio.ensure_future(self._form(step, source))))
+                    anew = part is None and sent.anew(step, source)
+                    coming.append(_Coming(step, part, anew, asyncio.ensure_future(self._form(step, source))))
                 if not coming:
                     return
                 if self._ahead > 1 and not coming[0].form.done():
                     await asyncio.sleep(0)  # what is in memory is there after a turn of the loop
                     if not coming[0].form.done():
                         yield None
-                step, part, task = coming.popleft()
+                step, part, anew, task = coming.popleft()
                 form = await task
                 if form is None:
                     continue
-                part = part or sent.part(step, frames[step.position], form.source)
+                part = part or sent.part(step, frames[step.position], form.source, anew)
                 if part is None:
                     continue
                 count += 1
@@ -312,8 +325,8 @@ class _Writer:
                 del form, task
                 yield part, data
         finally:
-            for _, _, task in coming:
-                task.cancel()
+            for one in coming:
+                one.form.cancel()
 
     def _source(self, step: Step) -> Source | None:
         """The codestream that a rung is a part of; None for a frame that has none such."""

@@ -15,6 +15,7 @@ import pytest
 from tests.conftest import Server, StartServer
 from tests.integration.exchange import Client, Stored
 from tests.objects import images, instances
+from tests.objects.base import encapsulated, even, write
 
 JPEG_2000 = "1.2.840.10008.1.2.4.90"
 
@@ -58,6 +59,32 @@ def test_bytes_of_two_codestreams_never_meet(client: Client) -> None:
         assert len(whole) == length and np.array_equal(imagecodecs.jpeg2k_decode(whole), original)
     for after in range(len(parts)):
         assert client.get(f"{url}&after={after}").parts == parts[after:]
+
+
+@pytest.mark.parametrize(
+    ("syntax", "rungs"),
+    [
+        ("1.2.840.10008.1.2.4.203", "level:1,quality:40,lossless"),
+        (JPEG_2000, "level:1,layer:1,level:2,layer:2"),
+        (JPEG_2000, "layer:2,level:1,lossless"),
+    ],
+)
+def test_a_buffer_for_each_transfer_syntax_is_enough(client: Client, syntax: str, rungs: str) -> None:
+    """Where the codestream that arrived has the Transfer Syntax of one that is made, what is continued begins anew."""
+    picture = images.pattern(160, 128, 12)
+    encoded = (
+        imagecodecs.jpeg2k_encode(picture, level=0, reversible=True, codecformat="J2K") if syntax == JPEG_2000
+        else imagecodecs.htj2k_encode(picture, level=0.01, reversible=False)
+    )  # fmt: skip
+    ds = images.image(f"one buffer {rungs}", picture.shape, allocated=16, stored=12)
+    stored = Stored(write(ds, syntax, tail=encapsulated([[even(bytes(encoded))]])))
+    client.store(stored.file)
+    held: dict[str, tuple[int, int]] = {}
+    for header, data in client.get(f"{stored.series}/stream?rungs={rungs}").parts:
+        numbers = header["Content-Range"].removeprefix("bytes ").replace("/", "-").split("-")
+        start, _, total = map(int, numbers)
+        assert start == 0 or held[header["Content-Type"]] == (start, total), header
+        held[header["Content-Type"]] = (start + len(data), total)
 
 
 def test_thousands_of_frames(client: Client) -> None:

@@ -60,9 +60,10 @@ export class HeldFrame {
     const rung = part.headers.get("rung") ?? "";
     // A quality is a codestream of its own; levels and `lossless` are pieces of one.
     const key = rung.startsWith("quality") ? rung : transferSyntax;
-    const held = this.#streams.get(key) ?? { bytes: new Uint8Array(part.total), length: 0 };
-    if (part.from + part.data.length <= held.length && part.total === held.bytes.length) return false; // once more
-    if (part.from !== held.length || part.total !== held.bytes.length) throw new Error("a part does not fit the one before");
+    let held = this.#streams.get(key);
+    if (held && part.from + part.data.length <= held.length && part.total === held.bytes.length) return false; // once more
+    if (part.from === 0) held = { bytes: new Uint8Array(part.total), length: 0 }; // another codestream, or this one anew
+    if (part.from !== held?.length || part.total !== held.bytes.length) throw new Error("a part does not fit the one before");
     held.bytes.set(part.data, part.from);
     held.length += part.data.length;
     this.#streams.set(key, held);
