@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from typing import Final, Literal, Self
 import numpy as np
 import numpy.typing as npt
 
-from pacs import export, ingest, proof, reading, uids
+from pacs import export, ingest, reading, uids
 from pacs.crew import Crew
 from pacs.errors import ConflictError, IndexMismatchError, NotFoundError, PacsError, StorageError
 from pacs.ingest import Identity
@@ -34,11 +33,6 @@ from pacs.storage.room import Room
 from pacs.storage.search import Page, Search, search, series_order
 
 _log = logging.getLogger(__name__)
-
-_SHORT = 2 << 20
-"""Bytes of a file that may be proven while it is synced: others wait for the writer's lock meanwhile."""
-_WARY = 60.0
-"""Seconds for which instances are proven before they are written, once one could not be."""
 
 Status = Literal["stored", "duplicate", "refused"]
 
@@ -70,9 +64,8 @@ class Archive:
 
     def __init__(self, root: Path, *, create: bool = False, threads: int = 0) -> None:
         self.root = root
-        self._engine = Engine(root, create=create, prove=proof.proven)
+        self._engine = Engine(root, create=create)
         self._observe: Observe = nobody
-        self._wary_until = 0.0
         self._crew = Crew(threads or os.cpu_count() or 1, "codec")
         self._shards = KeptShards(root)
         self.find_chunk: Final = FrameRows(self._engine.index).find
@@ -171,35 +164,16 @@ class Archive:
                 duplicate = self._already_there(identity)
             if duplicate:
                 finish(_duplicate(identity))
-            elif not self._hastened(data, identity, finish):
-                self._commit(ingest.prepare(data, identity, self._engine.stage, self._observe), identity, finish)
+                return
+            new = ingest.prepare(data, identity, self._engine.stage, self._observe)
         except PacsError as error:
             finish(_refusal(identity, error))
         except Exception as error:  # noqa: BLE001
             # A fault of ours must cost this one file, not the upload it came in.
             _log.exception("ingest failed")
             finish(_refusal(identity, PacsError(f"the file could not be ingested: {type(error).__name__}")))
-
-    def _hastened(self, data: Buffer, identity: Identity, finish: Callable[[StoreResult], None]) -> bool:
-        """Alone, nothing else waits for the processor: write and sync an instance while it is proven. False: it has to
-        be prepared and committed as others are."""
-        if not self._crew.alone or len(data) > _SHORT or time.monotonic() < self._wary_until:
-            return False
-        new = ingest.prepare(data, identity, self._engine.stage, self._observe, unproven=True)
-        if new.prove is None:
+        else:
             self._commit(new, identity, finish)
-            return True
-        outcomes: list[Outcome] = []
-        if self._engine.commit_now(new, outcomes.append):
-            if outcomes[0].status is not CommitStatus.UNPROVEN:
-                finish(_outcome(outcomes[0], identity))
-                return True
-        elif new.prove(new):
-            new.prove = None
-            self._commit(new, identity, finish)
-            return True
-        self._wary_until = time.monotonic() + _WARY
-        return False
 
     def _commit(self, new: NewInstance, identity: Identity, finish: Callable[[StoreResult], None]) -> None:
         def committed(outcome: Outcome) -> None:

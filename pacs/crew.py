@@ -1,4 +1,4 @@
-"""Threads that take calls from a queue, and nothing else: an instance has few milliseconds in all."""
+"""Threads that encode and prove: a queue and nothing else, for an instance has few milliseconds in all."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ class Crew:
         self._name = name
         self._threads: list[threading.Thread] = []
         self._closed = False
-        self._busy = 0
 
     def call_soon(self, call: Call) -> None:
         """Have a thread call `call`, which must not raise. Raises RuntimeError once closed."""
@@ -37,11 +36,6 @@ class Crew:
     def waiting(self) -> int:
         """Calls that no thread has taken up."""
         return self._waiting.qsize()
-
-    @property
-    def alone(self) -> bool:
-        """Whether the call that asks is the only one that there is."""
-        return self._busy == 1 and not self._waiting.qsize()
 
     def close(self) -> None:
         """Finish what was taken on, then stop."""
@@ -64,13 +58,9 @@ class Crew:
             call = self._waiting.get()
             if call is None:
                 return
-            with self._lock:
-                self._busy += 1
             try:
                 call()
             except Exception:  # noqa: BLE001
                 # Whoever waits for it waits in vain; the thread has to go on for the others.
                 _log.exception("a call failed")
-            with self._lock:
-                self._busy -= 1
             del call

@@ -21,7 +21,7 @@ import msgspec
 
 from pacs import encoding, fragments, part10, proof, tags, uids
 from pacs.encoding import PixelStore, Stage
-from pacs.errors import ChecksumError, CodestreamError, DicomError, PixelError, StudyMismatchError, UidError
+from pacs.errors import CodestreamError, DicomError, PixelError, StudyMismatchError, UidError
 from pacs.fragments import Frames
 from pacs.geometry import FrameGeometry
 from pacs.measure import Measure, Observe, nobody, timed
@@ -133,10 +133,8 @@ def check(identity: Identity, study: str | None = None) -> None:
         raise StudyMismatchError(f"the instance belongs to study {identity.study}, not to {study}")
 
 
-def prepare(
-    data: Buffer, identity: Identity, stage: Stage, observe: Observe = nobody, *, unproven: bool = False
-) -> NewInstance:
-    """Encode, pack and prove one identified instance; if `unproven`, encoded frames may have to be proven yet."""
+def prepare(data: Buffer, identity: Identity, stage: Stage, observe: Observe = nobody) -> NewInstance:
+    """Encode, pack and prove one identified instance."""
     file, received = identity.file, memoryview(data).cast("B")
     geometry = identity.geometry
     plans: list[Callable[[], PixelStore]] = []
@@ -152,9 +150,6 @@ def prepare(
             with timed(observe, Measure.ENCODE):
                 store = plan()
                 new = _assemble(data, identity, store)
-            if unproven and len(plans) == 2 and store.staged is None:
-                new.prove = partial(_proven, received, file, observe)
-                return new
             with timed(observe, Measure.PROVE):
                 proven = proof.rebuilds(new, received, file)
             if proven:
@@ -172,15 +167,6 @@ def prepare(
     if not proof.rebuilds(new, received, file):
         raise DicomError("the stored form does not rebuild the received file")
     return new
-
-
-def _proven(received: memoryview, file: Part10, observe: Observe, new: NewInstance) -> bool:
-    try:
-        with timed(observe, Measure.PROVE):
-            return proof.rebuilds(new, received, file)
-    except (PixelError, CodestreamError, ChecksumError) as error:
-        _log.info("pixel data is kept as received: %s", error.message)
-        return False
 
 
 # --- the stored form ------------------------------------------------------------------------------------------

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from pathlib import Path
 
 from pacs import export, part10, pixels
 from pacs.encoding import Staged
-from pacs.errors import ChecksumError, PacsError
+from pacs.errors import ChecksumError
 from pacs.export import Source
 from pacs.part10 import Part10
-from pacs.reading import Recorded
 from pacs.storage import packing
-from pacs.storage.layout import Root
 from pacs.storage.model import Buffer, NewInstance, Span
-from pacs.storage.records import Record
 
 
 class Uncommitted:
@@ -44,15 +40,6 @@ class Uncommitted:
 
     def chunk(self, index: int) -> Buffer:
         return self._staged.read(index) if self._staged is not None else self._new.chunks[index].data
-
-
-def proven(root: Root, record: Record, table: bytes) -> bool:
-    """Whether a record on the disk rebuilds the received file. For `storage.recovery`."""
-    try:
-        verify(Recorded(Path(root), record, table))
-    except PacsError:
-        return False
-    return True
 
 
 def rebuilds(new: NewInstance, received: memoryview, file: Part10) -> bool:

@@ -14,10 +14,9 @@ import numpy.typing as npt
 from pacs import export, pixels, tags, transcode, uids
 from pacs.byteorder import WORD_SIZES, swapped
 from pacs.errors import NotFoundError, PixelError, UnsupportedTransferSyntaxError
-from pacs.storage import frames, packing, records, recovery
+from pacs.storage import frames, packing, records
 from pacs.storage.index import Index, ReadView
 from pacs.storage.model import Buffer, ChunkLocation, Descriptor, Encoding, InstanceEntry, Span
-from pacs.storage.records import Record
 
 
 class Committed:
@@ -26,7 +25,7 @@ class Committed:
     Each look-up is a read transaction of its own: a download of an hour must not pin the index's old pages.
     """
 
-    def __init__(self, root: Path, index: Index | None, entry: InstanceEntry) -> None:
+    def __init__(self, root: Path, index: Index, entry: InstanceEntry) -> None:
         self.entry = entry
         self._root = root
         self._index = index
@@ -55,27 +54,9 @@ class Committed:
         return records.read_bulk(self._root, self.entry, index)
 
     def chunk(self, index: int) -> Buffer:
-        return frames.read_chunk(self._root, self._location(index))
-
-    def _location(self, index: int) -> ChunkLocation:
-        assert self._index is not None
         with self._index.read() as view:
-            return view.chunk(self.entry, index)
-
-
-class Recorded(Committed):
-    """The same of a record that the index does not know, with its chunk table."""
-
-    def __init__(self, root: Path, record: Record, table: bytes) -> None:
-        entry = InstanceEntry(
-            record.descriptor, {}, -1, record.offset, record.parts[: records.FIRST_BULK], record.array, record.levels,
-            record.sequence, record.chunks,
-        )  # fmt: skip
-        super().__init__(root, None, entry)
-        self._locations = list(recovery.locations(record, table))
-
-    def _location(self, index: int) -> ChunkLocation:
-        return self._locations[index]
+            location = view.chunk(self.entry, index)
+        return frames.read_chunk(self._root, location)
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,7 +74,7 @@ def reindex(arguments: argparse.Namespace) -> int:
             progress.describe(what)
             progress.show(done, total)
 
-        result = reindex_archive(arguments.archive, progress=show, prove=proof.proven)
+        result = reindex_archive(arguments.archive, progress=show)
     for text in result.damaged:
         print(f"left out: {text}", file=sys.stderr)
     print(f"the index is new: {count_text(result.instances, 'instance')}")

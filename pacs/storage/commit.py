@@ -6,16 +6,13 @@ See `Committer._commit` for the order, and for what a crash at each step leaves.
 from __future__ import annotations
 
 import logging
-import queue
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import partial
 
 import lmdb
 
-from pacs.crew import Crew
 from pacs.errors import ConflictError, IndexMismatchError, PacsError, StorageError
 from pacs.measure import Measure, Observe, nobody, timed
 from pacs.storage import hierarchy, last_commit, layout, recovery
@@ -46,8 +43,6 @@ class Status(StrEnum):
     """Other bytes are stored under this SOP Instance UID; they stay."""
     FAILED = "failed"
     """The disk or the index refused; nothing of it is left."""
-    UNPROVEN = "unproven"
-    """What was written does not rebuild the received file (`NewInstance.prove`); nothing of it is left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,20 +55,11 @@ class Outcome:
     """Why it is CONFLICT or FAILED."""
 
 
-class _UnprovenError(Exception):
-    """What was written does not rebuild the received file."""
-
-
 class Committer:
     """Commits batches. One per process; every process of an archive may have one."""
 
-    def __init__(
-        self, root: layout.Root, index: Index, disk: Disk, lock: WriterLock, prove: recovery.Prove | None = None
-    ) -> None:
-        """`prove` is what recovery asks of records that were written unproven."""
+    def __init__(self, root: layout.Root, index: Index, disk: Disk, lock: WriterLock) -> None:
         self.root = root
-        self._prove = prove
-        self._aside = Crew(1, "sync")
         self.index = index
         self._disk = disk
         self._lock = lock
@@ -95,7 +81,6 @@ class Committer:
         """Leave the archive settled."""
         self.settle()
         self._staging.close()
-        self._aside.close()
 
     def commit(self, batch: Sequence[NewInstance]) -> list[Outcome]:
         """Make these instances durable and visible; one Outcome for each, in order. Never raises for one of them.
@@ -130,8 +115,6 @@ class Committer:
 
     def _commit_or_take_back(self, batch: Sequence[NewInstance]) -> list[Outcome]:
         failure: PacsError
-        if len(batch) > 1 and any(new.prove is not None for new in batch):
-            return self._one_by_one(batch)  # what turns out wrong is taken back alone
         try:
             self._check_writable()
             return self._commit_over_tails(batch)
@@ -139,8 +122,6 @@ class Committer:
             if isinstance(error.__cause__, lmdb.BadValsizeError) and len(batch) > 1:
                 return self._one_by_one(batch)
             failure = error
-        except _UnprovenError:
-            return [Outcome(Status.UNPROVEN)]
         except TailError as tail:
             failure = StorageError(f"the log of series {tail.series[1]} has a tail that cannot be removed")
         except OSError as error:
@@ -162,7 +143,7 @@ class Committer:
             try:
                 return self._commit(batch)
             except TailError as tail:
-                recovery.adopt_tails(self.root, self.index, self._disk, [tail.series], self._prove)
+                recovery.adopt_tails(self.root, self.index, self._disk, [tail.series])
                 self._settled = self._last.read()[1]
         return self._commit(batch)
 
@@ -172,7 +153,7 @@ class Committer:
         if not self.index.in_place:
             _log.critical("%s was deleted or replaced while it was in use: nothing is stored any more", self.index.path)
             raise IndexMismatchError("the index was deleted or replaced under the running server: run `pacs reindex`")
-        self._settled = recovery.catch_up(self.root, self.index, self._disk, self._last, self._prove)
+        self._settled = recovery.catch_up(self.root, self.index, self._disk, self._last)
 
     # --- the order ---
 
@@ -187,7 +168,7 @@ class Committer:
                 if placement.empty:
                     return outcomes
                 self._disk.step("placed")
-                self._write(placement, view, sequence, batch[0] if placement.unproven else None)
+                self._write(placement, view, sequence)
                 # 4. The LMDB transaction: from here on the batch is visible, and was ever since step 3 safe. A
                 #    crash during it leaves step 3's state, or the whole batch.
                 written = time.perf_counter()
@@ -234,7 +215,7 @@ class Committer:
                 outcomes.append(Outcome(Status.CONFLICT, error=conflict))
         return outcomes
 
-    def _write(self, placement: Placement, view: WriteView, sequence: int, unproven: NewInstance | None) -> None:
+    def _write(self, placement: Placement, view: WriteView, sequence: int) -> None:
         disk = self._disk
         # 1. `last-commit` says which logs this batch is about to grow; then frames behind the committed end of their
         #    shards, arrays of their own moved into place, directories of new series. Nothing that a record points to
@@ -248,10 +229,9 @@ class Committer:
         placement.write_records(disk)
         disk.step("records-written")
         # 3. One sync of all this. Frames need none of their own before the records: recovery believes a record only
-        #    with its frames. A crash after it leaves the whole batch, to be entered from the records. An instance that
-        #    is proven meanwhile has a record that says so: recovery proves it before it enters it.
+        #    with its frames. A crash after it leaves the whole batch, to be entered from the records.
         with timed(self.observe, Measure.SYNC):
-            self._sync(unproven)
+            disk.syncfs(str(self.root))
         disk.step("synced")
         # What step 5 of earlier batches had written, this sync has made durable.
         noted = view.dirty()
@@ -261,31 +241,6 @@ class Committer:
         if len(dirty) < len(noted) or not placement.entries.noted(dirty):
             view.put_dirty(placement.entries.add_dirty(dirty))
         disk.step("index-written")
-
-    def _sync(self, unproven: NewInstance | None) -> None:
-        """Step 3, with the proof beside it that is still to come. Raises SyncError, and _UnprovenError."""
-        if unproven is None or unproven.prove is None:
-            self._disk.syncfs(str(self.root))
-            return
-        ended: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
-        self._aside.call_soon(partial(self._sync_aside, ended))
-        try:
-            proven = unproven.prove(unproven)
-        finally:
-            error = ended.get()
-            if error is not None:
-                raise error
-        if not proven:
-            raise _UnprovenError
-        unproven.prove = None
-
-    def _sync_aside(self, ended: queue.SimpleQueue[Exception | None]) -> None:
-        error: Exception | None = None
-        try:
-            self._disk.syncfs(str(self.root))
-        except Exception as raised:  # noqa: BLE001 - it belongs to the thread that waits
-            error = raised
-        ended.put(error)
 
     def settle(self) -> None:
         """Step 5 for all that has been committed: the caller is idle. Never raises for what the disk refuses."""
@@ -324,10 +279,7 @@ class Committer:
     def _take_back(self, placement: Placement | None, sequence: int) -> None:
         if placement is None or placement.empty:
             return
-        if not placement.take_back(self._disk) and placement.unproven:
-            # What nobody has proven must be looked at before the number of this commit is that of another. So
-            # `last-commit` goes on naming its log, and the next batch, of whatever process, has to recover first.
-            return
+        placement.take_back(self._disk)
         try:
             self._last.erase(sequence)
         except OSError as error:

@@ -76,35 +76,23 @@ class CommitQueue:
         else:
             self._waiting.put(item)
 
-    def put_now(self, new: NewInstance, committed: Committed) -> bool:
-        """Commit `new` at once in this thread; False, and nothing done, while another one is committing."""
-        if not self._turn.acquire(blocking=False):
-            return False
-        self._in_turn([(new, committed, time.perf_counter())], new.prove is not None)
-        self._commit_left()
-        return True
-
     def _commit_left(self) -> None:
         """Commit what others left, unless somebody is committing: who ends a commit looks here."""
         for _ in range(_IN_A_ROW):
             if not self._left or not self._turn.acquire(blocking=False):
                 return
-            self._in_turn([])
+            try:
+                if not self._commit([]):
+                    self._waiting.put(_Signal.STOP)  # it was meant for the commit thread
+                self._last = time.perf_counter()
+            finally:
+                self._turn.release()
+            if self._asleep and self._committer.unsettled:
+                self._waiting.put(_Signal.WAKE)
         # This thread has other work; the commit thread has not.
         with suppress(IndexError):
             while True:
                 self._waiting.put(self._left.popleft())
-
-    def _in_turn(self, batch: list[_Waiting], alone: bool = False) -> None:
-        """Commit in another thread than that which is there for it. Gives back the turn that the caller has."""
-        try:
-            if not self._commit(batch, alone):
-                self._waiting.put(_Signal.STOP)  # it was meant for the commit thread
-            self._last = time.perf_counter()
-        finally:
-            self._turn.release()
-        if self._asleep and self._committer.unsettled:
-            self._waiting.put(_Signal.WAKE)
 
     @property
     def length(self) -> int:
@@ -146,15 +134,15 @@ class CommitQueue:
         finally:
             self._asleep = False
 
-    def _commit(self, batch: list[_Waiting], alone: bool = False) -> bool:
-        """Commit `batch`, and what is ready when its turn comes unless `alone`; whether more may come."""
+    def _commit(self, batch: list[_Waiting]) -> bool:
+        """Commit `batch` and what is ready when its turn comes; whether more may come."""
         going_on = True
         began = time.perf_counter()
 
         def ready() -> list[NewInstance]:
             nonlocal going_on, began
             began = time.perf_counter()
-            while going_on and not alone and len(batch) < LARGEST_BATCH:
+            while going_on and len(batch) < LARGEST_BATCH:
                 item: _Waiting | _Signal
                 try:
                     item = self._left.popleft() if self._left else self._waiting.get_nowait()
@@ -173,6 +161,8 @@ class CommitQueue:
             _log.exception("a commit failed")
             failure = StorageError(f"the commit failed: {type(error).__name__}")
             outcomes = [Outcome(Status.FAILED, error=failure)] * len(batch)
+        if not batch:  # another thread took it along
+            return going_on
         observe = self._committer.observe
         took = time.perf_counter() - began
         observe(Measure.BATCH, len(batch))
@@ -190,9 +180,7 @@ class CommitQueue:
 class Engine:
     """Everything of one open archive that lasts as long as it is open."""
 
-    def __init__(
-        self, root: Path, *, create: bool = False, disk: Disk | None = None, prove: recovery.Prove | None = None
-    ) -> None:
+    def __init__(self, root: Path, *, create: bool = False, disk: Disk | None = None) -> None:
         self.disk = disk if disk is not None else Disk()
         if not layout.is_archive(root):
             if not create:
@@ -209,9 +197,9 @@ class Engine:
             writer = WriterLock(root)
             opened.callback(writer.close)
             with writer:
-                self.index = recovery.open_index(root, self.disk, prove)
+                self.index = recovery.open_index(root, self.disk)
             opened.callback(self.index.close)
-            self._committer = Committer(root, self.index, self.disk, writer, prove)
+            self._committer = Committer(root, self.index, self.disk, writer)
             self._opened = opened.pop_all()
         self._commits = CommitQueue(self._committer)
 
@@ -236,10 +224,6 @@ class Engine:
     def commit_soon(self, new: NewInstance, committed: Committed, *, here: bool = False) -> None:
         """See CommitQueue.put."""
         self._commits.put(new, committed, here=here)
-
-    def commit_now(self, new: NewInstance, committed: Committed) -> bool:
-        """See CommitQueue.put_now."""
-        return self._commits.put_now(new, committed)
 
     def settle(self) -> None:
         """See Committer.settle."""

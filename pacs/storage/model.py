@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import NamedTuple, TypeAlias
 
@@ -122,7 +122,7 @@ class Descriptor(msgspec.Struct, frozen=True, array_like=True):
 
 
 class NewInstance(msgspec.Struct):
-    """An instance ready to be committed: encoded, and proven to rebuild the received file, or to be proven in time."""
+    """An instance ready to be committed: encoded, and proven to rebuild the received file."""
 
     descriptor: Descriptor
     json: Part
@@ -137,8 +137,6 @@ class NewInstance(msgspec.Struct):
     """A `frames.StagedArray` already on disk and synced, for an instance that fills a shard or more."""
     attributes: dict[int, bytes]
     """JSON text of the Data Elements that the index keeps (`pacs.tags`), by tag."""
-    prove: Callable[[NewInstance], bool] | None = None
-    """Whether it rebuilds the received file, to be asked before it is acknowledged; None once that is known."""
 
 
 class StudyEntry(msgspec.Struct, array_like=True):

@@ -52,8 +52,6 @@ class Placement:
         self.shards: dict[str, Append] = {}
         self.logs: dict[str, Append] = {}
         self.series: list[tuple[str, str]] = []
-        self.unproven = False
-        """Whether one of the records is not proven yet."""
         self._ordinal = 0
         self._begun = False
 
@@ -77,7 +75,6 @@ class Placement:
             levels=levels, array=array, chunks=count,
         )  # fmt: skip
         self._ordinal += 1
-        self.unproven |= record.unproven
         log.buffers += buffers
         log.length += record.length
         return self.entries.add(record, table, new.attributes)
@@ -180,11 +177,10 @@ class Placement:
                 disk.truncate(path, append.start)  # of a batch that never was committed
             disk.write(path, append.offset, append.buffers)
 
-    def take_back(self, disk: Disk) -> bool:
-        """Leave the files as they were, and whether they are; what cannot be taken back, the next batch deals with."""
-        everything = True
+    def take_back(self, disk: Disk) -> None:
+        """Leave the files as they were; what cannot be taken back, the next batch deals with."""
         if not self._begun:
-            return everything
+            return
         for path, append in (*self.logs.items(), *self.shards.items()):
             try:
                 if append.fresh:
@@ -194,13 +190,11 @@ class Placement:
                     disk.truncate(path, append.start)
             except OSError as error:
                 _log.error("%s could not be taken back: %s", path, error.strerror)
-                everything = False
         for staged, place in self.staged:
             for path in (staged.path, place):
                 _try_remove(disk, path)
         for directory in self.directories:
             _try_remove(disk, directory)
-        return everything
 
 
 def _check(new: NewInstance) -> None:

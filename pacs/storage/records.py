@@ -1,6 +1,6 @@
 """Records: one per instance in its series' `records.log`, self-contained and walkable without any index.
 
-    head     magic 8 | total length u64 | sequence u64 | ordinal u32 | kind u8 | levels u8 | flags u16 | array u32 |
+    head     magic 8 | total length u64 | sequence u64 | ordinal u32 | kind u8 | levels u8 | 0 u16 | array u32 |
              chunks u32 | descriptor length u32 | parts u32 | descriptor | part table | crc32c of all this u32
     parts    one behind the other, in the order of the table
 
@@ -35,7 +35,6 @@ _FIXED = struct.Struct("<8sQQIBBHIIII")
 _PART = struct.Struct("<QQII")
 _CRC = struct.Struct("<I")
 _ZSTD = 1
-_UNPROVEN = 1
 _LARGEST_HEAD = 256 << 20
 _READ_AHEAD = 4096
 
@@ -69,8 +68,6 @@ class Record(NamedTuple):
     chunks: int
     descriptor: Descriptor
     parts: tuple[PartLocation, ...]
-    unproven: bool = False
-    """Whether it was written before it was known to rebuild the received file. The index has it only since it is."""
 
     @property
     def end(self) -> int:
@@ -116,13 +113,12 @@ def compose(
         locations.append(PartLocation(position, length, part.raw_length, part.zstd, crc32c(part.data)))
         position += length
     record = Record(
-        offset, position - offset, sequence, ordinal, levels, array, chunks, new.descriptor, tuple(locations),
-        new.prove is not None,
-    )  # fmt: skip
+        offset, position - offset, sequence, ordinal, levels, array, chunks, new.descriptor, tuple(locations)
+    )
     head = b"".join((
         _FIXED.pack(
-            MAGIC, record.length, sequence, ordinal, INSTANCE, levels, _UNPROVEN * record.unproven,
-            array if array >= 0 else NO_ARRAY, chunks, len(descriptor), len(parts),
+            MAGIC, record.length, sequence, ordinal, INSTANCE, levels, 0, array if array >= 0 else NO_ARRAY, chunks,
+            len(descriptor), len(parts),
         ),
         descriptor,
         *(_PART.pack(part.length, part.raw_length, part.crc32c, _ZSTD * part.zstd) for part in locations),
@@ -138,7 +134,7 @@ def read_head(descriptor: int, path: str, offset: int, end: int) -> Record:
     data = os.pread(descriptor, min(_READ_AHEAD, end - offset), offset)
     if len(data) < _FIXED.size:
         raise RecordError("it ends early", path, offset)
-    magic, length, sequence, ordinal, kind, levels, flags, array, chunks, described, count = _FIXED.unpack_from(data)
+    magic, length, sequence, ordinal, kind, levels, _, array, chunks, described, count = _FIXED.unpack_from(data)
     if magic != MAGIC or kind != INSTANCE:
         raise RecordError("it does not begin like one", path, offset)
     head = _FIXED.size + described + count * _PART.size + _CRC.size
@@ -150,8 +146,8 @@ def read_head(descriptor: int, path: str, offset: int, end: int) -> Record:
         raise RecordError("its head does not match its checksum", path, offset, offset + length)
     parts = []
     position = offset + head
-    for stored, raw, crc, packed in _PART.iter_unpack(data[_FIXED.size + described : head - _CRC.size]):
-        parts.append(PartLocation(position, stored, raw, bool(packed & _ZSTD), crc))
+    for stored, raw, crc, flags in _PART.iter_unpack(data[_FIXED.size + described : head - _CRC.size]):
+        parts.append(PartLocation(position, stored, raw, bool(flags & _ZSTD), crc))
         position += stored
     if position != offset + length or count < FIRST_BULK:
         raise RecordError("its lengths do not add up", path, offset, offset + length)
@@ -160,8 +156,7 @@ def read_head(descriptor: int, path: str, offset: int, end: int) -> Record:
     except msgspec.DecodeError as error:
         raise RecordError(f"its descriptor cannot be read: {error}", path, offset, offset + length) from None
     k = array if array != NO_ARRAY else -1
-    unproven = bool(flags & _UNPROVEN)
-    return Record(offset, length, sequence, ordinal, levels, k, chunks, described_as, tuple(parts), unproven)
+    return Record(offset, length, sequence, ordinal, levels, k, chunks, described_as, tuple(parts))
 
 
 def walk(descriptor: int, path: str, start: int, end: int) -> Iterator[Record]:

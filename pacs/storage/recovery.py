@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -29,18 +29,14 @@ _log = logging.getLogger(__name__)
 
 _REINDEX = "run `pacs reindex`"
 
-Prove = Callable[[Root, Record, bytes], bool]
-"""Whether a record, with its chunk table, rebuilds the received file."""
-
 
 # --- opening --------------------------------------------------------------------------------------------------
 
 
-def open_index(root: Root, disk: Disk, prove: Prove | None = None) -> Index:
+def open_index(root: Root, disk: Disk) -> Index:
     """The index of an archive, in step with its records. Only under the writer's lock.
 
-    `prove` is asked of records that were written unproven before they are entered. Raises IndexMismatchError when the
-    index is missing, another archive's, or not of the newest commit.
+    Raises IndexMismatchError when it is missing, another archive's, or not of the newest commit.
     """
     archive_id = layout.read_description(root).archive_id
     last = LastCommit(root, disk)
@@ -62,8 +58,8 @@ def open_index(root: Root, disk: Disk, prove: Prove | None = None) -> Index:
         copying.undo(root, index, disk)
         boot = boot_id()
         if state.boot != boot:
-            _after_boot(root, index, disk, last, boot, prove)
-        catch_up(root, index, disk, last, prove)
+            _after_boot(root, index, disk, last, boot)
+        catch_up(root, index, disk, last)
         _settle_all(root, index, disk, last)
         staging.remove_abandoned(root, disk)
     except OSError as error:
@@ -98,9 +94,7 @@ def boot_id() -> str:
         return ""
 
 
-def _after_boot(
-    root: Root, index: Index, disk: Disk, last: LastCommit, boot: str, prove: Prove | None
-) -> None:
+def _after_boot(root: Root, index: Index, disk: Disk, last: LastCommit, boot: str) -> None:
     """Look at the end of every log. After a power loss a log may have grown without `last-commit` telling so, or
     while it still tells of an attempt at the same commit that was taken back."""
     suspects = []
@@ -114,7 +108,7 @@ def _after_boot(
                 suspects.append((study, series))
         sequence = view.counters().sequence
     if suspects and last.read()[0].sequence in (sequence, sequence + 1):
-        adopt_tails(root, index, disk, suspects, prove)
+        adopt_tails(root, index, disk, suspects)
     with index.write() as writing:
         state = writing.state()
         state.boot = boot
@@ -129,7 +123,7 @@ def _log_end(view: ReadView, study: str, series: str) -> int:
 # --- a batch cut short ----------------------------------------------------------------------------------------
 
 
-def catch_up(root: Root, index: Index, disk: Disk, last: LastCommit, prove: Prove | None = None) -> int:
+def catch_up(root: Root, index: Index, disk: Disk, last: LastCommit) -> int:
     """Finish what a process that died left undone; nothing to do is told by two small reads.
 
     Returns the last commit whose index blocks and shapes were written by then. Raises IndexMismatchError when the index
@@ -139,7 +133,7 @@ def catch_up(root: Root, index: Index, disk: Disk, last: LastCommit, prove: Prov
         sequence = view.counters().sequence
     state, settled = last.read()
     if state.sequence == sequence + 1:
-        adopt_tails(root, index, disk, state.series, prove)
+        adopt_tails(root, index, disk, state.series)
         settled = last.read()[1]
     elif state.sequence != sequence:
         raise IndexMismatchError(
@@ -148,11 +142,9 @@ def catch_up(root: Root, index: Index, disk: Disk, last: LastCommit, prove: Prov
     return settled
 
 
-def adopt_tails(
-    root: Root, index: Index, disk: Disk, suspects: Sequence[tuple[str, str]], prove: Prove | None = None
-) -> None:
+def adopt_tails(root: Root, index: Index, disk: Disk, suspects: Sequence[tuple[str, str]]) -> None:
     """Make what lies behind the committed end of these logs a commit of its own: enter the records that are whole,
-    with their frames, and proven, and cut off the rest."""
+    with their frames, and cut off the rest."""
     last = LastCommit(root, disk)
     with index.write() as view:
         sequence = view.counters().sequence + 1
@@ -160,7 +152,7 @@ def adopt_tails(
         cuts: list[tuple[str, int]] = []
         for study, series in suspects:
             start = _log_end(view, study, series)
-            whole, size = _whole_records(root, view, (study, series), start, sequence, prove)
+            whole, size = _whole_records(root, view, (study, series), start, sequence)
             found += whole
             end = whole[-1].end if whole else start
             if size > end:
@@ -184,7 +176,7 @@ def adopt_tails(
 
 
 def _whole_records(
-    root: Root, view: ReadView, series: tuple[str, str], start: int, sequence: int, prove: Prove | None
+    root: Root, view: ReadView, series: tuple[str, str], start: int, sequence: int
 ) -> tuple[list[Record], int]:
     """(the whole records from `start` up to the first that is not, the length of the log)."""
     found: list[Record] = []
@@ -201,24 +193,13 @@ def _whole_records(
                 raise IndexMismatchError(
                     f"{path} has a record of commit {record.sequence} where {sequence} was to come: {_REINDEX}"
                 )
-            table = verify(root, series, descriptor, path, record)
-            if record.unproven and not proven(root, record, table, prove):
-                _log.warning("%s: the record at byte %d does not rebuild the file that was received", path, start)
-                break  # of an upload that was not answered, and would have been stored in another way
+            verify(root, series, descriptor, path, record)
             found.append(record)
     except ChecksumError:
         pass  # torn: this one and what follows was never acknowledged
     finally:
         os.close(descriptor)
     return found, size
-
-
-def proven(root: Root, record: Record, table: bytes, prove: Prove | None) -> bool:
-    """Whether a record that was written unproven rebuilds the received file. Raises StorageError where nobody can
-    tell: what is not known to be wrong must not be cut off."""
-    if prove is None:
-        raise StorageError(f"a record of series {record.descriptor.series} has to be proven before it is entered")
-    return prove(root, record, table)
 
 
 def verify(

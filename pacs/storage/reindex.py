@@ -53,9 +53,8 @@ class Reindexed:
 
 
 def reindex(
-    root: Root, *, disk: Disk | None = None, verify_frames: bool = True, progress: Progress | None = None,
-    prove: recovery.Prove | None = None,
-) -> Reindexed:  # fmt: skip
+    root: Root, *, disk: Disk | None = None, verify_frames: bool = True, progress: Progress | None = None
+) -> Reindexed:
     """Build the index anew. Raises ArchiveLockedError while anybody else has the archive open.
 
     A record that is damaged, or whose frames are, is left out and named in the result; it stays in the log. What lies
@@ -70,14 +69,11 @@ def reindex(
         writer = WriterLock(root)
         opened.callback(writer.close)
         with writer:
-            return _Reindex(root, disk, verify_frames, progress or (lambda *_: None), prove).run()
+            return _Reindex(root, disk, verify_frames, progress or (lambda *_: None)).run()
 
 
 class _Reindex:
-    def __init__(
-        self, root: Root, disk: Disk, verify_frames: bool, progress: Progress, prove: recovery.Prove | None
-    ) -> None:
-        self._prove = prove
+    def __init__(self, root: Root, disk: Disk, verify_frames: bool, progress: Progress) -> None:
         self._root = root
         self._disk = disk
         self._verify_frames = verify_frames
@@ -160,7 +156,7 @@ class _Reindex:
                 damage.append(found.message)
                 continue
             try:
-                table = recovery.verify(
+                recovery.verify(
                     self._root, self._series[number], descriptor, path, found, with_frames=self._verify_frames
                 )
             except ChecksumError as error:
@@ -169,12 +165,6 @@ class _Reindex:
                 # what is damaged or cannot be read now may be there again later.
                 if self._answered < 0 or found.sequence <= self._answered:
                     whole_end = found.end
-                continue
-            # Of the newest commit nobody knows whether it was proven before it was cut short.
-            if found.unproven and not 0 <= found.sequence <= self._answered and not recovery.proven(
-                self._root, found, table, self._prove
-            ):
-                damage.append(f"{path}: record at byte {found.offset}: it does not rebuild the file that was received")
                 continue
             self._orders.append(found.sequence * _ORDINALS + found.ordinal)
             self._places.append(number)

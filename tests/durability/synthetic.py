@@ -9,12 +9,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
 import zstandard
 
 from pacs import tags
 from pacs.geometry import FrameGeometry
-from pacs.storage import frames, layout, records, recovery, shard
+from pacs.storage import frames, layout, records, recovery
 from pacs.storage.check import Finding, Severity, check
 from pacs.storage.checksum import crc32c
 from pacs.storage.commit import Committer, Outcome, Status
@@ -72,21 +71,6 @@ def new_instance(
         descriptor, part(json), part(noise.randbytes(300) + bytes(500)), None, [part(value) for value in bulk],
         [Span(1000, 128, -1), *(Span(2000, len(value), i) for i, value in enumerate(bulk))], made, None, attributes,
     )  # fmt: skip
-
-
-def unproven(new: NewInstance) -> NewInstance:
-    """The same, to be proven while it is committed; one that is `wrong` cannot be."""
-    return msgspec.structs.replace(new, prove=lambda new: not wrong(new.descriptor))
-
-
-def wrong(descriptor: Descriptor) -> bool:
-    return descriptor.instance.endswith(".666")
-
-
-def proves(root: layout.Root, record: records.Record, table: bytes) -> bool:
-    """What recovery asks of such a record."""
-    assert record.unproven and len(table) == record.chunks * shard.row_struct(record.levels).size
-    return not wrong(record.descriptor)
 
 
 def stage(committer: Committer, new: NewInstance) -> NewInstance:
@@ -172,9 +156,9 @@ def opened(root: Path, disk: Disk | None = None) -> Iterator[Opened]:
     lock = WriterLock(root)
     try:
         with lock:
-            index = recovery.open_index(root, disk, proves)
+            index = recovery.open_index(root, disk)
         try:
-            committer = Committer(root, index, disk, lock, proves)
+            committer = Committer(root, index, disk, lock)
             try:
                 yield Opened(root, index, committer)
             finally:

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     # 0
-    ("pacs.__init__", "pacs.errors", "pacs.uids", "pacs.tags", "pacs.geometry", "pacs.measure", "pacs.crew"),
+    ("pacs.__init__", "pacs.errors", "pacs.uids", "pacs.tags", "pacs.geometry", "pacs.measure"),
     # 1
     ("pacs._codecs",),
     # 2
@@ -24,7 +24,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     # 3
     ("pacs.storage",),
     # 4
-    ("pacs.archive", "pacs.ingest", "pacs.encoding", "pacs.export", "pacs.reading", "pacs.rewriting",
+    ("pacs.archive", "pacs.crew", "pacs.ingest", "pacs.encoding", "pacs.export", "pacs.reading", "pacs.rewriting",
      "pacs.renditions", "pacs.made", "pacs.proof"),
     # 5
     ("pacs.dicomweb", "pacs.client"),

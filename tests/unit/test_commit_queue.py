@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import errno
 import logging
-import shutil
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from pacs.crew import Crew
 from pacs.storage.commit import Outcome, Status
 from pacs.storage.disk import Disk, Operation
 from pacs.storage.engine import CommitQueue
-from pacs.storage.model import NewInstance
-from pacs.storage.reindex import reindex
-from tests.durability.synthetic import Opened, create, new_instance, opened, proves, unproven
+from tests.durability.synthetic import Opened, create, new_instance, opened
 
 
 @pytest.fixture
@@ -136,64 +131,3 @@ def test_a_crew_takes_calls_in_turn_and_finishes_them(caplog: pytest.LogCaptureF
     with pytest.raises(RuntimeError):
         crew.call_soon(wait)
     crew.close()
-
-
-class BrokenSync(Disk):
-    """Its syncs fail once `broken` is set."""
-
-    broken = False
-
-    def _syncfs(self, descriptor: int) -> None:
-        if self.broken:
-            raise OSError(errno.EIO, "Input/output error")
-        super()._syncfs(descriptor)
-
-
-def failing(new: NewInstance) -> bool:
-    raise MemoryError
-
-
-def test_a_sync_or_a_proof_that_fails_beside_the_other(tmp_path: Path) -> None:
-    disk = BrokenSync()
-    with opened(create(tmp_path / "archive"), disk) as archive:
-        assert archive.commit(new_instance("1.1", "1.2", "1.2.1")) == [Status.STORED]
-        doubtful = msgspec.structs.replace(new_instance("1.1", "1.2", "1.2.2"), prove=failing)
-        assert archive.commit(doubtful, new_instance("1.1", "1.2", "1.2.3")) == [Status.FAILED, Status.STORED]
-        assert archive.commit(unproven(new_instance("1.1", "1.2", "1.2.666"))) == [Status.UNPROVEN]
-        assert archive.errors() == []
-        for uid in ("1.2.4", "1.2.666"):  # whether it could be proven or not, nothing is stored any more
-            archive.committer._refusal = None
-            disk.broken = True
-            assert archive.commit(unproven(new_instance("1.1", "1.2", uid))) == [Status.FAILED]
-            disk.broken = False
-            assert archive.commit(new_instance("1.1", "1.2", "1.2.5")) == [Status.FAILED]
-        assert archive.uids() == {"1.2.1", "1.2.3"}
-    with opened(tmp_path / "archive") as archive:
-        assert archive.commit(new_instance("1.1", "1.2", "1.2.5")) == [Status.STORED]
-        assert archive.uids() == {"1.2.1", "1.2.3", "1.2.5"}
-        assert archive.errors() == []
-
-
-def test_what_cannot_be_taken_back_is_looked_at_by_the_next_batch(tmp_path: Path) -> None:
-    class Stuck(Disk):
-        stuck = False
-
-        def truncate(self, path: str, length: int) -> None:
-            if self.stuck:
-                raise OSError(errno.EIO, "Input/output error", path)
-            super().truncate(path, length)
-
-    disk = Stuck()
-    with opened(create(tmp_path / "archive"), disk) as archive:
-        assert archive.commit(new_instance("1.1", "1.2", "1.2.1")) == [Status.STORED]
-        disk.stuck = True
-        assert archive.commit(unproven(new_instance("1.1", "1.2", "1.2.666"))) == [Status.UNPROVEN]
-        assert archive.commit(new_instance("3.1", "3.2", "3.2.1")) == [Status.FAILED]  # whatever its series
-        disk.stuck = False
-        assert archive.commit(new_instance("3.1", "3.2", "3.2.1")) == [Status.STORED]
-        assert archive.uids() == {"1.2.1", "3.2.1"}
-        assert archive.errors() == []
-    shutil.rmtree(tmp_path / "archive" / "index")
-    assert reindex(tmp_path / "archive", prove=proves).damaged == []
-    with opened(tmp_path / "archive") as archive:
-        assert archive.uids() == {"1.2.1", "3.2.1"}

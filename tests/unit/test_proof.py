@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +11,8 @@ import pytest
 
 from pacs import ingest, proof
 from pacs.archive import Archive
-from pacs.errors import StorageError
-from pacs.storage import layout, records
-from pacs.storage.check import check
 from pacs.storage.checksum import crc32c
-from pacs.storage.commit import Outcome
-from pacs.storage.disk import Disk, Operation
-from pacs.storage.engine import Engine
-from pacs.storage.model import Chunk, Encoding, InstanceEntry, NewInstance
-from pacs.storage.reindex import reindex
+from pacs.storage.model import Chunk, Encoding, NewInstance
 from tests.objects import fragmentation, images, instances
 from tests.objects.base import Built
 
@@ -58,7 +49,7 @@ def other_frame(new: NewInstance) -> NewInstance:
 
 def store(root: Path, monkeypatch: pytest.MonkeyPatch, built: Built, tamper: Tamper | None = None) -> Any:
     if tamper is not None:
-        monkeypatch.setattr(ingest, "prepare", lambda *arguments, **_: tamper(PREPARE(*arguments)))
+        monkeypatch.setattr(ingest, "prepare", lambda *arguments: tamper(PREPARE(*arguments)))
     with Archive.open(root, create=True, threads=1) as archive:
         result = archive.store(built.file)
         assert result.status == "stored", result.error
@@ -101,88 +92,3 @@ def test_what_does_not_rebuild_the_file_is_not_proven(way: str) -> None:
         other[at] ^= 1
         assert not proof.rebuilds(new, memoryview(other), identity.file)
         assert not proof.rebuilds(new, memoryview(bytes(other)), identity.file)
-
-
-def record_of(archive: Archive, uid: str) -> records.Record:
-    entry = archive.find_instance(uid)
-    descriptor, path = records.open_log(archive.root, entry.descriptor.study, entry.descriptor.series)
-    try:
-        return records.read_head(descriptor, path, entry.record_offset, os.fstat(descriptor).st_size)
-    finally:
-        os.close(descriptor)
-
-
-def test_an_instance_alone_is_proven_while_it_is_synced(tmp_path: Path) -> None:
-    built = images.native("alone", [images.pattern(8, 8, 16)])
-    with Archive.open(tmp_path / "archive", create=True) as archive:
-        assert archive.store(built.file).status == "stored"
-        (uid,) = [entry.descriptor.instance for entry in everything(archive)]
-        assert record_of(archive, uid).unproven
-        assert b"".join(archive.part10(archive.find_instance(uid))) == built.file
-
-
-def everything(archive: Archive) -> Iterator[InstanceEntry]:
-    for study in archive.studies():
-        for series in archive.series_of(study.uid):
-            yield from archive.instances_of(study.uid, series.uid)
-
-
-def test_what_cannot_be_proven_is_taken_back_and_kept_in_another_way(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    built = images.native("doubtful", [images.pattern(8, 8, 16)])
-    prepared: list[bool] = []
-
-    def prepare(*arguments: Any, unproven: bool = False) -> NewInstance:
-        prepared.append(unproven)
-        new = PREPARE(*arguments, unproven=unproven)
-        return other_frame(new) if unproven else new
-
-    monkeypatch.setattr(ingest, "prepare", prepare)
-    with Archive.open(tmp_path / "archive", create=True) as archive:
-        stored = archive.store(built.file)
-        assert (stored.status, prepared) == ("stored", [True, False])
-        record = record_of(archive, stored.instance)
-        assert not record.unproven
-        assert record.offset == 0
-        assert b"".join(archive.part10(archive.find_instance(stored.instance))) == built.file
-        log = tmp_path / "archive" / layout.log_path(stored.study, stored.series)
-        assert log.stat().st_size == record.length
-        another = images.native("another", [images.pattern(8, 8, 16)])
-        assert archive.store(another.file).status == "stored"
-        assert prepared == [True, False, False], "once bitten"
-        archive.settle()
-        assert list(check(archive.root, archive._engine.index)) == []
-
-
-@pytest.mark.parametrize("tamper", [None, other_sum, other_frame])
-def test_what_a_crash_left_unproven_is_proven_before_it_is_entered(tmp_path: Path, tamper: Tamper | None) -> None:
-    built = images.native("cut short", [images.pattern(8, 8, 16)])
-    root = tmp_path / "archive"
-    new = PREPARE(built.file, ingest.identify(built.file), lambda key, levels: pytest.fail("no shard"), unproven=True)
-    assert new.prove is not None
-    if tamper is not None:
-        new = tamper(new)
-
-    def crash(operation: Operation) -> None:
-        if operation.name == "step" and operation.path == "records-written":
-            for name in ("opened", "unknown", "reindexed"):
-                shutil.copytree(root, tmp_path / name)
-
-    outcomes: list[Outcome] = []
-    engine = Engine(root, create=True, disk=Disk(crash), prove=proof.proven)
-    assert engine.commit_now(new, outcomes.append)
-    engine.close()
-    expected = int(tamper is None)
-    with pytest.raises(StorageError, match="has to be proven"):
-        Engine(tmp_path / "unknown")
-    for name in ("opened", "unknown"):
-        with Archive.open(tmp_path / name) as archive:
-            assert archive.counters().instances == expected
-            for entry in everything(archive):
-                assert b"".join(archive.part10(entry)) == built.file
-            assert archive.store(built.file).status == ("duplicate" if expected else "stored")
-    found = reindex(tmp_path / "reindexed", prove=proof.proven)
-    assert (found.instances, bool(found.damaged)) == (expected, not expected)
-    with Archive.open(tmp_path / "reindexed") as archive:
-        assert archive.counters().instances == expected
