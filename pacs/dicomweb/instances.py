@@ -5,20 +5,24 @@ from __future__ import annotations
 import hashlib
 from base64 import b64encode
 from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Final
 
 from aiohttp.web import BaseRequest
 
 from pacs import renditions, uids
 from pacs.dicomweb import conditional, multipart, negotiation, wado
-from pacs.dicomweb.answer import Answer, Stream
+from pacs.dicomweb.answer import Answer, Headers, Stream
 from pacs.dicomweb.negotiation import DICOM, EITHER, PARTS, Choice
 from pacs.dicomweb.service import Service
 from pacs.dicomweb.target import ResourceId
 from pacs.errors import NotAcceptableError, PixelError, UnsupportedTransferSyntaxError
 from pacs.rewriting import Rewritten
 from pacs.storage.model import InstanceEntry
+
+_GROWS: Final[Headers] = (("Cache-Control", "private, no-cache"),)
+"""Of studies and series, which more may arrive of: kept, and asked for again by their entity tag."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +142,7 @@ def _several(service: Service, request: BaseRequest, entries: Sequence[InstanceE
     if not accept:
         offered = negotiation.describe(DICOM, ("*", uids.EXPLICIT_VR_LITTLE_ENDIAN))
         raise NotAcceptableError("several instances do not fit in one part", offered)
-    return _multipart_of(entries, service, accept, negotiation.quality(request))
+    return replace(_multipart_of(entries, service, accept, negotiation.quality(request)), headers=_GROWS)
 
 
 def _multipart_of(

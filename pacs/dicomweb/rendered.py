@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
@@ -32,6 +32,8 @@ PNG: Final = "image/png"
 _OFFERED: Final = (JPEG, PNG)
 
 _KEEP: Final[Headers] = (("Cache-Control", "private, max-age=3600"),)
+_GROWS: Final[Headers] = (("Cache-Control", "private, no-cache"),)
+"""Of all pictures of a study or a series, which more may arrive of."""
 _QUALITY: Final = 90
 _THUMBNAIL: Final = Viewport(128, 128)
 _LARGEST_VIEWPORT: Final = 16_384
@@ -108,7 +110,7 @@ async def _all_rendered(service: Service, request: BaseRequest, target: Resource
         raise NotAcceptableError(
             "several pictures do not fit in one part", tuple(f'multipart/related; type="{kind}"' for kind in _OFFERED)
         )
-    return _parts(service, found, _rendition(service, request, None))
+    return replace(_parts(service, found, _rendition(service, request, None)), headers=_GROWS)
 
 
 def _parts(service: Service, images: Sequence[tuple[InstanceEntry, int]], rendition: Rendition) -> Answer:

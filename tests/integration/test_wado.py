@@ -166,6 +166,18 @@ def test_validators(client: Client, ct: list[Stored]) -> None:
     assert len(others) == len(ct)
 
 
+def test_only_what_never_changes_is_kept_for_ever(client: Client, ct: list[Stored]) -> None:
+    """A series that is fetched while it arrives must not be that series for a year."""
+    for path in (ct[0].study, ct[0].series, f"{ct[0].series}/rendered", f"{ct[0].series}/metadata"):
+        reply = client.get(path)
+        assert (reply.status, reply.headers["cache-control"]) == (200, "private, no-cache"), path
+    etag = client.get(ct[0].series).headers["etag"]
+    assert client.get(ct[0].series, If_None_Match=etag).status == 304
+    for path in (ct[0].path, f"{ct[0].path}/frames/1"):
+        for accept in (None, "*/*"):
+            assert "immutable" in client.get(path, accept).headers["cache-control"], path
+
+
 def test_lists_of_frames(client: Client, long: Stored) -> None:
     frames = long.data.pixel_array
     reply = client.get(long.path + "/frames/1,3,3,10", VIEWER)
