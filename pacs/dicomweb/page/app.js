@@ -1,15 +1,19 @@
 // The built-in page: studies, series, and a stack of images. It uses nothing but what any viewer can ask for.
 //
-//   app.js        which section an address shows
-//   document.js   elements            dicom.js      DICOM JSON and its texts
-//   studies.js    the list of studies, and the series of one
-//   viewer.js     a series: what the reader does, and what the page says of it
-//   stage.js      what is painted of the frame that is looked at, and what it is called
-//   shades.js     stored values to gray levels         server_pictures.js   pictures that the server paints
-//   reading.js    which rungs of which frames are asked for, in which order
-//   stream.js     the series in one response           link.js      requests, and how fast the line is
-//   frames.js     frames and what is held of them      attributes.js   the attributes that a picture takes
-//   decoding.js   decoders in workers (worker.js, htj2k.js)
+//   app.js               which section an address shows
+//   document.js          elements
+//   dicom.js             requests, DICOM JSON and its texts
+//   studies.js           the list of studies, and the series of one
+//   viewer.js            a series: what the reader does, and what the page says of it
+//   stage.js             what is painted of the frame that is looked at, and what it is called
+//   shades.js, tables.js stored values to gray levels and colours
+//   attributes.js        the attributes that a picture takes
+//   server_pictures.js   pictures that the server paints, of what is not painted here
+//   reading.js           which rungs of which frames are asked for, in which order
+//   frames.js            frames, and what is held of them
+//   stream.js, link.js   the series in one response; parts of codestreams, and how fast the line is
+//   decoding.js          decoders in workers (worker.js)
+//   htj2k.js             the decoder, with htj2k_….js and wavelet.js
 
 import { ROOT } from "./dicom.js";
 import { $, visits } from "./document.js";

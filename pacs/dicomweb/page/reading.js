@@ -1,9 +1,9 @@
 // Which rungs of which frames are asked for, in which order (docs/decisions/plans-for-links.md).
 //
-// The first rung of every frame comes by one stream of the series. Of the frame that is looked at comes its first rung
-// at once, and the rest of the same codestream when the stack rests on it; over a slow line a lossy form in between.
-// Then its neighbours are completed, one at a time, until the reader moves on; over a slow line all of them are made
-// readable before, by a second stream.
+// Of the frame that is looked at comes its first rung at once, and the rest of the same codestream when the stack rests on
+// it; over a slow line a lossy form in between. The first rung of every frame comes by one stream of the series, as soon as
+// the line is free, or the reader moves. Then the neighbours are completed, one at a time, until the reader moves on; over
+// a slow line all of them are made readable before, by a second stream.
 
 import { Refused } from "./dicom.js";
 import { DECIBELS, outwards } from "./frames.js";
@@ -15,6 +15,7 @@ const UNKNOWN = 16384; // bytes that are asked for of a codestream whose levels 
 const REST = 100; // milliseconds without a move
 const REST_MOVING = 250; // of a reader who has moved just before
 const MOVING = 500; // milliseconds that "just before" is
+const HEAD_START = 1000; // milliseconds for what is looked at, before a stream shares the line
 const AT_ONCE = 3; // first rungs that are asked for by themselves while the stack moves
 const NEAR = 8; // places from where the stream is, which it will have brought soon
 const PATIENCE = 1; // seconds for the rest of a frame, before a lossy form is asked for
@@ -36,7 +37,7 @@ export class Reading {
   #moved = new AbortController();
   #firsts = new Map(); // frame -> promise of its first rung
   #stream = null; // { rung, stop, first, last, begun, ended } of the one that runs
-  #looked = 0; // when
+  #looked = -Infinity; // when
   #eyes = 0; // requests for what is looked at
   #aside = [];
   #used = 0;
@@ -62,28 +63,32 @@ export class Reading {
     this.frames = [];
   }
 
-  /** The reader is at a place now, and may stay there. */
-  look(at) {
+  /** The reader is at a place now, and may stay there; or still is, where the stage has another size. */
+  look(at, resized = false) {
     this.at = at;
     this.#moved.abort();
     const { signal } = (this.#moved = new AbortController());
     const frame = this.frames[at];
     const now = performance.now();
-    const rest = now - this.#looked < MOVING ? REST_MOVING : REST;
+    const moving = !resized && now - this.#looked < MOVING;
     this.#looked = now;
-    this.#read(frame, rest, signal).catch((error) => {
+    this.#read(frame, moving, signal).catch((error) => {
       if (!signal.aborted && !this.#closed.signal.aborted) this.#stage.failed(frame, error);
     });
   }
 
-  async #read(frame, rest, signal) {
-    this.#follow(this.at, FIRST_RUNG);
+  async #read(frame, moving, signal) {
+    const rest = moving ? REST_MOVING : REST;
+    const follow = () => this.#follow(this.at, FIRST_RUNG);
+    if (moving || this.#stream) follow();
+    else pause(HEAD_START, signal).then(follow, () => {});
     if (!frame.byServer) {
       if (this.#firsts.size >= AT_ONCE) await pause(rest, signal);
       await this.#first(frame);
     }
     await pause(rest, signal);
     await this.#complete(frame, signal, true);
+    follow();
     await this.#others(signal);
   }
 
@@ -119,8 +124,11 @@ export class Reading {
   async #run(stream, wanted) {
     const { rung, first, begun, stop: { signal } } = stream;
     const places = new Map(this.frames.map((frame, place) => [frame.url, place]));
-    const parts = streamOf(this.#series, { rungs: rung, first: first + 1, state: this.#state, link: this.#link, signal });
-    let count = 0;
+    // The first part is that of the place itself, which mostly is here already.
+    let count = this.#lacks(this.frames[first], rung) ? 0 : 1;
+    const parts = streamOf(this.#series, {
+      rungs: rung, first: first + 1, after: count, state: this.#state, link: this.#link, signal,
+    });
     for await (const { location, data, from, total } of parts) {
       const place = places.get(`${this.#series}/${location}`);
       const frame = this.frames[place];

@@ -83,7 +83,7 @@ export class Stage {
   resized() {
     const before = this.#box;
     const { width, height } = (this.#box = $("stage").getBoundingClientRect());
-    if (!this.frame || (width === before?.width && height === before.height)) return false;
+    if (!this.frame || !before || (width === before.width && height === before.height)) return false;
     this.#place(this.painted?.frame ?? this.frame);
     if (!this.frame.byServer) this.#refresh();
     return true;

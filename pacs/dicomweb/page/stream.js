@@ -81,11 +81,11 @@ async function* partsOf(response, link) {
 }
 
 /**
- * The parts of the stream of `series`, over as many connections as it takes: after a break it goes on behind the last
+ * The parts of the stream of `series` behind the first `after`, over as many connections as it takes: after a break it goes on behind the last
  * whole part. A series that has changed meanwhile ends it with an error: its parts would no longer fit.
  */
-export async function* streamOf(series, { rungs, first, state, link, signal }) {
-  let after = 0, failures = 0;
+export async function* streamOf(series, { rungs, first, after, state, link, signal }) {
+  let failures = 0;
   for (;;) {
     const query = new URLSearchParams({ rungs, first, ...(after ? { after, state } : {}) });
     try {

@@ -195,7 +195,7 @@ $("stage").addEventListener("keydown", (event) => {
 
 new ResizeObserver(() => {
   if (!view || !frames().length || !view.stage.resized()) return;
-  if (!cine && !shown().byServer) view.reading.look(view.reading.at);
+  if (!cine && !shown().byServer) view.reading.look(view.reading.at, true);
 }).observe($("stage"));
 
 // --- windows
