@@ -5,6 +5,7 @@ const HT = new Set(["201", "202", "203"].map((end) => `1.2.840.10008.1.2.4.${end
 const MADE = "1.2.840.10008.1.2.4.202"; // what the server makes of other codecs without loss
 const LOSSY = "1.2.840.10008.1.2.4.203";
 const CLASSIC = new Set(["90", "91", "92", "93"].map((end) => `1.2.840.10008.1.2.4.${end}`)); // JPEG 2000 Part 1 and 2
+const LOSSLESS = new Set(["90", "92"].map((end) => `1.2.840.10008.1.2.4.${end}`)); // of them
 const COLOURS = new Set(["RGB", "YBR_RCT", "YBR_ICT", "YBR_FULL"]);
 export const DECIBELS = 45;
 
@@ -102,8 +103,10 @@ export class Frame {
     this.columns = shape.columns;
     this.rows = shape.rows;
     const ht = HT.has(entry.transferSyntax);
+    // What was lossy in colour has no window to change, and would only grow in another codec.
+    const made = shape.samplesPerPixel === 1 ? CLASSIC : LOSSLESS;
     // What the page cannot paint itself comes as a picture that the server has painted.
-    this.byServer = !paintable(shape) || !(ht || CLASSIC.has(entry.transferSyntax));
+    this.byServer = !paintable(shape) || !(ht || made.has(entry.transferSyntax));
     this.streamed = ht && !this.byServer; // the stream of the series brings its first rung
     const known = ht && entry.ends.length > 0;
     this.stored = new Codestream(this.url, accepting(ht ? entry.transferSyntax : MADE), known ? entry.ends : null, known ? entry.etag : "");

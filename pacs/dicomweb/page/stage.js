@@ -111,7 +111,12 @@ export class Stage {
     const attributes = this.#attributes.of(frame);
     if (!attributes) {
       // Without them no value has a meaning.
-      this.#attributes.fetch(frame).then(() => { if (frame === this.frame) this.#refresh(); }, (error) => this.failed(frame, error));
+      const here = () => {
+        if (frame !== this.frame) return;
+        if (frame.byServer) this.#place(frame);
+        else this.#refresh();
+      };
+      this.#attributes.fetch(frame).then(here, (error) => this.failed(frame, error));
       if (!frame.byServer) return;
     }
     if (attributes && needsServer(attributes)) frame.byServer = true;
