@@ -22,8 +22,9 @@ class Patience:
     answer: float = 120.0
     """From the request to the head of its answer: a server may have to decode and encode first."""
     stall: float = 15.0
-    """Without a byte in the middle of a body. Then the connection is taken for dead, as it is after the address of
-    this machine has changed, and another is made."""
+    """Without a byte in the middle of a body, or, where none is to come yet, without a sign of life of the other end's
+    kernel. Then the connection is taken for dead, as it is after the address of this machine has changed, and another
+    is made."""
     total: float = 180.0
     """Without a new byte over all attempts; 0: no second attempt."""
     pause: float = 0.25

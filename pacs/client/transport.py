@@ -16,6 +16,7 @@ from yarl import URL
 
 from pacs.client import answer
 from pacs.client.patience import Patience
+from pacs.client.silence import WatchedSockets
 from pacs.errors import PacsError, RemoteError, UnreachableError
 
 LOST = (aiohttp.ClientError, OSError)
@@ -149,9 +150,13 @@ class Transport:
     def _take(self) -> _Pool:
         if self._pool is None:
             connect = self.patience.connect
+            sockets = WatchedSockets(self.patience.stall)
+            watching = aiohttp.TraceConfig()
+            watching.on_connection_create_end.append(sockets.connected)
             self._pool = _Pool(
                 aiohttp.ClientSession(
-                    connector=aiohttp.TCPConnector(limit=self._connections),
+                    connector=aiohttp.TCPConnector(limit=self._connections, socket_factory=sockets.make),
+                    trace_configs=[watching],
                     timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect),
                     headers=self._headers,
                     skip_auto_headers=("Accept-Encoding",),

@@ -301,3 +301,23 @@ async def test_only_new_bytes_are_progress() -> None:
         for _ in range(5):
             attempts.progress(10)
             await attempts.wait(error)
+
+
+@pytest.mark.parametrize("stall", [0.3, 1, 5, 15, 60])
+async def test_a_connection_is_watched_while_no_answer_comes(server: Origin, stall: float) -> None:
+    server.will(Reply(b"here"))
+    async with Transport(server.url, patience=Patience(stall=stall)) as transport:
+        await read(transport, server.url, "*/*")
+        assert transport._pool is not None
+        [[(protocol, _)]] = transport._pool.session.connector._conns.values()  # type: ignore[union-attr]
+        assert protocol.transport is not None
+        connection = protocol.transport.get_extra_info("socket")
+        assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        idle, interval, count, waits = (
+            connection.getsockopt(socket.IPPROTO_TCP, option)
+            for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT, socket.TCP_USER_TIMEOUT)
+        )
+        assert waits == 1000 * max(1, stall)
+        # The kernel gives a silent connection up at the first probe after that time.
+        assert stall <= idle + interval * count <= max(2, 1.2 * stall)
+        assert idle + interval <= max(2, stall)
