@@ -35,9 +35,9 @@ async def bulkdata(service: Service, request: BaseRequest, target: ResourceId) -
         count = archive.frame_count(entry)
         # None: fragments that cannot be told apart as frames, so the value comes as a whole.
         if count == 1:
-            return await wado.one_frame(service, archive.frame(entry, 1), accept)
+            return await wado.one_frame(service, request, archive.frame(entry, 1), accept)
         if count:
-            return await wado.frame_list(service, entry, range(1, count + 1), accept)
+            return await wado.frame_list(service, request, entry, range(1, count + 1), accept)
     # Alone where either will do.
     found = (choice.sends(OCTET_STREAM, uids.EXPLICIT_VR_LITTLE_ENDIAN, EITHER[::-1]) for choice in accept)
     several = next((several for several in found if several is not None), None)

@@ -39,7 +39,7 @@ async def frames(service: Service, request: BaseRequest, target: ResourceId) -> 
     named = f"{[frame.etag for frame in located]} {entry.descriptor.sha256.hex()} {rung.name} {several} {label} "
     etag = f'"{hashlib.blake2b((named + renditions.made_by()).encode(), digest_size=12).hexdigest()}"'
     if len(located) == 1:
-        data = await _codestream(service, located[0], rung)
+        data = await _codestream(service, request, located[0], rung)
         # Ranges of one entity are put together by the client: other bytes must have another tag.
         etag = f"{etag[:-1]}-{zlib.crc32(data):08x}\""
     if not several:
@@ -54,7 +54,7 @@ async def frames(service: Service, request: BaseRequest, target: ResourceId) -> 
     async def blocks() -> AsyncIterator[bytes]:
         for position, frame in enumerate(located):
             head = multipart.part_head(boundary, part_type, first=position == 0)
-            yield head + await _codestream(service, frame, rung)
+            yield head + await _codestream(service, request, frame, rung)
         yield multipart.closing(boundary)
 
     return Answer(200, content_type, Stream(blocks()), wado.KEEP, etag, "Accept")
@@ -89,9 +89,9 @@ def _chosen(accept: tuple[Choice, ...], labels: tuple[str, ...], count: int) -> 
     raise NotAcceptableError("this rung is not within Accept", negotiation.describe(media_type, labels))
 
 
-async def _codestream(service: Service, frame: Frame, rung: Rung) -> bytes:
+async def _codestream(service: Service, request: BaseRequest, frame: Frame, rung: Rung) -> bytes:
     if rung.kind in (rungs.LAYER, rungs.BYTES):
-        made = await service.layered(frame)
+        made = await service.layered(frame, asker=request)
         bound = "layers" if rung.kind == rungs.LAYER else "most_bytes"
         return await service.offload.decode(partial(progression.cut, made.data, **{bound: rung.value}))
     rendition = plans.progressive(frame)
@@ -99,7 +99,7 @@ async def _codestream(service: Service, frame: Frame, rung: Rung) -> bytes:
         data: Buffer = await service.read_frame(frame)
         levels = frame.level_ends
     else:
-        made = await service.made(frame, rendition)
+        made = await service.made(frame, rendition, asker=request)
         data, levels = made.data, made.level_ends
     if not levels:
         raise NotAcceptableError(f"the packets of frame {frame.number} cannot be followed")

@@ -58,7 +58,7 @@ async def rendered(service: Service, request: BaseRequest, target: ResourceId) -
     rendition = _rendition(service, request, None)
     if len(target.frames) > 1:
         return _parts(service, [(entry, number) for number in target.frames], rendition)
-    return await _picture(service, entry, target.frames[0] if target.frames else 1, rendition)
+    return await _picture(service, request, entry, target.frames[0] if target.frames else 1, rendition)
 
 
 async def thumbnail(service: Service, request: BaseRequest, target: ResourceId) -> Answer:
@@ -70,8 +70,8 @@ async def thumbnail(service: Service, request: BaseRequest, target: ResourceId) 
     else:
         entry = await service.offload.read(_representative, service, target.study or "", target.series)
     if target.frames:
-        return await _picture(service, entry, target.frames[0], rendition)
-    return await _picture(service, entry, service.archive.frame_count(entry) // 2 + 1, rendition)
+        return await _picture(service, request, entry, target.frames[0], rendition)
+    return await _picture(service, request, entry, service.archive.frame_count(entry) // 2 + 1, rendition)
 
 
 def _instance(service: Service, target: ResourceId) -> InstanceEntry:
@@ -120,7 +120,8 @@ def _parts(service: Service, images: Sequence[tuple[InstanceEntry, int]], rendit
         first = True
         for entry, number in images:
             try:
-                picture = await _rendered(service, entry, number, rendition)
+                paint = partial(_paint, service, entry, number, rendition)
+                picture = await service.offload.compute(_seconds(entry, rendition), paint)
             except (PixelError, UnsupportedTransferSyntaxError):
                 if len(images) == 1:
                     raise
@@ -133,12 +134,14 @@ def _parts(service: Service, images: Sequence[tuple[InstanceEntry, int]], rendit
     return Answer(200, content_type, Stream(parts()), _KEEP, vary="Accept")
 
 
-async def _picture(service: Service, entry: InstanceEntry, number: int, rendition: Rendition) -> Answer:
+async def _picture(
+    service: Service, request: BaseRequest, entry: InstanceEntry, number: int, rendition: Rendition
+) -> Answer:
     frame = _locate(service, entry, number)
     etag = '"' + hashlib.blake2b(f"{frame.etag} {rendition}".encode(), digest_size=12).hexdigest() + '"'
-    picture = await service.once(
-        (entry.descriptor.instance, etag), partial(_rendered, service, entry, number, rendition)
-    )
+    paint = partial(_paint, service, entry, number, rendition)
+    key = (entry.descriptor.instance, etag)
+    picture = await service.shared_pictures(key, _seconds(entry, rendition), paint, request)
     return Answer(200, rendition.media_type, picture, _KEEP, etag, "Accept")
 
 
@@ -148,11 +151,12 @@ def _locate(service: Service, entry: InstanceEntry, number: int) -> Frame:
     return service.archive.frame(entry, number)
 
 
-async def _rendered(service: Service, entry: InstanceEntry, number: int, rendition: Rendition) -> bytes:
+def _seconds(entry: InstanceEntry, rendition: Rendition) -> float:
+    """About how long a core is busy with a picture."""
     geometry, busy = entry.descriptor.geometry, renditions.seconds(entry, uids.EXPLICIT_VR_LITTLE_ENDIAN)
     if geometry is not None and renditions.stored(entry).transfer_syntax in renditions.J2K:
         busy /= 4 ** rendering.sufficient_level(geometry, rendition.viewport)
-    return await service.offload.compute(busy, partial(_paint, service, entry, number, rendition))
+    return busy
 
 
 def _paint(service: Service, entry: InstanceEntry, number: int, rendition: Rendition) -> bytes:

@@ -11,6 +11,7 @@ from aiohttp.web import BaseRequest
 
 from pacs import renditions, transcode, uids
 from pacs.archive import Archive
+from pacs.dicomweb.askers import Shared
 from pacs.dicomweb.metrics import Metrics
 from pacs.dicomweb.negotiation import Choice, choices, preferred
 from pacs.dicomweb.observe import Observer
@@ -40,7 +41,8 @@ class Service:
         transcode.MEMORY.resize(settings.decode_memory)
         self.renditions = archive.renditions(settings.frame_cache, settings.rendition_cache)
         self.once: Once[bytes] = Once()
-        self.once_made: Once[Made] = Once()
+        self._shared_made: Shared[Made] = Shared(self.offload)
+        self.shared_pictures: Shared[bytes] = Shared(self.offload)
         self.plans = Plans(archive, self.renditions, self.offload)
         self._reading = Budget(max(settings.spool_threshold, settings.ingest_memory // 4))
         self._unpacked: WeakValueDictionary[str, np.ndarray[Any, Any]] = WeakValueDictionary()
@@ -85,25 +87,27 @@ class Service:
         self.frames_at_once += data is not None
         return data
 
-    async def made(self, frame: Frame, rendition: Rendition, quality: float | None = None) -> Made:
+    async def made(
+        self, frame: Frame, rendition: Rendition, quality: float | None = None, *, asker: BaseRequest | None
+    ) -> Made:
         """The frame in another form, made once for all who ask and kept for a while: readers of one examination look
-        at the same frames. Raises as `Renditions.frame`, and BusyError."""
+        at the same frames. Raises as `Renditions.frame` and `askers.Shared`."""
         found = self.renditions.recent(frame, rendition, quality)
         if found is not None:
             return found
         seconds = renditions.seconds(frame.entry, rendition.transfer_syntax)
         call = partial(self.renditions.frame, frame, rendition, quality)
         key = renditions.key_of(frame, rendition, quality)
-        return await self.once_made(key, lambda: self.offload.compute(seconds, call))
+        return await self._shared_made(key, seconds, call, asker)
 
-    async def layered(self, frame: Frame) -> Made:
+    async def layered(self, frame: Frame, *, asker: BaseRequest | None) -> Made:
         """The same with quality layers: see `Renditions.layered`."""
         found = self.renditions.recent_layers(frame)
         if found is not None:
             return found
         seconds = renditions.seconds(frame.entry, uids.JPEG_2000_LOSSLESS)
         call = partial(self.renditions.layered, frame)
-        return await self.once_made(renditions.layers_key(frame), lambda: self.offload.compute(seconds, call))
+        return await self._shared_made(renditions.layers_key(frame), seconds, call, asker)
 
     def choices(self, request: BaseRequest) -> tuple[Choice, ...]:
         """What the client takes, best first: by the query parameter `accept`, then by the header. PS3.18 8.7.8.1"""

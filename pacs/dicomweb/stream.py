@@ -22,6 +22,7 @@ from aiohttp.web import BaseRequest
 from pacs import renditions, uids
 from pacs.dicomweb import multipart, plans, progressive, rungs
 from pacs.dicomweb.answer import Answer, Headers, Stream
+from pacs.dicomweb.askers import gone
 from pacs.dicomweb.negotiation import PARTS
 from pacs.dicomweb.plans import PlannedFrame, SeriesPlan
 from pacs.dicomweb.rungs import Rung
@@ -380,15 +381,14 @@ class _Writer:
         if found is not None:
             return found
         async with service.offload.turn(renditions.seconds(frame.entry, source.transfer_syntax), eager):
-            transport = self._request.transport
-            if transport is None or transport.is_closing():
+            if gone(self._request):
                 raise ConnectionResetError("the client is gone")
             if not eager:
                 await service.right_of_way.give_way()
             with service.right_of_way.urgent() if eager else nullcontext():
                 if source.rendition is None:
-                    return await service.layered(frame)
-                return await service.made(frame, source.rendition, source.quality)
+                    return await service.layered(frame, asker=self._request)
+                return await service.made(frame, source.rendition, source.quality, asker=self._request)
 
     def _head(self, part: Part, first: bool) -> bytes:
         media_type = uids.transfer_syntax(part.transfer_syntax).media_type

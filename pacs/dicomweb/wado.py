@@ -103,19 +103,23 @@ async def frames(service: Service, request: BaseRequest, target: ResourceId) -> 
     named = target.study or "", target.series or "", target.instance or ""
     accept, quality = service.choices(request), negotiation.quality(request)
     if len(target.frames) != 1:
-        return await frame_list(service, archive.instance(*named), target.frames, accept, quality)
-    return await one_frame(service, archive.located(*named, target.frames[0]), accept, quality)
+        return await frame_list(service, request, archive.instance(*named), target.frames, accept, quality)
+    return await one_frame(service, request, archive.located(*named, target.frames[0]), accept, quality)
 
 
 async def one_frame(
-    service: Service, frame: Frame, accept: tuple[Choice, ...], quality: float | None = None
+    service: Service,
+    request: BaseRequest,
+    frame: Frame,
+    accept: tuple[Choice, ...],
+    quality: float | None = None,
 ) -> Answer:
     """A frame as an entity whose length is known, which ranges can be cut from."""
     chosen = plan(accept, renditions.stored(frame.entry), quality)
     if service.renditions.direct(frame, chosen.rendition):
         stored = Segment(frame.length, partial(service.read_frame, frame), frame.level_ends)
         return _answer(_wrapped(chosen, _etag(frame, chosen)), stored)
-    made = await service.made(frame, chosen.rendition, chosen.quality)
+    made = await service.made(frame, chosen.rendition, chosen.quality, asker=request)
     etag = _etag(frame, chosen)
     if chosen.rendition.kind != "native":
         # Ranges of one entity are put together by the client: other bytes must have another tag.
@@ -174,6 +178,7 @@ async def _ready(made: Made) -> bytes | memoryview:
 
 async def frame_list(
     service: Service,
+    request: BaseRequest,
     entry: InstanceEntry,
     numbers: Sequence[int],
     accept: tuple[Choice, ...],
@@ -210,7 +215,7 @@ async def frame_list(
 
     async def parts() -> AsyncIterator[bytes]:
         for position, frame in enumerate(located):
-            made = await service.made(frame, chosen.rendition, chosen.quality)
+            made = await service.made(frame, chosen.rendition, chosen.quality, asker=request)
             yield b"".join((multipart.part_head(boundary, chosen.part_type, first=position == 0), made.data))
         yield multipart.closing(boundary)
 
