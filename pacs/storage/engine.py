@@ -123,6 +123,20 @@ class CommitQueue:
             # Waiting must not keep the last uploads alive: their bytes, and the spool files behind them.
             del first, batch
 
+        self._finish()
+
+    def _finish(self) -> None:
+        """Commit what this thread found left by others, and put behind the word that nothing more comes."""
+        while True:
+            try:
+                item = self._waiting.get_nowait()
+            except queue.Empty:
+                return
+            if not isinstance(item, _Signal):
+                with self._turn:
+                    self._commit([item])
+                self._commit_left()
+
     def _next(self) -> _Waiting | _Signal:
         """What is to be committed next. Raises queue.Empty when nothing came for a while and there is more to do."""
         self._asleep = True  # before looking, so that whoever commits after it sees it

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from pacs.crew import Crew
+from pacs.storage import engine
 from pacs.storage.commit import Outcome, Status
 from pacs.storage.disk import Disk, Operation
 from pacs.storage.engine import CommitQueue
@@ -102,6 +103,28 @@ def test_what_ends_the_queue_is_passed_on_by_who_meets_it(archive: Opened) -> No
     closing.join(20)
     assert not closing.is_alive()
     assert outcomes[0].status is Status.STORED
+
+
+def test_what_is_left_behind_the_end_is_committed(archive: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commit thread queues anew what others left while it committed; the word to stop may be there before."""
+    queue = CommitQueue(archive.committer)
+    closing = threading.Thread(target=queue.close)
+    outcomes: list[Outcome] = []
+
+    def left_meanwhile(outcome: Outcome) -> None:
+        outcomes.append(outcome)
+        queue.put(new_instance("1.1", "1.2", "1.2.2"), outcomes.append, here=True)  # this thread has the turn
+        monkeypatch.setattr(engine, "_IN_A_ROW", 0)
+        closing.start()
+        deadline = time.monotonic() + 20
+        while not queue._waiting.qsize() and time.monotonic() < deadline:
+            time.sleep(0.001)
+
+    queue.put(new_instance("1.1", "1.2", "1.2.1"), left_meanwhile)
+    queue._thread.join(20)
+    closing.join(20)
+    assert [outcome.status for outcome in outcomes] == [Status.STORED] * 2
+    assert queue.length == 0
 
 
 def test_a_crew_takes_calls_in_turn_and_finishes_them(caplog: pytest.LogCaptureFixture) -> None:
