@@ -2,7 +2,8 @@
 
 Beside `frames.npy` lies `frames.npy.json`, which says which frame is which; `frames-2.npy` holds frames of another
 shape. While some are still missing all names end in `.partial`, and the JSON is a log with a line for each frame that
-is on disk.
+is on disk. When all have been asked for and some cannot be had, the names are `frames.incomplete.npy`, …: nobody shall
+take the place of a missing frame for an image.
 """
 
 from __future__ import annotations
@@ -10,8 +11,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import os
-import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -23,12 +22,13 @@ from pacs.client import frames, held
 from pacs.client import index as indexing
 from pacs.client import series as series_of
 from pacs.client.ahead import in_order
+from pacs.client.fetch_log import Log, logged, plan_of
 from pacs.client.held import HeldCodestream
 from pacs.client.index import IndexedFrame, SeriesIndex
 from pacs.client.rungs import LOSSLESS, Rung
 from pacs.client.saving import PARTIAL, open_alone
 from pacs.client.transport import Transport
-from pacs.client.volumes import NpyVolume, Volume, ZarrVolume
+from pacs.client.volumes import NpyVolume, Volume, ZarrVolume, remove
 from pacs.errors import (
     AnswerError,
     PacsError,
@@ -43,8 +43,8 @@ RUNGS: Final[Mapping[str, Rung]] = {
     "readable": Rung("quality", 45),
     "lossless": LOSSLESS,
 }
+_INCOMPLETE: Final = ".incomplete"
 _FORMS: Final[Mapping[str, type[NpyVolume] | type[ZarrVolume]]] = {"npy": NpyVolume, "zarr": ZarrVolume}
-_SYNC_SECONDS = 2.0
 
 
 class Image(NamedTuple):
@@ -91,6 +91,8 @@ class SeriesArrays:
         """Frames of each array."""
         self._rungs: dict[int, str] = {}
         """What the frames on disk are, by position in `_frames`."""
+        self._errors: dict[int, str] = {}
+        """Why others cannot be had."""
 
     async def fetch(self, progress: Counts) -> None:
         """Bring all frames to disk. What fails is told to `progress`; what it has already is not asked for again."""
@@ -103,9 +105,8 @@ class SeriesArrays:
         if not known:
             return
         plan = self._digest()
-        final = self._folder / f"{self._stem}{self._kind.suffix}.json"
-        paths = self._paths()
-        if _plan_of(final) == plan and all(path.exists() for path in paths):
+        final, paths = self._names()
+        if plan_of(final) == plan and all(path.exists() for path in paths):
             progress.already += len(known)
             return
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -115,16 +116,17 @@ class SeriesArrays:
 
     async def _go_on(self, progress: Counts, plan: str, final: Path, log: Path, paths: list[Path]) -> None:
         """Bring what is missing, alone at these files."""
-        resume = _plan_of(log) == plan and all(self._kind.there(path) for path in paths)
-        self._rungs = _logged(log) if resume else {}
+        self._take_up(log, plan, paths)
+        resume = plan_of(log) == plan and all(self._kind.there(path) for path in paths)
+        self._rungs = logged(log) if resume else {}
         progress.already += len(self._rungs)
         volumes = self._open(paths, resume=resume)
         try:
-            with _Log(log, plan, volumes, resume=resume) as written:
+            with Log(log, plan, volumes, resume=resume) as written:
                 await self._receive(progress, volumes, written)
                 written.sync()
-            if len(self._rungs) == len(self._frames):
-                self._finish(final, log, plan, volumes)
+            if self._rungs:
+                self._finish(log, plan, volumes)
         finally:
             for volume in volumes:
                 volume.close()
@@ -134,9 +136,7 @@ class SeriesArrays:
         frame = self._frames[position]
         found = self._describe(frame)
         if found is None:
-            self._places.append((-1, -1))
-            progress.fail(_name(frame), AnswerError(self._base, "no metadata describes it"))
-            return False
+            return self._unplaced(position, progress, "no metadata describes it")
         geometry, floating = found
         level = self._rung.level(frame.sizes)
         bits = max(8, geometry.bits_allocated)
@@ -144,9 +144,7 @@ class SeriesArrays:
         try:
             dtype: np.dtype[Any] = np.dtype(f"{kind}{bits}")
         except TypeError:
-            self._places.append((-1, -1))
-            progress.fail(_name(frame), AnswerError(self._base, f"samples of {bits} bits"))
-            return False
+            return self._unplaced(position, progress, f"samples of {bits} bits")
         several = (geometry.samples_per_pixel,) if geometry.samples_per_pixel > 1 else ()
         shape = ((*frame.sizes[level], *several), dtype)
         if shape not in self._shapes:
@@ -156,6 +154,18 @@ class SeriesArrays:
         self._places.append((array, self._counts[array]))
         self._counts[array] += 1
         return True
+
+    def _unplaced(self, position: int, progress: Counts, why: str) -> bool:
+        self._places.append((-1, -1))
+        self._fail(position, progress, AnswerError(self._base, why))
+        return False
+
+    def _fail(self, position: int, progress: Counts, error: PacsError) -> None:
+        self._errors[position] = f"{error.message} [{error.code}]"
+        name, (array, number) = _name(self._frames[position]), self._places[position]
+        if array >= 0:
+            name += f" (index {number} of {self._names(complete=False)[1][array].name})"
+        progress.fail(name, error)
 
     def _describe(self, frame: IndexedFrame) -> tuple[FrameGeometry, bool] | None:
         if frame.geometry is not None:
@@ -169,9 +179,25 @@ class SeriesArrays:
             digest.update(json.dumps([*frame.key, *place]).encode())
         return digest.hexdigest()
 
-    def _paths(self) -> list[Path]:
+    def _names(self, *, complete: bool = True) -> tuple[Path, list[Path]]:
+        """Of the description, and of each array."""
+        suffix = ("" if complete else _INCOMPLETE) + self._kind.suffix
         numbered = ("" if number == 0 else f"-{number + 1}" for number in range(len(self._shapes)))
-        return [self._folder / f"{self._stem}{text}{self._kind.suffix}" for text in numbered]
+        description = self._folder / f"{self._stem}{suffix}.json"
+        return description, [self._folder / f"{self._stem}{text}{suffix}" for text in numbered]
+
+    def _take_up(self, log: Path, plan: str, paths: list[Path]) -> None:
+        """Go on with arrays that an earlier run finished without some of their frames."""
+        description, incomplete = self._names(complete=False)
+        if plan_of(description) != plan or not all(path.exists() for path in incomplete):
+            return
+        there = json.loads(description.read_text(encoding="utf-8"))["frames"]
+        for path, source in zip(paths, incomplete, strict=True):
+            self._kind.take_up(path, source)
+        # The log last: without it everything is fetched again.
+        lines = [{"plan": plan}, *([n, entry["rung"]] for n, entry in enumerate(there) if entry["rung"])]
+        log.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        description.unlink()
 
     def _open(self, paths: list[Path], *, resume: bool) -> list[Volume]:
         volumes: list[Volume] = []
@@ -179,20 +205,18 @@ class SeriesArrays:
             volumes.append(self._kind(path, (count, *shape), dtype, resume=resume))
         return volumes
 
-    async def _receive(self, progress: Counts, volumes: list[Volume], log: _Log) -> None:
+    async def _receive(self, progress: Counts, volumes: list[Volume], log: Log) -> None:
         missing = [
             position for position, place in enumerate(self._places) if place[0] >= 0 and position not in self._rungs
         ]
         progress.expected += sum(self._bytes(self._frames[position]) for position in missing)
         calls: list[Callable[[], Any]] = [partial(self._one, position) for position in missing]
         async for position, found in in_order(calls, self._jobs):
-            frame = self._frames[position]
-            if isinstance(found, PacsError):
-                progress.fail(_name(frame), found)
-                continue
             array, number = self._places[position]
-            if (found.array.shape, found.array.dtype) != self._shapes[array]:
-                progress.fail(_name(frame), AnswerError(self._base, f"it is {found.array.dtype}{found.array.shape}"))
+            if not isinstance(found, PacsError) and (found.array.shape, found.array.dtype) != self._shapes[array]:
+                found = AnswerError(self._base, f"it is {found.array.dtype}{found.array.shape}")
+            if isinstance(found, PacsError):
+                self._fail(position, progress, found)
                 continue
             await asyncio.to_thread(volumes[array].write, number, found.array)
             self._rungs[position] = found.rung
@@ -247,35 +271,50 @@ class SeriesArrays:
             return self._rung.kind != "quality" or not self._index.progressive
         return len(frame.sizes) == 1 and self._rung.kind == "pixels"
 
-    def _finish(self, final: Path, log: Path, plan: str, volumes: list[Volume]) -> None:
+    def _finish(self, log: Path, plan: str, volumes: list[Volume]) -> None:
         """Give everything its name, the description last: while it is not there nothing is finished."""
+        complete = len(self._rungs) == len(self._frames)
+        final, paths = self._names(complete=complete)
         final.unlink(missing_ok=True)
-        entries = [
-            {
-                "instance": frame.instance, "frame": frame.frame, "array": volumes[array].path.name, "index": number,
-                "rung": self._rungs[position],
-            }
-            for position, (frame, (array, number)) in enumerate(zip(self._frames, self._places, strict=True))
-        ]  # fmt: skip
-        for volume in volumes:
-            own = [entry for entry in entries if entry["array"] == volume.path.name]
+        entries = [self._entry(position, paths) for position in range(len(self._frames))]
+        for volume, path in zip(volumes, paths, strict=True):
+            own = [entry for entry in entries if entry["array"] == path.name]
+            missing = [entry["index"] for entry in own if not entry["rung"]]
+            for number in missing:
+                volume.blank(number)
             volume.finish(
+                path,
                 {
                     "study": self._index.study,
                     "series": self._index.series,
                     "sop-instance-uids": [entry["instance"] for entry in own],
                     "frame-numbers": [entry["frame"] for entry in own],
-                    "rungs": sorted({str(entry["rung"]) for entry in own}),
+                    "rungs": sorted({str(entry["rung"]) for entry in own if entry["rung"]}),
                 }
+                | ({"missing": missing} if missing else {}),
             )
         about = {
-            "study": self._index.study, "series": self._index.series, "plan": plan, "complete": True,
+            "study": self._index.study, "series": self._index.series, "plan": plan, "complete": complete,
             "frames": entries,
         }  # fmt: skip
         whole = final.with_name(final.name + ".new")
         whole.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
         whole.replace(final)
         log.unlink(missing_ok=True)
+        if complete:
+            # Those of a series that has changed since.
+            description, arrays = self._names(complete=False)
+            for path in (description, *arrays):
+                remove(path)
+
+    def _entry(self, position: int, paths: list[Path]) -> dict[str, Any]:
+        """What the description says of a frame."""
+        frame, (array, number), rung = self._frames[position], self._places[position], self._rungs.get(position)
+        entry = {
+            "instance": frame.instance, "frame": frame.frame, "array": paths[array].name if array >= 0 else None,
+            "index": number if array >= 0 else None, "rung": rung,
+        }  # fmt: skip
+        return entry if rung else {**entry, "error": self._errors.get(position, "it was not asked for")}
 
 
 def _decoded(holding: HeldCodestream, geometry: FrameGeometry, floating: bool) -> Image:
@@ -287,64 +326,3 @@ def _decoded(holding: HeldCodestream, geometry: FrameGeometry, floating: bool) -
 
 def _name(frame: IndexedFrame) -> str:
     return f"{frame.instance}, frame {frame.frame}"
-
-
-class _Log:
-    """The frames that are on disk: a line for each, written once what it speaks of has been synced."""
-
-    def __init__(self, path: Path, plan: str, volumes: Sequence[Volume], *, resume: bool) -> None:
-        self._volumes = volumes
-        self._file = path.open("a" if resume else "w", encoding="utf-8")
-        # A line that was cut off must not swallow the next one.
-        self._lines: list[str] = [""] if resume else [json.dumps({"plan": plan})]
-        self._synced = time.monotonic()
-        if not resume:
-            self.sync()
-
-    def __enter__(self) -> _Log:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.sync()
-        self._file.close()
-
-    def add(self, position: int, rung: str) -> None:
-        self._lines.append(json.dumps([position, rung]))
-        if time.monotonic() - self._synced > _SYNC_SECONDS:
-            self.sync()
-
-    def sync(self) -> None:
-        if self._lines:
-            for volume in self._volumes:
-                volume.sync()
-            self._file.write("".join(line + "\n" for line in self._lines))
-            self._lines = []
-            self._file.flush()
-            os.fsync(self._file.fileno())
-        self._synced = time.monotonic()
-
-
-def _plan_of(path: Path) -> str:
-    """The plan that a description or a log belongs to, "" when it cannot be read."""
-    try:
-        with path.open(encoding="utf-8") as file:
-            first = file.readline()
-            found = json.loads(first if first.rstrip().endswith("}") else first + file.read())
-    except (OSError, ValueError):
-        return ""
-    return str(found.get("plan", "")) if isinstance(found, dict) else ""
-
-
-def _logged(path: Path) -> dict[int, str]:
-    """What a log says is on disk; a last line that was cut off does not count."""
-    found: dict[int, str] = {}
-    with path.open(encoding="utf-8") as file:
-        next(file, "")
-        for line in file:
-            try:
-                position, rung = json.loads(line)
-            except (ValueError, TypeError):
-                continue
-            if line.endswith("\n"):
-                found[int(position)] = str(rung)
-    return found

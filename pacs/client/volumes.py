@@ -18,9 +18,7 @@ from pacs.client.saving import PARTIAL
 
 
 class Volume(Protocol):
-    """An array (frames, rows, columns[, samples]) that is at `path` once it is finished."""
-
-    path: Path
+    """An array (frames, rows, columns[, samples]) that has no name of its own until it is finished."""
 
     def write(self, number: int, frame: NDArray[Any]) -> None:
         """Put a frame at its place, counted from 0."""
@@ -28,7 +26,10 @@ class Volume(Protocol):
     def sync(self) -> None:
         """What was written is on disk when this returns."""
 
-    def finish(self, attributes: Mapping[str, Any]) -> None:
+    def blank(self, number: int) -> None:
+        """Leave the place of a frame empty: NaN where samples are floating, else 0."""
+
+    def finish(self, path: Path, attributes: Mapping[str, Any]) -> None:
         """Give the array its name, in place of what is there under it."""
 
     def close(self) -> None:
@@ -41,7 +42,6 @@ class NpyVolume:
     suffix = ".npy"
 
     def __init__(self, path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], *, resume: bool) -> None:
-        self.path = path
         self._partial = path.with_name(path.name + PARTIAL)
         head = io.BytesIO()
         dtype = dtype.newbyteorder("<")
@@ -62,6 +62,11 @@ class NpyVolume:
         """Whether an earlier run began the file."""
         return path.with_name(path.name + PARTIAL).is_file()
 
+    @staticmethod
+    def take_up(path: Path, source: Path) -> None:
+        """Make the finished array at `source` one that is begun again, to be at `path` in the end."""
+        source.replace(path.with_name(path.name + PARTIAL))
+
     def write(self, number: int, frame: NDArray[Any]) -> None:
         _check(frame, self._shape)
         data = np.ascontiguousarray(frame, self._dtype).data.cast("B")
@@ -73,10 +78,13 @@ class NpyVolume:
     def sync(self) -> None:
         os.fsync(self._descriptor)
 
-    def finish(self, attributes: Mapping[str, Any]) -> None:
+    def blank(self, number: int) -> None:
+        self.write(number, _blank(self._shape, self._dtype))
+
+    def finish(self, path: Path, attributes: Mapping[str, Any]) -> None:
         self.sync()
         self.close()
-        self._partial.replace(self.path)
+        self._partial.replace(path)
 
     def close(self) -> None:
         if self._descriptor >= 0:
@@ -92,7 +100,6 @@ class ZarrVolume:
     def __init__(self, path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], *, resume: bool) -> None:
         import zarr
 
-        self.path = path
         self._partial = path.with_name(path.name + PARTIAL)
         self._shape = shape[1:]
         self._unsynced: list[int] = []
@@ -113,6 +120,13 @@ class ZarrVolume:
         """Whether an earlier run began the array."""
         return (path.with_name(path.name + PARTIAL) / "zarr.json").is_file()
 
+    @staticmethod
+    def take_up(path: Path, source: Path) -> None:
+        """As `NpyVolume.take_up`."""
+        partial = path.with_name(path.name + PARTIAL)
+        shutil.rmtree(partial, ignore_errors=True)
+        source.replace(partial)
+
     def write(self, number: int, frame: NDArray[Any]) -> None:
         _check(frame, self._shape)
         self._array[number] = frame
@@ -126,15 +140,31 @@ class ZarrVolume:
                 _fsync(chunk)
         self._unsynced.clear()
 
-    def finish(self, attributes: Mapping[str, Any]) -> None:
-        self._array.update_attributes(dict(attributes))
+    def blank(self, number: int) -> None:
+        self.write(number, _blank(self._shape, self._array.dtype))
+
+    def finish(self, path: Path, attributes: Mapping[str, Any]) -> None:
+        # Those of an earlier run that it was finished by are gone.
+        self._array.attrs.put(dict(attributes))
         self.sync()
         _fsync(self._partial / "zarr.json")
-        shutil.rmtree(self.path, ignore_errors=True)
-        self._partial.replace(self.path)
+        shutil.rmtree(path, ignore_errors=True)
+        self._partial.replace(path)
 
     def close(self) -> None:
         """Nothing is open."""
+
+
+def remove(path: Path) -> None:
+    """Remove an array, or another file, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _blank(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    return np.full(shape, np.nan if dtype.kind == "f" else 0, dtype)
 
 
 def _check(frame: NDArray[Any], shape: tuple[int, ...]) -> None:

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import socket
 import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Literal
 
 import aiohttp
 import numpy as np
 import pytest
+import zarr
 from aiohttp import web
+from numpy.typing import NDArray
 
 from pacs import demo, renditions
 from pacs.archive import Archive
 from pacs.client import AsyncClient, Client, FrameView, Patience
+from pacs.client.fetch import Options, fetch_all
+from pacs.client.resource import resource
 from pacs.dicomweb.app import Dicomweb
 from pacs.errors import AnswerError
 from pacs.settings import Settings
@@ -84,6 +90,47 @@ async def test_a_rotten_frame_costs_itself_alone(archive: Archive, files: list[b
         finals = [view for view in views if view.final]
         assert len(finals) == COUNT - 1 and len(views) == 2 * (COUNT - 1)
         assert all(np.array_equal(view.array, whole[view.instance]) for view in finals)
+
+
+@pytest.mark.parametrize("form", ["npy", "zarr"])
+async def test_an_array_without_a_rotten_frame(
+    archive: Archive, files: list[bytes], tmp_path: Path, form: Literal["npy", "zarr"]
+) -> None:
+    """It is finished, and named so that nobody takes the empty place for an image; another run fills it."""
+    rot(archive, files[3])
+    data = [Stored(file).data for file in files]
+    whole = np.stack([one.pixel_array for one in data])
+    folder = tmp_path / "out" / data[0].StudyInstanceUID / data[0].SeriesInstanceUID
+    async with serving(archive) as (_, url):
+        wanted = resource(f"{url}/dicomweb/studies/{data[0].StudyInstanceUID}")
+        options = Options(wanted, tmp_path / "out", form, patience=PATIENCE)
+        for already in (0, COUNT - 1):
+            progress = await fetch_all(options)
+            assert (progress.already, progress.fetched, progress.failed) == (already, COUNT - 1 - already, 1)
+            [(name, why)] = progress.failures
+            assert name == f"{data[3].SOPInstanceUID}, frame 1 (index 3 of frames.incomplete.{form})"
+            assert "checksum" in why
+            assert {path.name for path in folder.iterdir()} == {
+                f"frames.incomplete.{form}", f"frames.incomplete.{form}.json"
+            }  # fmt: skip
+            about = json.loads((folder / f"frames.incomplete.{form}.json").read_text())
+            assert about["complete"] is False and [entry["rung"] for entry in about["frames"]].index(None) == 3
+            assert about["frames"][3]["index"] == 3 and "checksum" in about["frames"][3]["error"]
+            found = opened(folder / f"frames.incomplete.{form}")
+            assert np.array_equal(np.delete(found, 3, 0), np.delete(whole, 3, 0)) and not found[3].any()
+        rot(archive, files[3])  # the same bit again
+        progress = await fetch_all(options)
+        assert (progress.already, progress.fetched, progress.failed) == (COUNT - 1, 1, 0)
+        assert {path.name for path in folder.iterdir()} == {f"frames.{form}", f"frames.{form}.json"}
+        assert np.array_equal(opened(folder / f"frames.{form}"), whole)
+        assert json.loads((folder / f"frames.{form}.json").read_text())["complete"] is True
+        if form == "zarr":
+            attributes = zarr.open_array(folder / "frames.zarr", mode="r").attrs
+            assert "missing" not in attributes and len(attributes["sop-instance-uids"]) == COUNT  # type: ignore[arg-type]
+
+
+def opened(path: Path) -> NDArray[np.generic]:
+    return np.asarray(np.load(path) if path.suffix == ".npy" else zarr.open_array(path, mode="r")[:])
 
 
 async def test_once_it_is_known_a_stream_leaves_it_out(archive: Archive, files: list[bytes]) -> None:
