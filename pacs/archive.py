@@ -148,8 +148,8 @@ class Archive:
         """`submit` without a future: `finish` is called once, from another thread or before this returns."""
         try:
             self._crew.call_soon(partial(self._prepare, data, study, finish))
-        except RuntimeError:
-            finish(_refusal(None, StorageError("the archive is closed")))
+        except RuntimeError as error:
+            finish(_refusal(None, StorageError(f"nothing is stored now: {error}")))
 
     def store(self, data: Buffer, *, study: str | None = None) -> StoreResult:
         """Store a Part 10 file and wait until it is durable or refused."""

@@ -24,11 +24,11 @@ class Crew:
         self._closed = False
 
     def call_soon(self, call: Call) -> None:
-        """Have a thread call `call`, which must not raise. Raises RuntimeError once closed."""
+        """Have a thread call `call`, which must not raise. Raises RuntimeError once closed, or without any thread."""
         with self._lock:
             if self._closed:
                 raise RuntimeError("no call is taken on any more")
-            if not self._threads:
+            if len(self._threads) < self._count:
                 self._start()
             self._waiting.put(call)
 
@@ -48,10 +48,15 @@ class Crew:
             thread.join()
 
     def _start(self) -> None:
-        for number in range(self._count):
-            thread = threading.Thread(target=self._run, name=f"{self._name}_{number}", daemon=True)
+        while len(self._threads) < self._count:
+            thread = threading.Thread(target=self._run, name=f"{self._name}_{len(self._threads)}", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:
+                if not self._threads:
+                    raise
+                return  # the system gives no more for now: the next call asks again
             self._threads.append(thread)
-            thread.start()
 
     def _run(self) -> None:
         while True:

@@ -172,8 +172,6 @@ class Committer:
                 # 4. The LMDB transaction: from here on the batch is visible, and was ever since step 3 safe. A
                 #    crash during it leaves step 3's state, or the whole batch.
                 written = time.perf_counter()
-            self.observe(Measure.INDEX, time.perf_counter() - written)
-            self._disk.step("index-committed")
         except SyncError as error:
             # What a failed sync has written nobody knows, and the kernel does not try again: stop here.
             self._refusal = StorageError(f"a sync failed ({error.strerror}): nothing is stored until a restart")
@@ -189,6 +187,9 @@ class Committer:
         except BaseException:
             self._take_back(placement, sequence)
             raise
+        # Nothing behind the transaction stands in the block above: what is committed is never taken back.
+        self.observe(Measure.INDEX, time.perf_counter() - written)
+        self._disk.step("index-committed")
         # 5. Answer; later, when idle or twice a second, the index blocks of the shards and the shapes in `zarr.json`.
         #    They are derived from the index and get durable with the next batch's sync. A crash leaves some of them
         #    old or torn: `dirty` in the index names them, and they are written again at the next open.

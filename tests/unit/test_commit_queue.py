@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from pacs.crew import Crew
+from pacs.measure import Measure, nobody
 from pacs.storage import engine
 from pacs.storage.commit import Outcome, Status
 from pacs.storage.disk import Disk, Operation
@@ -154,3 +155,48 @@ def test_a_crew_takes_calls_in_turn_and_finishes_them(caplog: pytest.LogCaptureF
     with pytest.raises(RuntimeError):
         crew.call_soon(wait)
     crew.close()
+
+
+def test_a_crew_makes_do_with_the_threads_that_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    crew = Crew(3, "crew")
+    done = threading.Event()
+    left = 0
+
+    class Scarce(threading.Thread):
+        def start(self) -> None:
+            nonlocal left
+            if left == 0:
+                raise RuntimeError("can't start new thread")
+            left -= 1
+            super().start()
+
+    monkeypatch.setattr("pacs.crew.threading.Thread", Scarce)
+    with pytest.raises(RuntimeError, match="new thread"):
+        crew.call_soon(done.set)
+    assert crew.waiting == 0
+    left = 1
+    crew.call_soon(done.set)
+    ended(done)
+    assert len(crew._threads) == 1
+    done.clear()
+    left = 5
+    crew.call_soon(done.set)
+    ended(done)
+    assert len(crew._threads) == 3
+    crew.close()
+
+
+def test_what_is_committed_is_not_taken_back(archive: Opened) -> None:
+    """Whatever fails behind the transaction: neither who measures nor what follows from it undoes a commit."""
+    new = new_instance("1.1", "1.2", "1.2.1")
+
+    def observe(measure: Measure, value: float) -> None:
+        if measure is Measure.INDEX:
+            raise ValueError("a fault of ours")
+
+    archive.committer.observe = observe
+    archive.commit(new)
+    archive.committer.observe = nobody
+    assert archive.holds(new)
+    assert archive.commit(new) == [Status.DUPLICATE]
+    assert archive.errors() == []
