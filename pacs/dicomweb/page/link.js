@@ -65,8 +65,9 @@ export class Link {
   }
 
   async #range(codestream, end, signal, arrived, most) {
+    const from = codestream.length;
     const response = await answer(codestream.url, {
-      headers: { Accept: codestream.accept, Range: `bytes=${codestream.length}-${end === Infinity ? "" : end - 1}` }, signal,
+      headers: { Accept: codestream.accept, Range: `bytes=${from}-${end === Infinity ? "" : end - 1}` }, signal,
     });
     const etag = (response.headers.get("ETag") ?? "").replaceAll('"', "");
     const range = /bytes (\d+)-(\d+)\/(\d+)/.exec(response.headers.get("Content-Range") ?? "");
@@ -75,15 +76,16 @@ export class Link {
       response.body.cancel().catch(() => {});
       throw new Refused("it is too long to be of use");
     }
+    if (range && Number(range[1]) !== from) throw new Error("other bytes came than were asked for");
     if (!range || (codestream.length && codestream.etag && etag !== codestream.etag)) {
       codestream.shorten(); // the whole comes, or another codestream: nothing of two is put together
       if (range) throw new Error("the frame has changed");
     }
     codestream.etag = etag;
-    let position = codestream.length;
+    let position = range ? from : 0;
     for await (const chunk of this.chunks(response.body)) {
       const level = codestream.level;
-      // The stream of the series may have brought some of it meanwhile.
+      // The stream of the series may have brought some of it since these bytes were asked for.
       const news = chunk.subarray(Math.max(0, codestream.length - position));
       if (news.length) codestream.append(news, position + chunk.length - news.length, total);
       position += chunk.length;

@@ -123,15 +123,17 @@ export class Reading {
 
   async #run(stream, wanted) {
     const { rung, first, begun, stop: { signal } } = stream;
-    const places = new Map(this.frames.map((frame, place) => [frame.url, place]));
+    const { frames } = this; // later ones have other places
+    const places = new Map(frames.map((frame, place) => [frame.url, place]));
     // The first part is that of the place itself, which mostly is here already.
-    let count = this.#lacks(this.frames[first], rung) ? 0 : 1;
+    let count = this.#lacks(frames[first], rung) ? 0 : 1;
     const parts = streamOf(this.#series, {
       rungs: rung, first: first + 1, after: count, state: this.#state, link: this.#link, signal,
     });
     for await (const { location, data, from, total } of parts) {
+      if (signal.aborted) return; // what lies in the buffer still comes
       const place = places.get(`${this.#series}/${location}`);
-      const frame = this.frames[place];
+      const frame = frames[place];
       stream.last = place ?? stream.last;
       if (frame && this.#lacks(frame, rung)) {
         if (rung === READABLE && total > this.#missing(frame) * WORTH) return;
@@ -143,7 +145,7 @@ export class Reading {
       begun.resolve();
       if (++count % COUNTED === 0) this.trim();
       // What else would come is here already; the last part needs no end, which would cost the connection.
-      if (this.#used > FULL || (wanted <= 0 && count < this.frames.length)) return;
+      if (this.#used > FULL || (wanted <= 0 && count < frames.length)) return;
       // What is looked at has the line to itself: this response waits in its connection, and is not lost.
       while (this.#eyes && !signal.aborted) await new Promise((resolve) => { this.#aside.push(resolve); });
     }

@@ -1,0 +1,150 @@
+"""How the page puts bytes of frames together (pacs/dicomweb/page/{link,reading,stream}.js), in node, over a network
+that answers late and in another order."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import ROOT
+
+PAGE = ROOT / "pacs" / "dicomweb" / "page"
+NODE = shutil.which("node")
+
+pytestmark = pytest.mark.skipif(NODE is None, reason="no node: install Debian's nodejs")
+
+NETWORK = """
+import { Link } from "./page/link.js";
+import { Codestream, framesOf } from "./page/frames.js";
+import { Reading } from "./page/reading.js";
+
+const SERIES = "/studies/1/series/2";
+const LENGTH = 100, FIRST = 50;
+
+// Of frame n all bytes are n, but for one in ten, which tells its place.
+const bytesOf = (n) => Uint8Array.from({ length: LENGTH }, (_, at) => (at % 10 ? n : at));
+const wrong = ({ held, length }, n) => held.slice(0, length).findIndex((byte, at) => byte !== bytesOf(n)[at]);
+
+const ranges = []; // { n, from, to, send } of requests without an answer
+let told = () => {};
+const asked = () => new Promise((resolve) => { told = resolve; });
+let stream = null; // writes into the body of the stream
+
+globalThis.fetch = (url, { headers, signal }) => {
+  if (url.includes("/stream?")) {
+    const body = new ReadableStream({ start(controller) { stream = controller; } });
+    signal.addEventListener("abort", () => stream.error(signal.reason));
+    return Promise.resolve(new Response(body, { headers: { "Content-Type": "multipart/related; boundary=B" } }));
+  }
+  const n = Number(/instances\\/(\\d+)/.exec(url)[1]);
+  const [from, to] = /(\\d+)-(\\d+)/.exec(headers.Range).slice(1).map(Number);
+  return new Promise((resolve, reject) => {
+    signal.addEventListener("abort", () => reject(signal.reason));
+    const send = (start = from, end = to) => resolve(new Response(bytesOf(n).slice(start, end + 1), {
+      status: 206, headers: { "Content-Range": `bytes ${start}-${end}/${LENGTH}`, ETag: '"e"' },
+    }));
+    ranges.push({ n, from, to, send });
+    told();
+  });
+};
+
+function part(n) {
+  const range = `bytes 0-${FIRST - 1}/${LENGTH}`;
+  const head = `\\r\\n--B\\r\\nContent-Location: instances/${n}/frames/1\\r\\nContent-Range: ${range}\\r\\n\\r\\n`;
+  return [...new TextEncoder().encode(n === 10 ? head.slice(2) : head), ...bytesOf(n).slice(0, FIRST)];
+}
+
+const shape = {
+  rows: 256, columns: 256, samplesPerPixel: 1, bitsAllocated: 16, bitsStored: 12, highBit: 11, pixelRepresentation: 0,
+  photometricInterpretation: "MONOCHROME2", floating: false,
+};
+const indexOf = (numbers) => ({
+  shapes: [shape],
+  frames: numbers.map((n) => ({
+    instance: `${n}`, frame: 1, url: `instances/${n}/frames/1`, etag: "e", transferSyntax: "1.2.840.10008.1.2.4.201",
+    shape: 0, ends: [FIRST, LENGTH],
+  })),
+});
+const stage = { improved() {}, needed: (frame) => frame.stored.finest, failed() {} };
+"""
+
+LATE = """
+// Asked for by itself, and brought by the stream before the answer.
+const codestream = new Codestream("/instances/7/frames/1", "", [FIRST, LENGTH], "e");
+const signal = new AbortController().signal;
+const link = new Link();
+const first = link.fetch(codestream, () => FIRST, signal, () => {});
+codestream.append(bytesOf(7).slice(0, FIRST), 0, LENGTH);
+ranges.pop().send();
+await first;
+const rest = link.fetch(codestream, () => LENGTH, signal, () => {});
+ranges.pop()?.send();
+await rest;
+console.log(JSON.stringify({ length: codestream.length, wrong: wrong(codestream, 7) }));
+"""
+
+OTHER = """
+// A cache that answers with other bytes than those asked for.
+const codestream = new Codestream("/instances/7/frames/1", "", [FIRST, LENGTH], "e");
+const link = new Link();
+codestream.append(bytesOf(7).slice(0, FIRST), 0, LENGTH);
+const rest = link.fetch(codestream, () => LENGTH, new AbortController().signal, () => {});
+ranges.pop().send(FIRST - 10, LENGTH - 11);
+const again = asked();
+await Promise.race([again, rest]);
+ranges.pop()?.send();
+await rest;
+console.log(JSON.stringify({ length: codestream.length, wrong: wrong(codestream, 7) }));
+"""
+
+GROWN = """
+// A stream waits with parts in its buffer; then the series has an image more, in front.
+const reading = new Reading(SERIES, { link: new Link(), stage });
+const before = framesOf(SERIES, indexOf([10, 20, 30, 40]));
+reading.set(before, "s");
+reading.look(0);
+reading.look(0); // the reader moves: the stream begins
+if (ranges.length) ranges.pop().send();
+await new Promise(setImmediate);
+stream.enqueue(Uint8Array.from(part(10)));
+while (!ranges.some(({ from }) => from === FIRST)) {
+  await asked();
+  for (const range of ranges) if (range.from < FIRST) range.send();
+}
+stream.enqueue(Uint8Array.from([...part(20), ...part(30), ...part(40)]));
+await new Promise((resolve) => setTimeout(resolve, 20));
+const waited = before[2].stored.length === 0;
+const after = framesOf(SERIES, indexOf([5, 10, 20, 30, 40]), before);
+reading.set(after, "t");
+reading.look(1);
+await new Promise((resolve) => setTimeout(resolve, 20));
+const found = after.map(({ stored }, place) => wrong(stored, [5, 10, 20, 30, 40][place]));
+console.log(JSON.stringify({ waited, found }));
+process.exit(0);
+"""
+
+
+def run(folder: Path, script: str) -> Any:
+    assert NODE is not None
+    (folder / "page").mkdir()
+    for source in PAGE.glob("*.js"):
+        shutil.copy(source, folder / "page")
+    (folder / "package.json").write_text('{"type": "module"}')
+    (folder / "test.js").write_text(NETWORK + script)
+    found = subprocess.run([NODE, "test.js"], cwd=folder, capture_output=True, text=True, timeout=20)
+    assert found.returncode == 0, found.stderr
+    return json.loads(found.stdout)
+
+
+@pytest.mark.parametrize("script", [LATE, OTHER])
+def test_bytes_stand_where_they_belong(tmp_path: Path, script: str) -> None:
+    assert run(tmp_path, script) == {"length": 100, "wrong": -1}
+
+
+def test_a_stream_brings_nothing_to_the_frames_of_a_later_index(tmp_path: Path) -> None:
+    assert run(tmp_path, GROWN) == {"waited": True, "found": [-1] * 5}
