@@ -157,8 +157,8 @@ def _fetch(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     )  # fmt: skip
     command.add_argument(
         "--until", choices=("preview", "readable", "lossless"), default="lossless",
-        help="how sharp, for npy and zarr: a resolution level of 128 pixels or more, full size of 45 dB, or every "
-        "sample (default: %(default)s)",
+        help="how sharp, for npy and zarr: full size of 38 dB or a resolution level of 128 pixels, whichever costs "
+        "less, full size of 45 dB, or every sample (default: %(default)s)",
     )  # fmt: skip
     command.add_argument(
         "--transfer-syntax", metavar="UID", default="*", help="of DICOM files, instead of that of the exact file"

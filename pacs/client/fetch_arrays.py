@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 
-from pacs.client import frames, held
+from pacs.client import frames, held, previews
 from pacs.client import index as indexing
 from pacs.client import series as series_of
 from pacs.client.ahead import in_order
@@ -38,11 +38,7 @@ from pacs.errors import (
 )
 from pacs.geometry import FrameGeometry
 
-RUNGS: Final[Mapping[str, Rung]] = {
-    "preview": Rung("pixels", 128),
-    "readable": Rung("quality", 45),
-    "lossless": LOSSLESS,
-}
+_READABLE: Final = Rung("quality", 45)
 _INCOMPLETE: Final = ".incomplete"
 _FORMS: Final[Mapping[str, type[NpyVolume] | type[ZarrVolume]]] = {"npy": NpyVolume, "zarr": ZarrVolume}
 
@@ -79,8 +75,9 @@ class SeriesArrays:
         self._kind = _FORMS[form]
         self._jobs = jobs
         self._base = transport.url(*series_of.segments(index.study, index.series)) + "/"
-        self._rung = RUNGS[until] if index.progressive else LOSSLESS
         self._until = until
+        self._rung = _READABLE if until == "readable" and index.progressive else LOSSLESS
+        """What is wanted of frames that can be had so; for previews it is chosen by what they cost."""
         self._stem = stem + ("" if until == "lossless" else f".{until}")
         self._descriptions: Mapping[str, tuple[FrameGeometry, bool]] = {}
         self._places: list[tuple[int, int]] = []
@@ -96,7 +93,9 @@ class SeriesArrays:
 
     async def fetch(self, progress: Counts) -> None:
         """Bring all frames to disk. What fails is told to `progress`; what it has already is not asked for again."""
-        if self._rung is LOSSLESS and self._until != "lossless":
+        if self._until == "preview" and self._index.progressive:
+            self._rung = await previews.cheapest(self._transport, self._base, self._frames)
+        elif self._rung is LOSSLESS and self._until != "lossless":
             progress.notes.append("the server knows no rungs: every frame was fetched whole")
         if any(frame.geometry is None for frame in self._frames):
             path = series_of.segments(self._index.study, self._index.series)
@@ -138,7 +137,7 @@ class SeriesArrays:
         if found is None:
             return self._unplaced(position, progress, "no metadata describes it")
         geometry, floating = found
-        level = self._rung.level(frame.sizes)
+        level = self._wanted(frame).level(frame.sizes)
         bits = max(8, geometry.bits_allocated)
         kind = "float" if floating else "int" if geometry.signed else "uint"
         try:
@@ -224,7 +223,7 @@ class SeriesArrays:
             await asyncio.to_thread(log.add, position, found.rung)
 
     def _bytes(self, frame: IndexedFrame) -> int:
-        return frame.ends[self._rung.level(frame.sizes)] if frame.ends else 0
+        return frame.ends[self._wanted(frame).level(frame.sizes)] if frame.ends else 0
 
     async def _one(self, position: int) -> tuple[int, Image | PacsError]:
         """A frame, or why it cannot be had. Raises UnreachableError. A damaged one is asked for twice."""
@@ -244,32 +243,32 @@ class SeriesArrays:
         described = self._describe(frame)
         assert described is not None
         lossy = None
-        if self._whole(frame):
-            found = await frames.whole(self._transport, self._base, frame)
-        elif self._rung.kind == "quality":
+        wanted = self._wanted(frame)
+        if wanted.kind == "quality":
             try:
-                found = await frames.alone(self._transport, self._base, frame, self._rung)
+                found = await frames.alone(self._transport, self._base, frame, wanted)
                 same = found.transfer_syntax == frame.transfer_syntax and len(found.data) == frame.length
-                lossy = None if same else self._rung
+                lossy = None if same else wanted
             except RemoteError as error:
                 if error.status not in series_of.NO_SUCH_RESOURCE:
                     raise
                 found = await frames.whole(self._transport, self._base, frame)
+        elif frame.length is None:
+            found = await frames.whole(self._transport, self._base, frame)
         else:
-            assert frame.length is not None
             holding = HeldCodestream(frame, frame.transfer_syntax, frame.length)
-            level = self._rung.level(frame.sizes)
+            level = wanted.level(frame.sizes)
             await frames.prefix(self._transport, self._base, holding, frame.ends[level])
             return await asyncio.to_thread(_decoded, holding, *described)
         holding = HeldCodestream(frame, found.transfer_syntax, len(found.data), lossy)
         holding.add(0, found.data)
         return await asyncio.to_thread(_decoded, holding, *described)
 
-    def _whole(self, frame: IndexedFrame) -> bool:
-        """Whether nothing less than all of it is an image."""
-        if frame.length is None:
-            return self._rung.kind != "quality" or not self._index.progressive
-        return len(frame.sizes) == 1 and self._rung.kind == "pixels"
+    def _wanted(self, frame: IndexedFrame) -> Rung:
+        """What is asked for of a frame."""
+        if self._rung == previews.SMALL and not previews.has_levels(frame):
+            return previews.FULL_SIZE
+        return self._rung
 
     def _finish(self, log: Path, plan: str, volumes: list[Volume]) -> None:
         """Give everything its name, the description last: while it is not there nothing is finished."""

@@ -16,6 +16,7 @@ from pacs.errors import AnswerError, RemoteChangedError
 
 AS_STORED = 'multipart/related; type="application/octet-stream"; transfer-syntax=*'
 """What every server takes; the type stands for any. PS3.18 8.7.3"""
+_ANY_IMAGE = 'multipart/related; type="image/*"; transfer-syntax=*'
 LARGEST_FRAME = 2 << 30
 """Bytes of one frame that are taken from a server."""
 
@@ -104,5 +105,15 @@ async def whole(transport: Transport, base: str, frame: IndexedFrame) -> StoredF
 
 async def alone(transport: Transport, base: str, frame: IndexedFrame, rung: Rung) -> StoredFrame:
     """A rung as a codestream of its own. Raises RemoteError of status 406 for a frame that has none."""
-    url = f"{transport.below(base, frame.path)}?{rung.kind}={rung.value}"
-    return await stored(transport, url, frame.frame, 'multipart/related; type="image/*"; transfer-syntax=*')
+    return await stored(transport, _of_rung(transport, base, frame, rung), frame.frame, _ANY_IMAGE)
+
+
+async def length_alone(transport: Transport, base: str, frame: IndexedFrame, rung: Rung) -> int:
+    """About how many bytes `alone` would bring, for one of them; 0 when the server does not say. Raises as `alone`."""
+    url = _of_rung(transport, base, frame, rung)
+    async with Body(transport, url, {"Accept": _ANY_IMAGE}, stop=1) as body:
+        return body.length or 0
+
+
+def _of_rung(transport: Transport, base: str, frame: IndexedFrame, rung: Rung) -> str:
+    return f"{transport.below(base, frame.path)}?{rung.kind}={rung.value}"

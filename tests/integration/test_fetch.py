@@ -29,6 +29,7 @@ from pacs.client.resource import Resource, resource
 from pacs.client.saving import open_alone
 from pacs.errors import AnswerError, RemoteError, UidError, UnreachableError
 from tests.conftest import Server
+from tests.objects import images
 from tests.unit.origin import Answer, Asked, Reply, entity, origin
 
 COUNT = 6
@@ -131,9 +132,26 @@ def test_previews_cost_little_and_do_not_look_final(server: Server, study: Study
     folder = study.folder(tmp_path)
     assert names(folder) == {"frames.preview.npy", "frames.preview.npy.json"}
     found = np.load(folder / "frames.preview.npy")
-    assert found.shape == (COUNT, 130, 130)
+    assert found.shape == study.volume.shape and found.dtype == study.volume.dtype
+    about = json.loads((folder / "frames.preview.npy.json").read_text())
+    assert {frame["rung"] for frame in about["frames"]} == {"quality=38"}, "a level of 130 pixels costs more"
+    assert progress.received < run(study.url(server), tmp_path, "npy", "readable").received
     assert progress.received < run(study.url(server), tmp_path, "npy").received * 0.5
     assert np.array_equal(np.load(folder / "frames.npy"), study.volume)
+
+
+def test_a_preview_is_small_where_that_costs_least(server: Server, tmp_path: Path) -> None:
+    """Noise in colour is dear at any quality."""
+    noise = np.random.default_rng(8).integers(0, 256, (1, 512, 512, 3), np.uint8)
+    of_noise = images.native("fetch noise in colour", list(noise), photometric="RGB")
+    with Client(server.url) as client:
+        client.store([of_noise.file])
+    data = pydicom.dcmread(io.BytesIO(of_noise.file))
+    url = f"{server.url}/studies/{data.StudyInstanceUID}"
+    small = run(url, tmp_path, "npy", "preview")
+    [path] = tmp_path.rglob("frames.preview.npy")
+    assert np.load(path).shape == (1, 128, 128, 3)
+    assert small.received < run(url, tmp_path, "npy", "readable").received / 2
 
 
 def test_readable_images_are_near(server: Server, study: Study, tmp_path: Path) -> None:
