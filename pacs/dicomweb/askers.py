@@ -71,19 +71,21 @@ class Shared(Generic[_T]):
             except _DroppedError:
                 if gone(asker):
                     raise ConnectionResetError("the client is gone") from None
-                # It asked when the turn had just come: once more.
+                # It asked when the turn had just come: once more. This may be before the loop calls `_done`.
+                self._done(key, work)
 
     def _begin(self, key: Hashable, seconds: float, call: Callable[[], _T]) -> _Work[_T]:
         work: _Work[_T] = _Work()
         work.future = self._offload.compute(seconds, partial(work.run, call))
         self._running[key] = work
-        work.future.add_done_callback(partial(self._done, key))
+        work.future.add_done_callback(lambda _: self._done(key, work))
         return work
 
-    def _done(self, key: Hashable, future: asyncio.Future[_T]) -> None:
-        del self._running[key]
-        if not future.cancelled():
-            future.exception()  # nobody may be left to retrieve it
+    def _done(self, key: Hashable, work: _Work[_T]) -> None:
+        if self._running.get(key) is work:
+            del self._running[key]
+        if not work.future.cancelled():
+            work.future.exception()  # nobody may be left to retrieve it
 
 
 def gone(asker: BaseRequest | None) -> bool:

@@ -7,18 +7,23 @@ import itertools
 import json
 import time
 import weakref
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer, make_mocked_request
+from aiohttp.web import BaseRequest
 
 from pacs import demo, errors
 from pacs.archive import Archive, StoreResult
 from pacs.dicomweb import intake, problems, stow, urls, worker
 from pacs.dicomweb.answer import SLICE, slices
 from pacs.dicomweb.app import Dicomweb, make_app
+from pacs.dicomweb.askers import Shared
 from pacs.dicomweb.cors import CorsPolicy
-from pacs.dicomweb.offload import ByteCache, ByteSemaphore, Once
+from pacs.dicomweb.offload import ByteCache, ByteSemaphore, Offload, Once
 from pacs.dicomweb.spool import Budget, Collected
 from pacs.errors import PacsError, RequestError, StorageError, TooLargeError
 from pacs.settings import Settings
@@ -69,6 +74,41 @@ async def test_concurrent_askers_share_one_making() -> None:
     assert made == 1
     await once("key", make)
     assert made == 2
+
+
+class _Lane:
+    """Calls whose turn comes when a test says so, as `Offload.compute` tells of them: from a callback of the loop."""
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[asyncio.Future[bytes], Callable[[], bytes]]] = []
+
+    def compute(self, seconds: float, call: Callable[[], bytes]) -> asyncio.Future[bytes]:
+        self._waiting.append((asyncio.get_running_loop().create_future(), call))
+        return self._waiting[-1][0]
+
+    def turn(self) -> None:
+        future, call = self._waiting.pop(0)
+        try:
+            future.set_result(call())
+        except Exception as error:  # noqa: BLE001
+            future.set_exception(error)
+
+
+async def test_who_asks_at_the_moment_when_work_is_dropped_is_answered() -> None:
+    lane = _Lane()
+    shared: Shared[bytes] = Shared(cast(Offload, lane))
+    left, here = cast(BaseRequest, SimpleNamespace(transport=None)), None
+    first = asyncio.ensure_future(shared("key", 0, lambda: b"x", left))
+    await asyncio.sleep(0)
+    asyncio.get_running_loop().call_soon(lane.turn)
+    newcomers = [asyncio.ensure_future(shared("key", 0, lambda: b"x", here)) for _ in range(3)]
+    with pytest.raises(ConnectionResetError):
+        await first
+    assert len(lane._waiting) == 1
+    lane.turn()
+    assert await asyncio.gather(*newcomers) == [b"x"] * 3
+    await asyncio.sleep(0)
+    assert not shared._running
 
 
 def test_a_cache_keeps_what_was_used_last_within_its_bytes() -> None:
