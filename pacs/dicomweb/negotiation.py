@@ -11,6 +11,7 @@ from typing import Final, TypeAlias
 from aiohttp.web import BaseRequest
 
 from pacs import uids
+from pacs.dicomweb import rungs
 from pacs.errors import NotAcceptableError, RequestError
 
 DICOM: Final = "application/dicom"
@@ -24,7 +25,6 @@ _MOST_RANGES: Final = 100
 # A quotation that nobody ends goes on to the end: to look for another reading would take quadratic time.
 _ITEM = re.compile(r'(?:[^,"]++|"(?:[^"\\]|\\.)*+(?:"|\\?\Z))++', re.DOTALL)
 _PARAMETER = re.compile(r';\s*([^\s;="]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^;"]*)')
-_DECIMAL = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,2})?", re.ASCII)
 _MEDIA_TYPE = re.compile(r"[!#$%&'*+.^_`|~\w-]+/[!#$%&'*+.^_`|~\w-]+", re.ASCII)
 
 
@@ -259,19 +259,13 @@ def content_coding(accept_encoding: str) -> str:
     return best if best_weight >= weights.get("identity", 0.0) or best_weight == 1.0 else ""
 
 
-def quality(request: BaseRequest) -> float | None:
+def quality(request: BaseRequest) -> int | None:
     """The query parameter `quality`: how good a frame in a lossy Transfer Syntax has to be; None without.
 
     Ours: PS3.18 has it for rendered images alone. 1 to 100 for JPEG, PSNR in dB for JPEG 2000. Raises RequestError.
     """
-    if "quality=" not in request.raw_path:
-        return None
-    text = request.query.get("quality", "")
-    if not text:
-        return None
-    if not _DECIMAL.fullmatch(text) or not 1 <= float(text) <= 100:
-        raise RequestError(f"quality={text[:40]!r} is not a number from 1 to 100")
-    return float(text)
+    text = rungs.only(request.query, rungs.QUALITY) if "?" in request.raw_path else None
+    return None if text is None else rungs.of_value(rungs.QUALITY, text).value
 
 
 def describe(media_type: str, transfer_syntaxes: Iterable[str], *, multipart: bool = True) -> tuple[str, ...]:

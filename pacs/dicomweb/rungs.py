@@ -7,9 +7,10 @@ viewers that exist let their users append to the query of a frame's URL, and not
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
+
+from multidict import MultiMapping
 
 from pacs.errors import RequestError
 
@@ -65,13 +66,24 @@ _LEAST: Final = {LAYER: 1, QUALITY: 1, BYTES: 1}
 _LARGEST: Final = {QUALITY: 100}
 
 
-def of_query(query: Mapping[str, str]) -> Rung | None:
-    """The rung that a frame's query names; None: the frame as it is. Raises RequestError for a malformed one."""
+def of_query(query: MultiMapping[str]) -> Rung | None:
+    """The rung that a frame's query names; None: the frame as it is. Raises RequestError for a malformed one.
+
+    None for `quality` too, which `negotiation.quality` reads.
+    """
     # The items of a query name a parameter as often as it is there.
     named = [kind for kind, _ in query.items() if kind in (*_OF_A_FRAME, QUALITY)]
     if len(named) > 1:
         raise RequestError(f"{' and '.join(named)} exclude each other")
-    return _read(named[0], query[named[0]]) if named and named[0] != QUALITY else None
+    return of_value(named[0], query[named[0]]) if named and named[0] != QUALITY else None
+
+
+def only(query: MultiMapping[str], name: str) -> str | None:
+    """The value of a parameter that may be there once; None without. Raises RequestError."""
+    values = query.getall(name, ())
+    if len(values) > 1:
+        raise RequestError(f"{name} is there {len(values)} times")
+    return values[0] if values else None
 
 
 def of_list(text: str) -> tuple[Rung, ...]:
@@ -85,14 +97,15 @@ def of_list(text: str) -> tuple[Rung, ...]:
         if kind == LOSSLESS and not value:
             rungs.append(WHOLE)
         elif kind in _OF_A_LIST:
-            rungs.append(_read(kind, value))
+            rungs.append(of_value(kind, value))
         else:
             known = ", ".join(f"{kind}:n" for kind in _OF_A_LIST)
             raise RequestError(f"{item[:40]!r} is no rung: {known} and lossless are")
     return tuple(rungs)
 
 
-def _read(kind: str, text: str) -> Rung:
+def of_value(kind: str, text: str) -> Rung:
+    """The rung of a kind and its value in decimal digits. Raises RequestError."""
     if not _NUMBER.fullmatch(text):
         raise RequestError(f"{kind} {text[:20]!r} is not a whole number")
     value = int(text)

@@ -99,16 +99,16 @@ class Form(NamedTuple):
 async def series(service: Service, request: BaseRequest, target: ResourceId) -> Answer:
     """All frames of a series, rung by rung. Raises RequestError, NotAcceptableError, ChangedError, NotFoundError."""
     accept = service.choices(request)
-    query = request.query
-    wanted = rungs.of_list(query.get("rungs", _DEFAULT))
+    given = {name: rungs.only(request.query, name) for name in ("rungs", "state", "first", "after")}
+    wanted = rungs.of_list(_DEFAULT if given["rungs"] is None else given["rungs"])
     plan = await progressive.of_target(service, target)
     if not any(choice.way(_type(plan), "", PARTS) for choice in accept):
         raise NotAcceptableError("a series is sent in parts", (f'multipart/related; type="{_type(plan)}"',))
-    if query.get("state", plan.state) != plan.state:
+    if given["state"] not in (None, plan.state):
         raise ChangedError("the series has changed since: ask for its index again")
     count = len(plan.frames)
-    first = _number(query.get("first", str(count // 2 + 1)), "first", 1, max(1, count))
-    after = _number(query.get("after", "0"), "after", 0, len(wanted) * max(1, count))
+    first = _number(given["first"], count // 2 + 1, "first", 1, max(1, count))
+    after = _number(given["after"], 0, "after", 0, len(wanted) * max(1, count))
     named = f"{plan.state} {[rung.name for rung in wanted]} {first} {after} {renditions.made_by()}"
     if plan.damaged:
         named += f" {sorted(plan.damaged)}"
@@ -128,7 +128,9 @@ async def series(service: Service, request: BaseRequest, target: ResourceId) -> 
     return Answer(200, content_type, Stream(writer.blocks(after), length), headers, etag, "Accept")
 
 
-def _number(text: str, name: str, low: int, high: int) -> int:
+def _number(text: str | None, default: int, name: str, low: int, high: int) -> int:
+    if text is None:
+        return default
     if not (text.isascii() and text.isdigit() and len(text) <= 10 and low <= int(text) <= high):
         raise RequestError(f"{name}={text[:20]!r} is not a number from {low} to {high}")
     return int(text)

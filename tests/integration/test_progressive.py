@@ -130,12 +130,15 @@ def test_levels_of_several_frames_come_in_parts(client: Client, series: str) -> 
     [
         ("level=-1", 400), ("level=x", 400), ("level=", 400), ("pixels=1e9", 400), ("level=99999999999", 400),
         ("level=1&pixels=2", 400), ("level=1&quality=50", 400), ("layer=0", 400), ("bytes=0", 400),
-        ("level=1&accept=image/png", 406),
+        ("level=1&accept=image/png", 406), ("quality=", 400), ("quality", 400), ("pixels", 400), ("bytes=", 400),
+        ("layer=", 400), ("level=&level=1", 400), ("quality=45.5", 400), ("quality=&quality=45", 400),
     ],
 )  # fmt: skip
 def test_a_malformed_rung_is_refused(client: Client, series: str, query: str, status: int) -> None:
     url = get(client, f"{series}/progressive").json["frames"][0]["url"]
     assert get(client, f"{series}/{url}?{query}").status == status
+    if query.startswith("quality"):
+        assert get(client, f"{series}/{url.removesuffix('/frames/1')}?{query}").status == status
 
 
 def under_new_uids(name: str) -> Stored:
@@ -199,7 +202,8 @@ def test_a_stream_goes_on_where_it_was_cut(client: Client, series: str) -> None:
     "query",
     ["rungs=", "rungs=best", "rungs=quality:101", "rungs=layer:0", "rungs=bytes:9",
      "rungs=level:x", "rungs=" + "lossless," * 20, "first=0", "first=10", "first=x",
-     "after=-1", "after=999"],
+     "after=-1", "after=999", "rungs", "rungs=quality:45.5", "rungs=quality:", "rungs=level:1,", "first=", "after=",
+     "rungs=lossless&rungs=level:1", "first=1&first=2", "after=1&after=1"],
 )  # fmt: skip
 def test_a_malformed_stream_is_refused(client: Client, series: str, query: str) -> None:
     reply = get(client, f"{series}/stream?{query}")
