@@ -5,17 +5,23 @@ export const ROOT = "/dicomweb";
 /** What is not to be asked for again. */
 export class Refused extends Error {}
 
-/** The answer to a request, or an error that says what the server says. */
+const PASSING = new Set([408, 429, 502, 503, 504]); // statuses of what may go better in a while
+
+/** The answer to a request, or an error that says what the server says: Refused unless it may go better in a while. */
 export async function answer(url, options) {
   const response = await fetch(ROOT + url, options);
   if (response.ok) return response;
-  const told = await response.json().catch(() => ({}));
-  throw new (response.status < 500 ? Refused : Error)(told.message ?? `The server answered ${response.status}.`);
+  const told = await response.json().catch(() => null);
+  const message = plain(told?.message ?? `The server answered ${response.status}.`);
+  throw PASSING.has(response.status) ? new Error(message) : new Refused(message);
 }
 
 export async function ask(url, accept = "application/dicom+json", signal = undefined) {
   const response = await answer(url, { headers: { Accept: accept }, signal });
-  return { list: response.status === 204 ? [] : await response.json(), total: response.headers.get("X-Total-Count") };
+  const list = response.status === 204 ? [] : await response.json().catch((error) => {
+    throw error instanceof SyntaxError ? new Error("What answers is not the archive.") : error;
+  });
+  return { list, total: response.headers.get("X-Total-Count") };
 }
 
 export async function studyOf(uid) {
@@ -25,19 +31,26 @@ export async function studyOf(uid) {
 }
 
 export const values = (item, tag) => item?.[tag]?.Value ?? [];
-export const text = (item, tag) => values(item, tag).filter((value) => value !== null).join(" / ");
+/** A text of one line: no writer of a Data Set begins another one, which would pass for the page's own. */
+const plain = (value) => String(value).replace(/[\p{Cc}\u2028\u2029]+/gu, " ");
+export const text = (item, tag) => plain(values(item, tag).filter((value) => value !== null).join(" / "));
+
+const DECIMAL = /^\s*[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?\s*$/i;
+
+/** A value as a number, NaN for what is none: not each blank is 0. */
+export const numeric = (value) => (typeof value === "number" || DECIMAL.test(value) ? Number(value) : NaN);
 
 /** The first value as a number; null where there is none. */
 export function number(item, tag) {
-  const value = values(item, tag)[0] ?? "";
-  return typeof value === "object" || value === "" || !Number.isFinite(Number(value)) ? null : Number(value);
+  const value = numeric(values(item, tag)[0]);
+  return Number.isFinite(value) ? value : null;
 }
 
 export function person(item, tag) {
   const name = values(item, tag)[0];
   if (!name) return "";
   const shown = (group) => {
-    const [family, given, middle, prefix, suffix] = (group ?? "").split("^").map((part) => part.trim());
+    const [family, given, middle, prefix, suffix] = plain(group ?? "").split("^").map((part) => part.trim());
     const first = [given, middle].filter(Boolean).join(" ");
     return [[family, first].filter(Boolean).join(", "), prefix, suffix].filter(Boolean).join(" ");
   };

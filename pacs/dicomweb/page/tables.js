@@ -1,6 +1,6 @@
 // Modality and VOI look-up tables (PS3.3 C.11.1, C.11.2), as the server's own pictures have them (pacs/rendering).
 
-import { number } from "./dicom.js";
+import { number, numeric } from "./dicom.js";
 
 const TABLES = ["00283000", "00283010"]; // Modality LUT Sequence, VOI LUT Sequence
 const DESCRIPTOR = "00283002", DATA = "00283006";
@@ -23,7 +23,7 @@ function tableOf(attributes, tag) {
 }
 
 function tableIn(item, attributes) {
-  const [described, least, bits] = (item[DESCRIPTOR]?.Value ?? []).map(Number);
+  const [described, least, bits] = (item[DESCRIPTOR]?.Value ?? []).map(numeric);
   const entries = (described & 0xffff) || 65536;
   const signed = number(attributes, "00280103") === 1 || (number(attributes, "00281052") ?? 0) < 0;
   const first = signed && least > 32767 ? least - 65536 : least;
