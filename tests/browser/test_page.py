@@ -31,6 +31,15 @@ CANVAS = """() => {
   return [canvas.height, canvas.width, btoa(text)];
 }"""
 
+TAKEN = """() => {
+  window.taken = [];
+  addEventListener("keydown", (event) => {
+    if (event.defaultPrevented) taken.push(event.key);
+    event.preventDefault();
+  });
+}"""
+"""Keys of the browser that the page keeps from it. None of them is carried out."""
+
 
 class Asked(list[tuple[str, str]]):
     """(path below the DICOMweb root with its query, Range) of each request of a page."""
@@ -78,8 +87,8 @@ def client(ohif_server: Server) -> Iterator[Client]:
 
 @pytest.fixture(scope="module")
 def stack(client: Client) -> list[Stored]:
-    """Five slices of a patient whose name would be markup."""
-    files = [file.replace(b"HEAD", b"<b>!") for file in demo.head_slices(5, rows=256, name="page")]
+    """Five slices of a patient whose name would be markup, and a line of its own."""
+    files = [file.replace(b"Synthetic Head", b"<b>Sy</b>\nID 9") for file in demo.head_slices(5, rows=256, name="page")]
     client.store(*files)
     return [Stored(file) for file in files]
 
@@ -148,7 +157,7 @@ def test_list_and_study(page: Page, ohif_server: Server, stack: list[Stored]) ->
     page.goto(f"{ohif_server.root_url}/#/?field=PatientID&term={data.PatientID}")
     row = page.locator("#rows tr")
     expect(row).to_have_count(1)
-    expect(row).to_contain_text(str(data.PatientName).split("^")[0])
+    expect(row).to_contain_text("Demo, <b>Sy</b> ID 9")
     assert page.locator("#rows b").count() == 0, "a name is text"
     link = row.get_by_role("link", name="OHIF")
     assert link.get_attribute("href") == f"/viewer/viewer?StudyInstanceUIDs={data.StudyInstanceUID}"
@@ -176,6 +185,18 @@ def test_stack(
     page.unroute("**/frames/1")  # they go on
     final(page)
     assert np.abs(canvas(page) - rendered(client, stack[0])).max() <= 1
+
+    overlay = page.locator("#overlay").inner_text().splitlines()
+    assert len(overlay) == 3 and overlay[1] == f"ID {stack[0].data.PatientID}", "a name has no line of its own"
+
+    # A notch of a wheel is one image; what belongs to the browser is not taken from it.
+    page.locator("#stage").hover()
+    page.mouse.wheel(0, 120)
+    expect(page.locator("#position")).to_have_text("Image 2 / 5")
+    page.evaluate(TAKEN)
+    for keys in ("Alt+ArrowLeft", "Control+ArrowRight"):
+        page.locator("#stage").press(keys)
+    assert page.evaluate("() => taken") == []
 
     page.locator("#stage").press("End")
     final(page, "5 / 5")
@@ -217,6 +238,8 @@ def test_stack(
     expect(page.locator("#window-values")).to_have_text("C 900 · W 1800")
     page.evaluate("() => new Promise(requestAnimationFrame)")
     assert np.abs(canvas(page) - rendered(client, stack[4], query="?window=900,1800,linear")).max() <= 1
+    page.locator("#stage").press("Shift+ArrowUp")
+    expect(page.locator("#window-values")).to_have_text("C 840 · W 1800")
     assert not [path for path, _ in asked if "frames" in path]
 
 

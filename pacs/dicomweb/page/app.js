@@ -36,6 +36,7 @@ async function route() {
     $("problem").hidden = false;
   }
   if (!$("viewer").hidden) $("stage").focus({ preventScroll: true });
+  else if (visits.count > 1 && document.activeElement === document.body) $("main").focus({ preventScroll: true }); // what had it is gone
 }
 
 $("root").textContent = location.origin + ROOT;

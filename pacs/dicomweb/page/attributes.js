@@ -1,6 +1,6 @@
 // The attributes that a picture takes: of the instance, and of the functional groups of its frame.
 
-import { ask } from "./dicom.js";
+import { ask, numeric } from "./dicom.js";
 
 const SHARED = "52009229", PER_FRAME = "52009230"; // functional groups. PS3.3 C.7.6.16
 const MACROS = ["00289145", "00289132"]; // Pixel Value Transformation and Frame VOI LUT. PS3.3 C.7.6.16.2.9, .10
@@ -8,7 +8,7 @@ const MEASURES = "00289110";
 const SPACINGS = ["00280030", "00181164", "00280034"];
 const SHOWN = [
   ...SPACINGS, "00280004", "00280103", "00280120", "00280121", "00281050", "00281051", "00281052", "00281053", "00281056", "00283000",
-  "00283010",
+  "00283010", "00282110",
 ];
 const MOST = 2000; // instances whose metadata are asked for at once
 
@@ -40,7 +40,7 @@ export class Attributes {
   aspect(frame) {
     const found = this.#known.get(frame.instance);
     for (const element of [found?.spacing, ...SPACINGS.map((tag) => found?.common[tag])]) {
-      const [vertical, horizontal] = (element?.Value ?? []).map(Number);
+      const [vertical, horizontal] = (element?.Value ?? []).map(numeric);
       const ratio = vertical / horizontal;
       if (vertical > 0 && horizontal > 0 && ratio > 1 / 64 && ratio < 64) return ratio;
     }

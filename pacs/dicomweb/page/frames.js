@@ -159,11 +159,13 @@ export class Frame {
     return level < 0 ? null : level;
   }
 
-  /** The bytes and the level to decode for a rung. */
+  /** The bytes and the level to decode for a rung, and how many samples that has. */
   source(rung) {
-    if (Number.isInteger(rung)) return { bytes: this.stored.upTo(rung), level: rung };
+    const [columns, rows] = this.sizeOf(Math.ceil(rung));
+    const most = columns * rows * this.shape.samplesPerPixel;
+    if (Number.isInteger(rung)) return { bytes: this.stored.upTo(rung), level: rung, most };
     const level = this.lossyLevel(Math.ceil(rung));
-    return { bytes: this.lossy.upTo(level), level };
+    return { bytes: this.lossy.upTo(level), level, most };
   }
 
   /** The best of what is decoded; null for nothing. */

@@ -15,7 +15,7 @@ export class ServerPictures {
   #size = 0;
   #asking = new AbortController();
 
-  /** `put(frame, bitmap, name)` shows a picture, `fail(frame, error)` says that there is none. */
+  /** `put(frame, bitmap, name, window)` shows a picture, `fail(frame, error)` says that there is none. */
   constructor(put, fail) {
     Object.assign(this, { put, fail });
   }
@@ -32,26 +32,29 @@ export class ServerPictures {
     this.#size = 0;
   }
 
-  /** Show `frame` in `window` (null: the header's) on a stage of `fit` pixels; then get those of `others`. */
-  async look(frame, window, fit, others) {
+  /**
+   * Show `frame` in `window` (null: the header's) on a stage of `fit` pixels, the full one alone if it is shown `again`;
+   * then get those of `others`.
+   */
+  async look(frame, window, fit, others, again) {
     this.leave();
     const { signal } = (this.#asking = new AbortController());
     const small = (one) => `${one.url}/rendered?viewport=${smallSize(one)}${queryOf(window)}`;
-    const full = (one) => {
-      const larger = one.columns > fit[0] && one.rows > fit[1];
-      return `${one.url}/rendered?quality=92${larger ? `&viewport=${fit}` : ""}${queryOf(window)}`;
-    };
+    const larger = (one) => one.columns > fit[0] && one.rows > fit[1];
+    const full = (one) => `${one.url}/rendered?quality=92${larger(one) ? `&viewport=${fit}` : ""}${queryOf(window)}`;
     let done = false;
     const show = (bitmap, name) => {
-      if (!signal.aborted && !done) this.put(frame, bitmap, name);
+      if (!signal.aborted && !done) this.put(frame, bitmap, name, window);
     };
     try {
       if (!this.#kept.has(full(frame))) {
-        const look = this.#picture(small(frame), signal).then((bitmap) => show(bitmap, `preview, ${bitmap.width} × ${bitmap.height}`));
-        look.catch(() => {}); // the full one says why
+        if (!again) {
+          const look = this.#picture(small(frame), signal).then((bitmap) => show(bitmap, `preview, ${bitmap.width} × ${bitmap.height}`));
+          look.catch(() => {}); // the full one says why
+        }
         await pause(REST, signal);
       }
-      show(await this.#picture(full(frame), signal), "JPEG of the server");
+      show(await this.#picture(full(frame), signal), `JPEG of the server${larger(frame) ? ", at screen size" : ""}`);
       done = true;
       for (const address of [small, full]) {
         for (const other of others(AHEAD)) {

@@ -53,7 +53,10 @@ export class Stage {
   look(frame) {
     this.frame = frame;
     this.#server.leave();
-    if (this.painted?.frame !== frame) this.#say(LOADING);
+    if (this.painted?.frame !== frame) {
+      this.#say(LOADING);
+      $("nothing").hidden = true;
+    }
     this.#refresh();
   }
 
@@ -65,18 +68,19 @@ export class Stage {
   /** Why no more of a frame comes. What is on the screen stays, and does not pass for more than it is. */
   failed(frame, error) {
     if (frame !== this.frame) return;
-    const final = error instanceof Refused;
-    const message = final ? error.message : "no connection to the server";
-    if (!final) this.#broken();
+    const message = error instanceof TypeError ? "no connection to the server" : error.message;
+    if (!(error instanceof Refused)) this.#broken();
     if (this.painted?.frame === frame) return this.#say([this.painted.name, message].filter(Boolean).join(" · "));
     this.#clear();
     $("nothing").textContent = message;
     $("nothing").hidden = false;
+    this.#changed();
   }
 
   /** The coarsest level of a frame that fills the stage; null where its levels are not known yet. */
   needed(frame) {
-    return frame.levelOf(Math.min(frame.columns, Math.floor(frame.columns * this.#scale(frame) * (devicePixelRatio || 1))));
+    const finer = this.#scale(frame) * Math.max(1, this.#attributes.aspect(frame)) * (devicePixelRatio || 1); // of both directions
+    return frame.levelOf(Math.min(frame.columns, Math.floor(frame.columns * finer)));
   }
 
   /** Paint for a stage of another size; whether it is another. */
@@ -85,7 +89,7 @@ export class Stage {
     const { width, height } = (this.#box = $("stage").getBoundingClientRect());
     if (!this.frame || !before || (width === before.width && height === before.height)) return false;
     this.#place(this.painted?.frame ?? this.frame);
-    if (!this.frame.byServer) this.#refresh();
+    this.#refresh();
     return true;
   }
 
@@ -113,8 +117,10 @@ export class Stage {
       // Without them no value has a meaning.
       const here = () => {
         if (frame !== this.frame) return;
-        if (frame.byServer) this.#place(frame);
-        else this.#refresh();
+        if (!frame.byServer) return this.#refresh();
+        if (this.painted?.frame !== frame) return;
+        this.#place(frame);
+        this.#changed();
       };
       this.#attributes.fetch(frame).then(here, (error) => this.failed(frame, error));
       if (!frame.byServer) return;
@@ -123,7 +129,8 @@ export class Stage {
     if (frame.byServer) {
       const ratio = devicePixelRatio || 1;
       const { width, height } = (this.#box ??= $("stage").getBoundingClientRect());
-      this.#server.look(frame, this.window, [Math.ceil(width * ratio), Math.ceil(height * ratio)], this.#others);
+      const again = this.painted?.frame === frame && this.painted.rung === "server" && this.painted.window === this.window;
+      this.#server.look(frame, this.window, [Math.ceil(width * ratio), Math.ceil(height * ratio)], this.#others, again);
       return;
     }
     this.#paint(attributes);
@@ -182,11 +189,11 @@ export class Stage {
     this.#shown({ frame, rung, window, name });
   }
 
-  #putBitmap(frame, bitmap, name) {
+  #putBitmap(frame, bitmap, name, window) {
     if (frame !== this.frame) return;
     this.#size(bitmap.width, bitmap.height);
     this.#context.drawImage(bitmap, 0, 0);
-    this.#shown({ frame, rung: "server", window: this.window, name });
+    this.#shown({ frame, rung: "server", window, name });
   }
 
   #size(columns, rows) {

@@ -30,6 +30,10 @@ export async function showStudies(query) {
   const term = query.get("term") ?? "";
   $("field").value = field;
   $("term").value = term;
+  // What an earlier search found does not stand below this one.
+  $("rows").replaceChildren();
+  $("count").textContent = "";
+  $("newer").disabled = $("older").disabled = true;
   const wanted = new URLSearchParams({ limit: PAGE + 1, offset, includefield: "00081030" });
   if (term) wanted.set(field, matchOf(field, term));
   const { list, total } = await ask(`/studies?${wanted}`);

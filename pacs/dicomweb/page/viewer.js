@@ -19,6 +19,8 @@ const CT_PRESETS = [
   ["Brain", 40, 80], ["Subdural", 75, 215], ["Bone", 500, 2000], ["Lung", -600, 1500], ["Abdomen", 50, 350],
   ["Mediastinum", 40, 400], ["Angio", 300, 600],
 ];
+const WINDOW_KEYS = { ArrowDown: [0, 1], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowLeft: [-1, 0] }; // with Shift
+const WINDOW_STEP = 10; // pixels of a drag
 const KEYS = { ArrowDown: 1, ArrowRight: 1, ArrowUp: -1, ArrowLeft: -1, PageDown: 10, PageUp: -10, Home: -1e9, End: 1e9 };
 
 const decoding = new Decoding();
@@ -83,14 +85,12 @@ function take(path, index) {
 }
 
 async function begin(path, current) {
-  const { colour } = kind(frames()[0]);
   const presets = text(view.series, "00080060") === "CT" ? CT_PRESETS : [];
   $("window").replaceChildren(
     make("option", "Default", { value: "" }),
     ...presets.map(([name, center, width]) => make("option", name, { value: `${center},${width}` })),
     make("option", "By hand", { value: "hand", hidden: true }),
   );
-  $("window").disabled = colour;
   goto(0);
   // The first image goes first; the attributes of the others come in one answer.
   await view.attributes.fetch(frames()[0]).catch(() => {});
@@ -130,6 +130,7 @@ function goto(index) {
   if (cine) view.reading.at = at;
   else view.reading.look(at);
   $("slider").value = at + 1;
+  $("window").disabled = kind(frames()[at]).colour;
   $("position").textContent = `Image ${at + 1} / ${frames().length}`;
   view.stage.look(frames()[at]);
 }
@@ -143,12 +144,17 @@ function lookAgain() {
 /** Say what is on the screen: that may still be the image before. */
 function describe() {
   const painted = view?.stage.painted;
-  if (!painted) return;
+  if (!painted) {
+    for (const id of ["overlay-right", "window-values"]) $(id).textContent = "";
+    return;
+  }
   const place = frames().indexOf(painted.frame) + 1;
   const label = `${place} / ${frames().length}`;
-  $("overlay-right").textContent = [text(view.series, "00080060"), text(view.series, "0008103E"), label].filter(Boolean).join("\n");
+  // Of a lossy compression before the image came here: PS3.3 C.7.6.1.1.5
+  const lossy = text(view.attributes.of(painted.frame), "00282110").trim() === "01" ? "lossy" : "";
+  $("overlay-right").textContent = [text(view.series, "00080060"), text(view.series, "0008103E"), lossy, label].filter(Boolean).join("\n");
   $("image").setAttribute("aria-label", `Image ${place} of ${frames().length}, patient ${person(view.study, "00100010") || "without name"}, `
-    + `study of ${date(view.study, "00080020") || "unknown date"}`);
+    + `study of ${date(view.study, "00080020") || "unknown date"}${lossy && ", compressed with loss"}`);
   $("window-values").textContent = kind(painted.frame).colour ? "" : windowText(painted.window);
 }
 
@@ -178,16 +184,20 @@ $("slider").addEventListener("input", () => goto(Number($("slider").value) - 1))
 
 let turned = 0;
 $("stage").addEventListener("wheel", (event) => {
+  if (event.ctrlKey) return; // the browser's zoom
   event.preventDefault();
   turned += event.deltaMode === 1 ? event.deltaY * 16 : event.deltaY;
-  const steps = Math.trunc(turned / 40);
-  if (!steps || !view) return;
-  turned -= steps * 40;
-  goto(view.reading.at + steps);
+  if (Math.abs(turned) < 40 || !view) return;
+  // A notch of a wheel is one image, whatever the system makes of it: none is passed over.
+  goto(view.reading.at + Math.sign(turned));
+  turned = 0;
 }, { passive: false });
 
 $("stage").addEventListener("keydown", (event) => {
-  if (event.key === " ") toggleCine();
+  if (event.altKey || event.ctrlKey || event.metaKey) return; // the browser's: back, zoom
+  if (event.shiftKey && event.key in WINDOW_KEYS) {
+    if (frames().length && !kind(shown()).colour) showIn(moved(windowNow(), ...WINDOW_KEYS[event.key].map((way) => way * WINDOW_STEP)));
+  } else if (event.key === " ") toggleCine();
   else if (event.key in KEYS && view) goto(view.reading.at + KEYS[event.key]);
   else return;
   event.preventDefault();
@@ -214,10 +224,36 @@ function windowNow() {
   return stage.window ?? (painted?.width ? painted : null) ?? guessedWindow(attributes.of(shown()) ?? {}, shown().shape);
 }
 
+/** A window after so many pixels of a drag: whole numbers, unless it is narrow. */
+function moved({ center, width, shape }, across, down) {
+  const unit = width / 300;
+  const grain = Math.min(1, 10 ** Math.floor(Math.log10(unit)));
+  const rounded = (value) => Number((Math.round(value / grain) * grain).toPrecision(12));
+  const least = shape === "LINEAR" ? 1 : grain;
+  return { center: rounded(center + down * unit), width: Math.max(least, rounded(width + across * unit)), shape };
+}
+
+let waiting = false;
+
+/** Show the frame that is looked at in a window, as often as it can be painted. */
+function showIn(window) {
+  view.stage.window = window;
+  $("window").value = "hand";
+  if (waiting) return;
+  waiting = true;
+  const again = () => {
+    waiting = false;
+    if (view && frames().length) view.stage.look(shown());
+    describe();
+  };
+  if (shown().byServer) setTimeout(again, SERVER_MS);
+  else requestAnimationFrame(again);
+}
+
 let drag = null;
 $("stage").addEventListener("pointerdown", (event) => {
   if (event.button || !frames().length || kind(shown()).colour) return;
-  drag = { x: event.clientX, y: event.clientY, from: windowNow(), waiting: false };
+  drag = { x: event.clientX, y: event.clientY, from: windowNow() };
   $("stage").setPointerCapture(event.pointerId);
 });
 $("stage").addEventListener("pointermove", (event) => {
@@ -225,22 +261,7 @@ $("stage").addEventListener("pointermove", (event) => {
   const across = event.clientX - drag.x, down = event.clientY - drag.y;
   if (!view.stage.window && Math.hypot(across, down) < 4) return;
   $("stage").classList.add("windowing");
-  const unit = Math.max(drag.from.width, 1) / 300;
-  view.stage.window = {
-    center: Math.round(drag.from.center + down * unit), width: Math.max(1, Math.round(drag.from.width + across * unit)),
-    shape: drag.from.shape,
-  };
-  $("window").value = "hand";
-  if (drag.waiting) return;
-  drag.waiting = true;
-  const mine = drag;
-  const again = () => {
-    mine.waiting = false;
-    if (view && frames().length) view.stage.look(shown());
-    describe();
-  };
-  if (shown().byServer) setTimeout(again, SERVER_MS);
-  else requestAnimationFrame(again);
+  showIn(moved(drag.from, across, down));
 });
 for (const over of ["pointerup", "pointercancel"]) {
   $("stage").addEventListener(over, () => {

@@ -1,6 +1,8 @@
-// Decodes codestreams away from the page: { id, bytes, level } in, { id, samples } or { id, error } out.
+// Decodes codestreams away from the page: { id, bytes, level, most } in, { id, samples } or { id, error } out.
 
 import { decode } from "./htj2k.js";
+
+const MOST = 2 ** 26; // samples
 
 /** The smallest array that holds what the precision allows. */
 function compact(component, precision, signed) {
@@ -17,9 +19,9 @@ function limits(values) {
   return { low, high };
 }
 
-addEventListener("message", ({ data: { id, bytes, level } }) => {
+addEventListener("message", ({ data: { id, bytes, level, most } }) => {
   try {
-    const { columns, rows, components, precision, signed } = decode(bytes, { level });
+    const { columns, rows, components, precision, signed } = decode(bytes, { level, maxSamples: Math.min(most, MOST) });
     const planes = components.map((component) => compact(component, precision, signed));
     const size = planes.reduce((sum, plane) => sum + plane.byteLength, 0);
     const samples = { columns, rows, planes, precision, signed, size, ...limits(planes[0]) };
