@@ -169,21 +169,32 @@ class SeriesReader:
                 continue
             assert part is not None
             if isinstance(event, bytes):
-                if part.at + len(event) > part.end:
-                    raise AnswerError(answer.url, "a part is longer than its Content-Range")
-                if part.held is not None:
-                    part.held.add(part.at, event)
-                part.at += len(event)
-                if part.at == part.end or time.monotonic() - part.shown < self._pause:
+                self._take(part, event)
+                if part.at >= part.end or time.monotonic() - part.shown < self._pause:
                     continue
-            elif part.at != part.end:
-                raise AnswerError(answer.url, "a part is shorter than its Content-Range")
             else:
+                if part.at != part.end:
+                    self._give_up(part)
                 yield None
             view = await self._views.sharper(part.position, part.held) if part.held is not None else None
             if view is not None:
                 part.shown = time.monotonic()
                 yield view
+
+    def _take(self, part: _Part, piece: bytes) -> None:
+        """Bytes of a part. Where they do not fit, as after a server was replaced by one whose codecs make others, the
+        part is of no use, and its frame is asked for by itself in the end. Raises RemoteChangedError."""
+        try:
+            if part.held is not None and part.at + len(piece) <= part.end:
+                part.held.add(part.at, piece)
+        except AnswerError:
+            self._give_up(part)
+        part.at += len(piece)
+
+    def _give_up(self, part: _Part) -> None:
+        if part.held is not None:
+            self._views.drop(part.position, part.held)
+            part.held = None
 
     def _begin(self, url: str, headers: Mapping[str, str]) -> _Part:
         """What a part of the stream holds, from its head. Raises AnswerError."""

@@ -97,6 +97,11 @@ class Views:
             of_frame[transfer_syntax, length] = held
         return held
 
+    def drop(self, position: int, held: HeldCodestream) -> None:
+        """Forget the bytes of a codestream that others do not fit to; what was shown of them stays."""
+        held.data = bytearray()
+        self._held.get(position, {}).pop((held.transfer_syntax, held.length), None)
+
     def lacks(self, position: int, wanted: Rung, *, last: bool) -> bool:
         """Whether a frame has not been shown at a rung, and may be; `last`: nothing but this rung will show it."""
         frame = self.index.frames[position]
