@@ -111,7 +111,7 @@ class CommitQueue:
                 first = self._next()
             except queue.Empty:
                 if time.perf_counter() - self._last >= _IDLE:
-                    self._committer.settle()
+                    self._settle()
                 continue
             if isinstance(first, _Signal):
                 going_on = first is not _Signal.STOP
@@ -124,6 +124,13 @@ class CommitQueue:
             del first, batch
 
         self._finish()
+
+    def _settle(self) -> None:
+        try:
+            self._committer.settle()
+        except Exception:  # noqa: BLE001
+            # The file system may refuse the lock. Instances that come later are refused one by one, and told so.
+            _log.exception("index blocks and shapes will be written later")
 
     def _finish(self) -> None:
         """Commit what this thread found left by others, and put behind the word that nothing more comes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import threading
 import time
@@ -16,6 +17,7 @@ from pacs.storage import engine
 from pacs.storage.commit import Outcome, Status
 from pacs.storage.disk import Disk, Operation
 from pacs.storage.engine import CommitQueue
+from pacs.storage.locks import WriterLock
 from tests.durability.synthetic import Opened, create, new_instance, opened
 
 
@@ -84,6 +86,40 @@ def test_what_another_thread_committed_is_settled_too(tmp_path: Path) -> None:
         ended(settled)
         assert not archive.committer.unsettled
         queue.close()
+
+
+def test_a_lock_that_is_refused_ends_no_thread(
+    archive: Opened, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    queue = CommitQueue(archive.committer)
+    tried = threading.Event()
+
+    def refused(lock: WriterLock) -> None:
+        tried.set()
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    outcomes: list[Outcome] = []
+    done = threading.Event()
+
+    def told(outcome: Outcome) -> None:
+        outcomes.append(outcome)
+        done.set()
+
+    def store(uid: str, *, here: bool = False) -> Status:
+        done.clear()
+        queue.put(new_instance("1.1", "1.2", uid), told, here=here)
+        ended(done)
+        return outcomes[-1].status
+
+    assert store("1.2.1") is Status.STORED
+    with caplog.at_level(logging.CRITICAL), monkeypatch.context() as failing:
+        failing.setattr(WriterLock, "__enter__", refused)
+        ended(tried)  # to settle what was stored
+        assert store("1.2.2") is Status.FAILED
+        assert store("1.2.2", here=True) is Status.FAILED
+    assert store("1.2.2") is Status.STORED
+    queue.close()
+    assert len(outcomes) == 4 and archive.errors() == []
 
 
 def test_what_ends_the_queue_is_passed_on_by_who_meets_it(archive: Opened) -> None:
