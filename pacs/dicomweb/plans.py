@@ -21,6 +21,8 @@ MOST_FRAMES: Final = 50_000
 """Of a series that is read like this; the tiles of a whole slide are asked for by number."""
 _KEPT_FRAMES: Final = 60_000
 """Frames of all the plans that a worker keeps, half a kilobyte each."""
+_MADE_KEPT: Final = 4
+"""Codestreams made of a frame whose ends are kept, on the average."""
 
 _Key: TypeAlias = tuple[str, str, int]
 """Study, series and the commit that changed it last. Two studies may share a series UID, and a commit."""
@@ -76,6 +78,14 @@ class SeriesPlan:
     frames: tuple[PlannedFrame, ...]
     damaged: set[int] = field(default_factory=set)
     """Positions of frames whose checksum has been found wrong: streams leave them out."""
+    made: dict[tuple[int, str], tuple[int, ...]] = field(default_factory=dict)
+    """Where the levels or layers end of what was made for streams, by position and name of the source: what has been
+    received already need not be made again to be left out."""
+
+    def remember(self, position: int, source: str, ends: tuple[int, ...]) -> None:
+        """Keep the ends of a codestream, within bounds."""
+        if len(self.made) < _MADE_KEPT * len(self.frames):
+            self.made[position, source] = ends
 
     def receiving(self, quiet: float) -> bool:
         """Whether more is likely to come: the newest instance is not older than `quiet` seconds."""

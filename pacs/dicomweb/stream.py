@@ -284,6 +284,8 @@ class _Writer:
         sent = _Sent()
         coming: deque[_Coming] = deque()
         todo = enumerate(_steps(len(frames), self._wanted, self._first))
+        # As it is now: of one codestream all parts are counted when they are planned, or none.
+        made_before = dict(self._plan.made) if after else {}
         count = 0
         try:
             while True:
@@ -294,6 +296,8 @@ class _Writer:
                     source = self._source(step)
                     if source is None:
                         continue
+                    if not source.ends:
+                        source = source._replace(ends=made_before.get((step.position, source.name), ()))
                     part = sent.part(step, frames[step.position], source) if source.ends else None
                     if source.ends and part is None:
                         continue
@@ -311,8 +315,8 @@ class _Writer:
                         yield None
                 step, part, anew, task = coming.popleft()
                 form = await task
-                if form is None:
-                    continue
+                if form is None or (part is not None and part.total != form.source.ends[-1]):
+                    continue  # the latter was made before, and cannot be made again
                 part = part or sent.part(step, frames[step.position], form.source, anew)
                 if part is None:
                     continue
@@ -371,7 +375,9 @@ class _Writer:
                 return None
             ends = plans.ends(frame.level_ends, frame.length)
             return Form(Source("stored", frame.transfer_syntax, ends), await service.read_frame(frame))
-        return Form(source._replace(ends=plans.ends(made.level_ends, len(made.data))), made.data)
+        ends = plans.ends(made.level_ends, len(made.data))
+        self._plan.remember(step.position, source.name, ends)
+        return Form(source._replace(ends=ends), made.data)
 
     async def _made(self, step: Step, source: Source, frame: Frame) -> Made:
         """What has to be made, in its turn among all that streams ask for. Raises as `Service.made`."""

@@ -152,6 +152,24 @@ async def test_once_it_is_known_a_stream_leaves_it_out(archive: Archive, files: 
             assert (await get(f"&after={after}")).parts == found.parts[after:]
 
 
+@pytest.mark.parametrize("rungs", ["quality:30,quality:40", "quality:30,layer:1,layer:3,lossless"])
+async def test_what_a_client_has_is_not_made_again(archive: Archive, files: list[bytes], rungs: str) -> None:
+    """Nothing is kept of what is made here: `after` leaves out what it does without the bytes."""
+    path = f"/dicomweb{Stored(files[0]).series}/stream?rungs={rungs}"
+    async with serving(archive) as (handler, url), aiohttp.ClientSession(url) as session:
+
+        async def get(query: str = "") -> Reply:
+            async with session.get(path + query) as reply:
+                return Reply(200, {name.lower(): text for name, text in reply.headers.items()}, await reply.read())
+
+        found = (await get()).parts
+        assert len(found) == COUNT * len(rungs.split(","))
+        for after in (1, COUNT + 2, 2 * COUNT - 1, len(found) - 1):
+            before = handler.service.renditions.made
+            assert (await get(f"&after={after}")).parts == found[after:]
+            assert handler.service.renditions.made - before == len(found) - after
+
+
 async def test_what_is_there_does_not_wait_for_what_is_being_made(archive: Archive, files: list[bytes]) -> None:
     """Parts of a few hundred bytes are written together, but never later than they could be."""
     of = Stored(files[0])
