@@ -281,6 +281,25 @@ def test_what_is_not_painted_here_comes_from_the_server(
     assert difference.mean() < 4
 
 
+def test_a_series_that_grows_and_goes(page: Page, client: Client, open_series: Callable[[Stored], None]) -> None:
+    """The image stays that is looked at, whatever comes in front of it; what is gone is said to be."""
+    files = list(demo.head_slices(3, rows=128, name="page: grows"))
+    client.store(*files[1:])
+    page.clock.install()
+    stored = Stored(files[2])
+    open_series(stored)
+    final(page, "1 / 2")
+    page.locator("#stage").press("End")
+    final(page, "2 / 2")
+    client.store(files[0])
+    page.clock.fast_forward(6000)
+    final(page, "3 / 3")
+    assert np.abs(canvas(page) - rendered(client, stored)).max() <= 1
+    page.route("**/progressive", lambda route: route.fulfill(status=404, json={"message": "there is no such series"}))
+    page.clock.fast_forward(40_000)
+    expect(page.locator("#problem")).to_have_text("This series is not to be had any more: there is no such series")
+
+
 def _hold(route: Route, held: list[Route]) -> None:
     if route.request.headers["range"].startswith("bytes=0-"):
         route.continue_()

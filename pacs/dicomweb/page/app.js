@@ -34,6 +34,7 @@ async function route() {
     if (!current()) return;
     $("problem").textContent = error.message;
     $("problem").hidden = false;
+    $("nothing").hidden = true;
   }
   if (!$("viewer").hidden) $("stage").focus({ preventScroll: true });
   else if (visits.count > 1 && document.activeElement === document.body) $("main").focus({ preventScroll: true }); // what had it is gone

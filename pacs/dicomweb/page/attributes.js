@@ -1,6 +1,6 @@
 // The attributes that a picture takes: of the instance, and of the functional groups of its frame.
 
-import { ask, numeric } from "./dicom.js";
+import { Refused, ask, numeric } from "./dicom.js";
 
 const SHARED = "52009229", PER_FRAME = "52009230"; // functional groups. PS3.3 C.7.6.16
 const MACROS = ["00289145", "00289132"]; // Pixel Value Transformation and Frame VOI LUT. PS3.3 C.7.6.16.2.9, .10
@@ -52,7 +52,10 @@ export class Attributes {
     const path = frame.instance;
     if (this.#known.has(path)) return;
     if (!this.#coming.has(path)) {
-      const asked = ask(`${path}/metadata`, undefined, signal).then(({ list }) => this.#known.set(path, pick(list[0] ?? {})));
+      const asked = ask(`${path}/metadata`, undefined, signal).then(({ list }) => {
+        if (!list[0]) throw new Refused("The image is not described."); // without, no value has a meaning
+        this.#known.set(path, pick(list[0]));
+      });
       this.#coming.set(path, asked.finally(() => this.#coming.delete(path)));
     }
     await this.#coming.get(path);

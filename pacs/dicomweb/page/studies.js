@@ -32,11 +32,11 @@ export async function showStudies(query) {
   $("term").value = term;
   // What an earlier search found does not stand below this one.
   $("rows").replaceChildren();
-  $("count").textContent = "";
+  $("count").textContent = "loading";
   $("newer").disabled = $("older").disabled = true;
   const wanted = new URLSearchParams({ limit: PAGE + 1, offset, includefield: "00081030" });
   if (term) wanted.set(field, matchOf(field, term));
-  const { list, total } = await ask(`/studies?${wanted}`);
+  const { list, total } = await ask(`/studies?${wanted}`).finally(() => { if (current()) $("count").textContent = ""; });
   if (!current()) return;
   const shown = list.slice(0, PAGE);
   $("rows").replaceChildren(...shown.map(studyRow));

@@ -2,7 +2,7 @@
 
 import { Attributes } from "./attributes.js";
 import { Decoding } from "./decoding.js";
-import { ask, date, person, studyOf, text } from "./dicom.js";
+import { Refused, answer, ask, date, person, studyOf, text } from "./dicom.js";
 import { $, VIEWER, make, show, visits } from "./document.js";
 import { framesOf, outwards } from "./frames.js";
 import { Link } from "./link.js";
@@ -13,6 +13,7 @@ import { identify, viewerLink } from "./studies.js";
 
 const CINE_MS = 80;
 const ARRIVING_MS = 5000;
+const SETTLED_MS = 30_000;
 const BROKEN_MS = 5000;
 const SERVER_MS = 60; // between two windows that the server is asked for
 const CT_PRESETS = [
@@ -36,6 +37,8 @@ export async function showViewer(uid, seriesUid) {
   const current = visits.current();
   const path = `/studies/${uid}/series/${seriesUid}`;
   const mine = (view = open(path));
+  $("nothing").textContent = "loading";
+  $("nothing").hidden = false;
   show("viewer", [["Studies", "#/"], ["Study", `#/study/${uid}`], ["Series", ""]]);
   const [study, found, { list: index }] = await Promise.all([
     studyOf(uid), ask(`/studies/${uid}/series?SeriesInstanceUID=${seriesUid}&includefield=0008103E`),
@@ -50,7 +53,7 @@ export async function showViewer(uid, seriesUid) {
     person(study, "00100010") || "(no name)", `ID ${text(study, "00100020") || "unknown"}`, date(study, "00080020") || "no date",
   ].join("\n");
   take(path, index);
-  if (index.receiving) follow(path, index.state, current);
+  follow(path, index, current);
   if (frames().length) return begin(path, current);
   $("nothing").textContent = "This series has no images.";
   $("nothing").hidden = false;
@@ -99,21 +102,42 @@ async function begin(path, current) {
 
 const kind = ({ shape }) => ({ colour: shape.samplesPerPixel > 1 || shape.photometricInterpretation === "PALETTE COLOR" });
 
-// A series that is still arriving: look again until it is complete, and stay on the image that is shown.
-async function follow(path, state, current) {
-  $("arriving").hidden = false;
-  await new Promise((resolve) => setTimeout(resolve, ARRIVING_MS));
-  if (!current()) return;
-  const { list: index } = await ask(`${path}/progressive`, "application/json").catch(() => ({ list: { receiving: true, state } }));
-  if (!current()) return;
-  if (index.state !== state) {
+/** A series may grow: look again, often while it is arriving, and stay on the image that is shown. */
+async function follow(path, index, current) {
+  for (;;) {
+    $("arriving").hidden = !index.receiving;
+    await new Promise((resolve) => setTimeout(resolve, index.receiving ? ARRIVING_MS : SETTLED_MS));
+    if (!current()) return;
+    if (document.hidden) continue;
+    const { state } = index;
+    try {
+      index = await later(path, index);
+    } catch (error) {
+      if (!(error instanceof Refused) || !current()) continue;
+      // It is gone: whoever took it out of the archive does not want it to be read.
+      $("problem").textContent = `This series is not to be had any more: ${error.message}`;
+      $("problem").hidden = false;
+      $("arriving").hidden = true;
+      return;
+    }
+    if (!current()) return;
+    if (index.state === state) continue;
     const at = shown();
     take(path, index);
     if (!at && frames().length) begin(path, current);
     else if (at) goto(Math.max(0, frames().indexOf(at)));
   }
-  if (index.receiving) return follow(path, index.state, current);
-  $("arriving").hidden = true;
+}
+
+/** The index of a series as it is now. */
+async function later(path, index) {
+  const address = `${path}/progressive`;
+  const accept = "application/json";
+  if (!index.receiving) {
+    const { headers } = await answer(address, { method: "HEAD", headers: { Accept: accept } });
+    if (headers.get("Series-State") === index.state) return index;
+  }
+  return (await ask(address, accept)).list;
 }
 
 function* neighbours(count) {
@@ -165,6 +189,7 @@ function stopCine() {
   clearInterval(cine);
   cine = 0;
   $("play").textContent = "Play";
+  $("position").setAttribute("aria-live", "polite");
   $("play").setAttribute("aria-pressed", "false");
 }
 
@@ -176,6 +201,7 @@ function toggleCine() {
   if (frames().length < 2) return;
   cine = setInterval(() => goto((view.reading.at + 1) % frames().length), CINE_MS);
   $("play").textContent = "Stop";
+  $("position").setAttribute("aria-live", "off"); // twelve a second are not to be read out
   $("play").setAttribute("aria-pressed", "true");
 }
 
