@@ -24,7 +24,7 @@ class _Work(Generic[_T]):
 
     def __init__(self) -> None:
         self.askers: list[BaseRequest | None] = []
-        self.future: asyncio.Future[_T]
+        self.future: asyncio.Future[_T] | None = None
 
     def run(self, call: Callable[[], _T]) -> _T:
         """In a thread of the lane."""
@@ -61,30 +61,31 @@ class Shared(Generic[_T]):
         dropped because `asker` and all others have gone.
         """
         while True:
-            work = self._running.get(key)
-            if work is None:
-                work = self._begin(key, seconds, call)
+            work = self._running.get(key) or _Work()
             try:
+                # Before it begins: its turn may come at once.
                 with work.asked(asker):
+                    future = work.future or self._begin(work, key, seconds, call)
                     # Shielded: one asker that goes away must not fail the others.
-                    return await asyncio.shield(work.future)
+                    return await asyncio.shield(future)
             except _DroppedError:
                 if gone(asker):
                     raise ConnectionResetError("the client is gone") from None
                 # It asked when the turn had just come: once more. This may be before the loop calls `_done`.
                 self._done(key, work)
 
-    def _begin(self, key: Hashable, seconds: float, call: Callable[[], _T]) -> _Work[_T]:
-        work: _Work[_T] = _Work()
-        work.future = self._offload.compute(seconds, partial(work.run, call))
+    def _begin(
+        self, work: _Work[_T], key: Hashable, seconds: float, call: Callable[[], _T]
+    ) -> asyncio.Future[_T]:
+        work.future = future = self._offload.compute(seconds, partial(work.run, call))
         self._running[key] = work
-        work.future.add_done_callback(lambda _: self._done(key, work))
-        return work
+        future.add_done_callback(lambda _: self._done(key, work))
+        return future
 
     def _done(self, key: Hashable, work: _Work[_T]) -> None:
         if self._running.get(key) is work:
             del self._running[key]
-        if not work.future.cancelled():
+        if work.future is not None and not work.future.cancelled():
             work.future.exception()  # nobody may be left to retrieve it
 
 

@@ -94,6 +94,21 @@ class _Lane:
             future.set_exception(error)
 
 
+async def test_work_whose_turn_comes_at_once_has_its_asker() -> None:
+    class Idle(_Lane):
+        turns = 0
+
+        def compute(self, seconds: float, call: Callable[[], bytes]) -> asyncio.Future[bytes]:
+            self.turns += 1
+            assert self.turns == 1
+            future = super().compute(seconds, call)
+            self.turn()
+            return future
+
+    shared: Shared[bytes] = Shared(cast(Offload, Idle()))
+    assert await shared("key", 0, lambda: b"x", None) == b"x"
+
+
 async def test_who_asks_at_the_moment_when_work_is_dropped_is_answered() -> None:
     lane = _Lane()
     shared: Shared[bytes] = Shared(cast(Offload, lane))
