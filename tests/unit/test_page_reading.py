@@ -63,10 +63,10 @@ const shape = {
   rows: 256, columns: 256, samplesPerPixel: 1, bitsAllocated: 16, bitsStored: 12, highBit: 11, pixelRepresentation: 0,
   photometricInterpretation: "MONOCHROME2", floating: false,
 };
-const indexOf = (numbers) => ({
+const indexOf = (numbers, etag = "e") => ({
   shapes: [shape],
   frames: numbers.map((n) => ({
-    instance: `${n}`, frame: 1, url: `instances/${n}/frames/1`, etag: "e", transferSyntax: "1.2.840.10008.1.2.4.201",
+    instance: `${n}`, frame: 1, url: `instances/${n}/frames/1`, etag, transferSyntax: "1.2.840.10008.1.2.4.201",
     shape: 0, ends: [FIRST, LENGTH],
   })),
 });
@@ -124,7 +124,8 @@ reading.set(after, "t");
 reading.look(1);
 await new Promise((resolve) => setTimeout(resolve, 20));
 const found = after.map(({ stored }, place) => wrong(stored, [5, 10, 20, 30, 40][place]));
-console.log(JSON.stringify({ waited, found }));
+const [other] = framesOf(SERIES, indexOf([10], "f"), before); // was deleted, and sent anew
+console.log(JSON.stringify({ waited, found, kept: before[0].stored.length, other: other.stored.length }));
 process.exit(0);
 """
 
@@ -146,4 +147,4 @@ def test_bytes_stand_where_they_belong(tmp_path: Path) -> None:
 
 
 def test_a_stream_brings_nothing_to_the_frames_of_a_later_index(tmp_path: Path) -> None:
-    assert run(tmp_path, GROWN) == {"waited": True, "found": [-1] * 5}
+    assert run(tmp_path, GROWN) == {"waited": True, "found": [-1] * 5, "kept": 50, "other": 0}

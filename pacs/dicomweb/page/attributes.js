@@ -47,6 +47,11 @@ export class Attributes {
     return 1;
   }
 
+  /** Those of a frame are not what they were. */
+  forget(frame) {
+    this.#known.delete(frame.instance);
+  }
+
   /** Ask for those of a frame, once. */
   async fetch(frame, signal) {
     const path = frame.instance;

@@ -99,6 +99,7 @@ export class Frame {
     this.instance = `${series}/instances/${entry.instance}`;
     this.url = `${series}/${entry.url}`;
     this.number = entry.frame;
+    this.etag = entry.etag;
     this.shape = shape;
     this.columns = shape.columns;
     this.rows = shape.rows;
@@ -205,12 +206,16 @@ function paintable(shape) {
     && COLOURS.has(shape.photometricInterpretation);
 }
 
-/** The frames of an index (docs/progressive.md) in reading order; those of `before` keep what is held of them. */
+/**
+ * The frames of an index (docs/progressive.md) in reading order; those of `before` keep what is held of them, unless
+ * another image has come in its place.
+ */
 export function framesOf(series, index, before = []) {
   const known = new Map(before.map((frame) => [frame.url, frame]));
   return index.frames.map((entry) => {
     const frame = new Frame(series, entry, index.shapes[entry.shape]);
-    return known.get(frame.url) ?? frame;
+    const held = known.get(frame.url);
+    return held?.etag === frame.etag ? held : frame;
   });
 }
 

@@ -31,6 +31,7 @@ let cine = 0;
 
 const frames = () => view?.reading.frames ?? [];
 const shown = () => frames()[view?.reading.at];
+const placeOf = ({ url }) => frames().findIndex((frame) => frame.url === url);
 
 /** Open a series at its first image. */
 export async function showViewer(uid, seriesUid) {
@@ -82,7 +83,10 @@ export function closeViewer() {
 }
 
 function take(path, index) {
-  view.reading.set(framesOf(path, index, frames()), index.state);
+  const before = new Set(frames());
+  const now = framesOf(path, index, frames());
+  for (const frame of now) if (!before.has(frame)) view.attributes.forget(frame);
+  view.reading.set(now, index.state);
   $("slider").max = Math.max(1, frames().length);
   $("play").disabled = frames().length < 2;
 }
@@ -125,7 +129,7 @@ async function follow(path, index, current) {
     const at = shown();
     take(path, index);
     if (!at && frames().length) begin(path, current);
-    else if (at) goto(Math.max(0, frames().indexOf(at)));
+    else if (at) goto(Math.max(0, placeOf(at)));
   }
 }
 
@@ -172,7 +176,7 @@ function describe() {
     for (const id of ["overlay-right", "window-values"]) $(id).textContent = "";
     return;
   }
-  const place = frames().indexOf(painted.frame) + 1;
+  const place = placeOf(painted.frame) + 1;
   const label = `${place} / ${frames().length}`;
   // Of a lossy compression before the image came here: PS3.3 C.7.6.1.1.5
   const lossy = text(view.attributes.of(painted.frame), "00282110").trim() === "01" ? "lossy" : "";
