@@ -10,12 +10,12 @@ export class Decoding {
   #workers = 0;
 
   /**
-   * The samples of a codestream's level, at most `most`: { columns, rows, planes, low, high, precision, signed, size };
-   * null when nobody `wants` them any more before their turn comes. Throws for what cannot be decoded.
+   * The samples of what is to be decoded (see `Frame.source`): { columns, rows, planes, low, high, precision, signed,
+   * size }; null when nobody `wants` them any more before their turn comes. Throws for what cannot be decoded.
    */
-  decode({ bytes, level, most }, wants) {
+  decode(source, wants) {
     return new Promise((resolve, reject) => {
-      this.#queue.push({ bytes, level, most, wants, resolve, reject });
+      this.#queue.push({ source, wants, resolve, reject });
       this.#next();
     });
   }
@@ -29,10 +29,10 @@ export class Decoding {
       }
       const worker = this.#free.pop() ?? this.#start();
       if (!worker) return;
-      const { bytes, level, most, resolve, reject } = this.#queue.pop();
+      const { source, resolve, reject } = this.#queue.pop();
       const id = ++this.#count;
       this.#running.set(id, { worker, resolve, reject });
-      worker.postMessage({ id, bytes, level, most }, [bytes.buffer]);
+      worker.postMessage({ id, ...source }, [source.bytes.buffer]);
     }
   }
 

@@ -110,6 +110,7 @@ export class Frame {
     this.byServer = !paintable(shape) || !(ht || made.has(entry.transferSyntax));
     this.streamed = ht && !this.byServer; // the stream of the series brings its first rung
     const known = ht && entry.ends.length > 0;
+    this.crc32c = known ? entry.crc32c : ""; // of the whole codestream; "" where that is made when it is asked for
     this.stored = new Codestream(this.url, accepting(ht ? entry.transferSyntax : MADE), known ? entry.ends : null, known ? entry.etag : "");
     this.lossy = new Codestream(`${this.url}?quality=${DECIBELS}`, accepting(LOSSY));
     this.isLossyMade = true; // until the server says otherwise, or that is no shorter
@@ -160,11 +161,13 @@ export class Frame {
     return level < 0 ? null : level;
   }
 
-  /** The bytes and the level to decode for a rung, and how many samples that has. */
+  /** The bytes and the level to decode for a rung, how many samples that has, and the bytes' checksum if it is known. */
   source(rung) {
     const [columns, rows] = this.sizeOf(Math.ceil(rung));
     const most = columns * rows * this.shape.samplesPerPixel;
-    if (Number.isInteger(rung)) return { bytes: this.stored.upTo(rung), level: rung, most };
+    if (Number.isInteger(rung)) {
+      return { bytes: this.stored.upTo(rung), level: rung, most, crc32c: rung === this.stored.finest ? this.crc32c : "" };
+    }
     const level = this.lossyLevel(Math.ceil(rung));
     return { bytes: this.lossy.upTo(level), level, most };
   }
