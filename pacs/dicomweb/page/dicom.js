@@ -5,11 +5,14 @@ export const ROOT = "/dicomweb";
 /** What is not to be asked for again. */
 export class Refused extends Error {}
 
+export const OFFLINE = "no connection to the server";
 const PASSING = new Set([408, 429, 502, 503, 504]); // statuses of what may go better in a while
 
 /** The answer to a request, or an error that says what the server says: Refused unless it may go better in a while. */
 export async function answer(url, options) {
-  const response = await fetch(ROOT + url, options);
+  const response = await fetch(ROOT + url, options).catch((error) => {
+    throw error instanceof TypeError ? new TypeError(OFFLINE) : error;
+  });
   if (response.ok) return response;
   const told = await response.json().catch(() => null);
   const message = plain(told?.message ?? `The server answered ${response.status}.`);

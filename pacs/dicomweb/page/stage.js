@@ -1,6 +1,6 @@
 // The stage: the best that is held of the frame that is looked at, painted, and named for what it is.
 
-import { Refused } from "./dicom.js";
+import { OFFLINE, Refused } from "./dicom.js";
 import { $ } from "./document.js";
 import { DECIBELS } from "./frames.js";
 import { ServerPictures } from "./server_pictures.js";
@@ -16,6 +16,7 @@ export class Stage {
   #context = this.#canvas.getContext("2d");
   #pixels = null;
   #box = null; // of the stage
+  #failure = ""; // why no more comes of the frame that is looked at
   #decoding;
   #attributes;
   #others;
@@ -49,9 +50,10 @@ export class Stage {
     this.#clear();
   }
 
-  /** Look at a frame, or again at the same one, in whatever window is chosen. */
-  look(frame) {
+  /** Look at a frame of which more is asked for; if not `anew`, again at the same one, in the window that is chosen now. */
+  look(frame, anew = true) {
     this.frame = frame;
+    if (anew) this.#failure = "";
     this.#server.leave();
     if (this.painted?.frame !== frame) {
       this.#say(LOADING);
@@ -68,9 +70,10 @@ export class Stage {
   /** Why no more of a frame comes. What is on the screen stays, and does not pass for more than it is. */
   failed(frame, error) {
     if (frame !== this.frame) return;
-    const message = error instanceof TypeError ? "no connection to the server" : error.message;
+    const message = error instanceof TypeError ? OFFLINE : error.message;
     if (!(error instanceof Refused)) this.#broken();
-    if (this.painted?.frame === frame) return this.#say([this.painted.name, message].filter(Boolean).join(" · "));
+    this.#failure = message;
+    if (this.painted?.frame === frame) return this.#say(this.#named(this.painted.name));
     this.#clear();
     $("nothing").textContent = message;
     $("nothing").hidden = false;
@@ -102,6 +105,10 @@ export class Stage {
     const scale = this.#scale(frame);
     this.#canvas.style.width = `${frame.columns * scale}px`;
     this.#canvas.style.height = `${frame.rows * this.#attributes.aspect(frame) * scale}px`;
+  }
+
+  #named(name) {
+    return [name, this.#failure].filter(Boolean).join(" · ");
   }
 
   #say(name) {
@@ -206,7 +213,8 @@ export class Stage {
     this.#place(painted.frame);
     this.#canvas.hidden = false;
     $("nothing").hidden = true;
-    this.#say(painted.name);
+    if (painted.rung === painted.frame.stored.finest) this.#failure = "";
+    this.#say(this.#named(painted.name));
     this.#changed();
   }
 }

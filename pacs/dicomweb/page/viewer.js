@@ -243,7 +243,7 @@ new ResizeObserver(() => {
 $("window").addEventListener("change", () => {
   const [center, width] = $("window").value.split(",").map(Number);
   view.stage.window = $("window").value ? { center, width, shape: "LINEAR" } : null;
-  view.stage.look(shown());
+  view.stage.look(shown(), false);
   describe();
 });
 
@@ -273,7 +273,7 @@ function showIn(window) {
   waiting = true;
   const again = () => {
     waiting = false;
-    if (view && frames().length) view.stage.look(shown());
+    if (view && frames().length) view.stage.look(shown(), false);
     describe();
   };
   if (shown().byServer) setTimeout(again, SERVER_MS);
