@@ -25,7 +25,7 @@ _PANELS: tuple[tuple[str, str, tuple[str, ...], str], ...] = (
     ("ingest through the API", "instances/s", ("ingest_per_second",), ""),
     ("ingest by STOW-RS, one instance a request", "instances/s", ("stow_per_second",), "1 a request"),
     ("search by an exact key, p50 and p99", "ms", _SEARCH, "exact key"),
-    ("search by the begin of a name and a day", "ms", _SEARCH, "wildcard"),
+    ("search by the beginning of a name and a day", "ms", _SEARCH, "wildcard"),
     ("search over a month", "ms", _SEARCH, "range"),
     ("search for *a*", "ms", _SEARCH, "broad"),
     ("metadata of a series, p50 and p99", "ms", ("metadata_p50_ms", "metadata_p99_ms"), ""),
@@ -34,7 +34,7 @@ _PANELS: tuple[tuple[str, str, tuple[str, ...], str], ...] = (
     ("pacs reindex", "instances/s", ("reindex_per_second",), ""),
     ("index, an instance; rebuilt dashed", "bytes", ("index_bytes_per_instance", "reindexed_bytes_per_instance"), ""),
 )
-_COLUMNS, _GAP, _HEAD = 2, 30, 26
+_COLUMNS, _GAP, _HEAD, _SIDE = 2, 30, 26, 14
 
 
 def draw(sizes: Sequence[dict[str, Any]]) -> str:
@@ -42,16 +42,18 @@ def draw(sizes: Sequence[dict[str, Any]]) -> str:
     parts = []
     panels = [panel for panel in _PANELS if not panel[3] or all(panel[3] in size[panel[2][0]] for size in sizes)]
     for place, (title, unit, names, kind) in enumerate(panels):
-        x = place % _COLUMNS * (WIDTH + _GAP)
+        x = _SIDE + place % _COLUMNS * (WIDTH + _GAP)
         y = place // _COLUMNS * (HEIGHT + _HEAD + _GAP)
         rows = [Line(name, [(float(size["instances"]), _value(size, name, kind)) for size in sizes]) for name in names]
         ticks = [float(size["instances"]) for size in sizes]
         across = Axis("instances", log=True, ticks=ticks, text=lambda value: f"{value:,.0f}")
         plot = lines(rows, across, Axis(unit, first=0.0), title)
         plot = plot[plot.index('<svg class="plot"') :]  # without its legend: p50 is solid, p99 dashed
-        plot = plot.replace("<svg ", f'<svg x="{x}" y="{y + _HEAD}" width="{WIDTH}" height="{HEIGHT}" ', 1)
+        plot = plot.replace(
+            "<svg ", f'<svg overflow="visible" x="{x}" y="{y + _HEAD}" width="{WIDTH}" height="{HEIGHT}" ', 1
+        )
         parts.append(f'<text class="title" x="{x + 8}" y="{y + 16}">{escape(title)}</text>{plot}')
-    width = _COLUMNS * WIDTH + (_COLUMNS - 1) * _GAP
+    width = 2 * _SIDE + _COLUMNS * WIDTH + (_COLUMNS - 1) * _GAP
     height = -(-len(panels) // _COLUMNS) * (HEIGHT + _HEAD + _GAP)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}">'
