@@ -66,6 +66,7 @@ class Archive:
         self.root = root
         self._engine = Engine(root, create=create)
         self._observe: Observe = nobody
+        self._closed = False
         self._crew = Crew(threads or os.cpu_count() or 1, "codec")
         self._shards = KeptShards(root)
         self.find_chunk: Final = FrameRows(self._engine.index).find
@@ -78,7 +79,10 @@ class Archive:
         return cls(Path(path), create=create, threads=threads)
 
     def close(self) -> None:
-        """Finish what was submitted, then let go of the archive."""
+        """Finish what was submitted, then let go of the archive. Again: nothing."""
+        if self._closed:
+            return
+        self._closed = True
         self._crew.close()
         self._engine.close()
         self._shards.let_go()

@@ -17,7 +17,7 @@ import numpy as np
 import pydicom
 import pytest
 
-from pacs import uids
+from pacs import demo, uids
 from pacs.archive import Archive, StoreResult
 from tests.reference import zarr_frames
 
@@ -210,3 +210,13 @@ def test_zarr_python_reads_it_without_this_package(expected_frames: dict[tuple[s
     archives = sorted({Path(archive) for archive, _, _ in expected_frames})
     found = read_with(python, archives)
     assert {frame: found.get(frame) for frame in expected_frames} == expected_frames
+
+
+def test_an_archive_is_closed_once(tmp_path: Path) -> None:
+    """Whoever closes it in a `with` may close it before."""
+    (file,) = demo.head_slices(1, rows=32, name="closed")
+    with Archive.open(tmp_path / "archive", create=True) as archive:
+        stored = archive.store(file)
+        archive.close()
+    with Archive.open(tmp_path / "archive") as archive:
+        assert b"".join(archive.part10(archive.instance(stored.study, stored.series, stored.instance))) == file
