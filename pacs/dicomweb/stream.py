@@ -12,7 +12,7 @@ import asyncio
 import hashlib
 import logging
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, nullcontext
 from itertools import islice
 from typing import Final, NamedTuple
@@ -27,6 +27,7 @@ from pacs.dicomweb.negotiation import PARTS
 from pacs.dicomweb.plans import PlannedFrame, SeriesPlan
 from pacs.dicomweb.rungs import Rung
 from pacs.dicomweb.service import Service
+from pacs.dicomweb.stream_order import Part, Sent, Source, Step, steps
 from pacs.dicomweb.target import ResourceId
 from pacs.errors import (
     ChangedError,
@@ -39,7 +40,6 @@ from pacs.errors import (
 from pacs.made import Made
 from pacs.reading import Frame
 from pacs.storage.model import Buffer
-from pacs.transcode import Rendition
 
 _log = logging.getLogger("pacs.problems")
 
@@ -56,37 +56,6 @@ _IN_LOOP: Final = 1000
 
 
 _LAYERED: Final = "layers"
-
-
-class Step(NamedTuple):
-    """A rung of a frame, in its turn."""
-
-    position: int
-    """Of the frame in reading order, from 0."""
-    rung: Rung
-
-
-class Part(NamedTuple):
-    """One part of the response: bytes `start` to `end` of a codestream."""
-
-    step: Step
-    transfer_syntax: str
-    start: int
-    end: int
-    total: int
-
-
-class Source(NamedTuple):
-    """A codestream of a frame, of which rungs are prefixes."""
-
-    name: str
-    """Tells codestreams of one frame apart, which may share a Transfer Syntax: bytes of two never meet."""
-    transfer_syntax: str
-    ends: tuple[int, ...] = ()
-    """Where its levels or layers end, the last of them with the end marker; () until it has been made."""
-    rendition: Rendition | None = None
-    """How it is made; None: it is stored, or has layers."""
-    quality: float | None = None
 
 
 class Form(NamedTuple):
@@ -143,15 +112,6 @@ def _type(plan: SeriesPlan) -> str:
     return uids.transfer_syntax(plan.frames[0].transfer_syntax).media_type
 
 
-def outwards(count: int, first: int) -> Iterator[int]:
-    """0 to `count` - 1, from `first` to both sides by turns."""
-    for distance in range(count):
-        if first + distance < count:
-            yield first + distance
-        if distance and first - distance >= 0:
-            yield first - distance
-
-
 def _planned(frame: PlannedFrame) -> Source:
     return Source("", frame.transfer_syntax, frame.ends, frame.rendition)
 
@@ -160,45 +120,6 @@ def _size(frame: PlannedFrame) -> int:
     """Bytes of its samples."""
     geometry = frame.frame.entry.descriptor.geometry
     return geometry.frame_bits // 8 if geometry is not None else 0
-
-
-def _steps(count: int, wanted: tuple[Rung, ...], first: int) -> Iterator[Step]:
-    for rung in wanted:
-        for position in outwards(count, first):
-            yield Step(position, rung)
-
-
-class _Sent:
-    """How much of each codestream of each frame has been sent: the next rung is what is missing."""
-
-    def __init__(self) -> None:
-        self._ends: dict[tuple[int, str], int] = {}
-        self._latest: dict[tuple[int, str], str] = {}
-        """Name of the source of a frame's last part in a Transfer Syntax: for these clients keep one buffer."""
-
-    def anew(self, step: Step, source: Source) -> bool:
-        """Whether the next part begins with the first byte, another codestream having come in its Transfer Syntax."""
-        buffer = (step.position, source.transfer_syntax)
-        before, self._latest[buffer] = self._latest.get(buffer), source.name
-        return before != source.name
-
-    def part(self, step: Step, frame: PlannedFrame, source: Source, anew: bool | None = None) -> Part | None:
-        """What `step` adds of a codestream whose ends are known; None when that is nothing."""
-        rung, ends = step.rung, source.ends
-        if len(ends) == 1 and rung.kind in (rungs.LEVEL, rungs.PIXELS):
-            return None  # no prefix of it is an image
-        if rung.kind in (rungs.LEVEL, rungs.PIXELS):
-            end = ends[rung.level(*frame.size, len(ends))]
-        else:
-            end = ends[rung.layer(len(ends))]
-        key = (step.position, source.name)
-        start = self._ends.get(key, 0)
-        if end <= start:
-            return None
-        self._ends[key] = end
-        if self.anew(step, source) if anew is None else anew:
-            start = 0
-        return Part(step, source.transfer_syntax, start, end, ends[-1])
 
 
 class _Coming(NamedTuple):
@@ -241,10 +162,10 @@ class _Writer:
         if self._lossy or self._plan.damaged or not all(frame.ends for frame in frames):
             return None
         self._promised = True
-        sent = _Sent()
+        sent = Sent()
         known = (
             sent.part(step, frame, _planned(frame))
-            for step in _steps(len(frames), self._wanted, self._first) for frame in (frames[step.position],)
+            for step in steps(len(frames), self._wanted, self._first) for frame in (frames[step.position],)
         )  # fmt: skip
         length = 0
         for index, part in enumerate(islice(filter(None, known), after, None)):
@@ -281,9 +202,9 @@ class _Writer:
         None: the next part is not there yet, and what is must not wait for it.
         """
         frames = self._plan.frames
-        sent = _Sent()
+        sent = Sent()
         coming: deque[_Coming] = deque()
-        todo = enumerate(_steps(len(frames), self._wanted, self._first))
+        todo = enumerate(steps(len(frames), self._wanted, self._first))
         # As it is now: of one codestream all parts are counted when they are planned, or none.
         made_before = dict(self._plan.made) if after else {}
         count = 0
