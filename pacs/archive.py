@@ -31,6 +31,7 @@ from pacs.storage.kept_shards import KeptShards
 from pacs.storage.model import Buffer, Counters, InstanceEntry, NewInstance, SeriesEntry, StudyEntry
 from pacs.storage.room import Room
 from pacs.storage.search import Page, Search, search, series_order
+from pacs.storage.views import ReadView
 
 _log = logging.getLogger(__name__)
 
@@ -220,10 +221,8 @@ class Archive:
 
     def instance(self, study: str, series: str, instance: str) -> InstanceEntry:
         """Raises NotFoundError, also when the instance is stored in another study or series."""
-        entry = self.find_instance(instance)
-        if entry is None or entry.descriptor.study != study or entry.descriptor.series != series:
-            raise _not_stored(study, series, instance)
-        return entry
+        with self._engine.index.read() as view:
+            return _member(view, study, series, instance)
 
     def find_instance(self, instance: str) -> InstanceEntry | None:
         with self._engine.index.read() as view:
@@ -277,10 +276,7 @@ class Archive:
     def located(self, study: str, series: str, instance: str, number: int) -> Frame:
         """`frame` of `instance`, looked up at once. Raises NotFoundError."""
         with self._engine.index.read() as view:
-            entry = view.instance(instance)
-            if entry is None or entry.descriptor.study != study or entry.descriptor.series != series:
-                raise _not_stored(study, series, instance)
-            return reading.locate_frame(view, entry, number)
+            return reading.locate_frame(view, _member(view, study, series, instance), number)
 
     def series_frames(self, study: str, series: str) -> Iterator[Frame]:
         """All frames of a series in reading order: by Instance Number, UID, frame number. Raises NotFoundError."""
@@ -340,8 +336,12 @@ class Archive:
         return Committed(self.root, self._engine.index, entry)
 
 
-def _not_stored(study: str, series: str, instance: str) -> NotFoundError:
-    return NotFoundError(f"instance {instance} of series {series} of study {study} is not stored")
+def _member(view: ReadView, study: str, series: str, instance: str) -> InstanceEntry:
+    """The instance, which has to be one of that series. Raises NotFoundError."""
+    entry = view.instance(instance)
+    if entry is None or entry.descriptor.study != study or entry.descriptor.series != series:
+        raise NotFoundError(f"instance {instance} of series {series} of study {study} is not stored")
+    return entry
 
 
 def _duplicate(identity: Identity) -> StoreResult:

@@ -7,7 +7,7 @@ frames, and each of them is known as a whole only.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -207,15 +207,6 @@ def described(data_sets: Sequence[DataSet]) -> Mapping[str, tuple[FrameGeometry,
         except PacsError:
             continue
     return found
-
-
-def outwards(count: int, first: int) -> Iterator[int]:
-    """0 to `count` - 1, from `first` to both sides by turns."""
-    for distance in range(count):
-        if first + distance < count:
-            yield first + distance
-        if distance and first - distance >= 0:
-            yield first - distance
 
 
 def json(url: str, document: Document) -> list[dict[str, Any]]:

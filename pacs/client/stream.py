@@ -20,7 +20,7 @@ from pacs.client import frames, parts
 from pacs.client.ahead import in_order
 from pacs.client.body import Body, CutError
 from pacs.client.held import HeldCodestream
-from pacs.client.index import SeriesIndex, outwards
+from pacs.client.index import SeriesIndex
 from pacs.client.patience import Attempts
 from pacs.client.rungs import LOSSLESS, Rung, rung
 from pacs.client.series import NO_SUCH_RESOURCE, read_index, segments
@@ -28,6 +28,7 @@ from pacs.client.transport import Transport
 from pacs.client.views import FrameView, Views
 from pacs.dicomweb.multipart import PartStart
 from pacs.errors import AnswerError, PacsError, RemoteChangedError, RemoteError
+from pacs.reading_order import outwards
 
 DEFAULT_RUNGS: Final = (Rung("pixels", 128), LOSSLESS)
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})", re.ASCII)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from pacs.dicomweb import rungs
 from pacs.dicomweb.plans import PlannedFrame
 from pacs.dicomweb.rungs import Rung
+from pacs.reading_order import outwards
 from pacs.transcode import Rendition
 
 
@@ -40,15 +41,6 @@ class Source(NamedTuple):
     rendition: Rendition | None = None
     """How it is made; None: it is stored, or has layers."""
     quality: float | None = None
-
-
-def outwards(count: int, first: int) -> Iterator[int]:
-    """0 to `count` - 1, from `first` to both sides by turns."""
-    for distance in range(count):
-        if first + distance < count:
-            yield first + distance
-        if distance and first - distance >= 0:
-            yield first - distance
 
 
 def steps(count: int, wanted: tuple[Rung, ...], first: int) -> Iterator[Step]:

@@ -35,15 +35,15 @@ class KeptShards:
         if location.length >= stretch.MAPPED_FROM:
             return None
         with self._lock:
-            descriptor = self._descriptors.get(location.path)
-            if descriptor is not None:
-                data = _cached(descriptor, location)
-                if data is not None and value(data) == location.crc32c:
-                    return memoryview(data)
-                os.close(self._descriptors.pop(location.path))
             try:
+                descriptor = self._descriptors.get(location.path)
+                if descriptor is not None:
+                    data = _cached(descriptor, location)
+                    if data is not None and value(data) == location.crc32c:
+                        return memoryview(data)
+                    os.close(self._descriptors.pop(location.path))
                 data = _cached(self._open(location.path), location)
-            except OSError:
+            except OSError:  # also where it is not cached, or the file system has no RWF_NOWAIT: the file stays open
                 return None
         if data is None:
             return None
@@ -66,9 +66,6 @@ class KeptShards:
 
 
 def _cached(descriptor: int, location: ChunkLocation) -> Any:
-    """What lies there as an array, or None where the page cache or the file has less."""
+    """What lies there as an array, or None where the page cache or the file has less. Raises OSError."""
     data: Any = np.empty(location.length, np.uint8)  # a bytearray would be filled with zeros first
-    try:
-        return data if os.preadv(descriptor, [data], location.offset, os.RWF_NOWAIT) == location.length else None
-    except OSError:  # EAGAIN, or a file system without RWF_NOWAIT
-        return None
+    return data if os.preadv(descriptor, [data], location.offset, os.RWF_NOWAIT) == location.length else None

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     # 0
-    ("pacs.__init__", "pacs.errors", "pacs.uids", "pacs.tags", "pacs.geometry", "pacs.measure"),
+    ("pacs.__init__", "pacs.errors", "pacs.uids", "pacs.tags", "pacs.geometry", "pacs.measure", "pacs.reading_order"),
     # 1
     ("pacs._codecs",),
     # 2
