@@ -85,41 +85,45 @@ HT_INLINE uint32_t ht_u_prefix_length(uint32_t u) { return u > 2 ? 3 : u; }
 HT_INLINE uint32_t ht_u_suffix(uint32_t u) { return u > 4 ? u - 5 : u > 2 ? u - 3 : 0; }
 HT_INLINE uint32_t ht_u_suffix_length(uint32_t u) { return u > 4 ? 5 : u > 2; }
 
-static inline uint32_t ht_hexadecimal(const char *digits, int count) {
-  uint32_t value = 0;
-  for (int i = 0; i < count; i++)
-    value = value << 4 | (uint32_t)(digits[i] > '9' ? digits[i] - 'a' + 10 : digits[i] - '0');
-  return value;
+static inline uint32_t ht_hexadecimal(const char *digits, int count)
+{
+    uint32_t value = 0;
+    for (int i = 0; i < count; i++)
+        value = value << 4 | (uint32_t)(digits[i] > '9' ? digits[i] - 'a' + 10 : digits[i] - '0');
+    return value;
 }
 
-static inline uint32_t ht_count_ones(uint32_t nibble) {
-  return (uint32_t)(0x4332322132212110u >> (nibble * 4)) & 15;
+static inline uint32_t ht_count_ones(uint32_t nibble)
+{
+    return (uint32_t)(0x4332322132212110u >> (nibble * 4)) & 15;
 }
 
 /* Enters one code into both look-up tables. */
-static inline void ht_fill_code(int row, uint32_t context, uint32_t code) {
-  uint32_t rho = code >> 20, known = code >> 16 & 15, ones = code >> 12 & 15, u_off = code >> 8 & 1;
-  uint32_t length = ht_bit_length(code & 0xff) - 1;
-  uint32_t word = code & 0xff & ~(1u << length);
-  for (uint32_t bits = word; bits < 128; bits += 1u << length)
-    ht_decoder_codes[row][context << 7 | bits] =
-        (uint16_t)(rho | known << 4 | ones << 8 | u_off << 12 | length << 13);
-  uint16_t entry = (uint16_t)(known | length << 4 | word << 8);
-  for (uint32_t epsilon = u_off; epsilon < (u_off ? 16 : 1); epsilon++) {
-    uint16_t *best = &ht_encoder_codes[row][context << 8 | rho << 4 | epsilon];
-    if ((epsilon & ~rho) == 0 && (epsilon & known) == ones &&
-        (*best == 0 || ht_count_ones(known) > ht_count_ones(*best & 15)))
+static inline void ht_fill_code(int row, uint32_t context, uint32_t code)
+{
+    uint32_t rho = code >> 20, known = code >> 16 & 15, ones = code >> 12 & 15, u_off = code >> 8 & 1;
+    uint32_t length = ht_bit_length(code & 0xff) - 1;
+    uint32_t word = code & 0xff & ~(1u << length);
+    for (uint32_t bits = word; bits < 128; bits += 1u << length)
+        ht_decoder_codes[row][context << 7 | bits] =
+                (uint16_t)(rho | known << 4 | ones << 8 | u_off << 12 | length << 13);
+    uint16_t entry = (uint16_t)(known | length << 4 | word << 8);
+    for (uint32_t epsilon = u_off; epsilon < (u_off ? 16 : 1); epsilon++) {
+        uint16_t *best = &ht_encoder_codes[row][context << 8 | rho << 4 | epsilon];
+        if ((epsilon & ~rho) == 0 && (epsilon & known) == ones &&
+                (*best == 0 || ht_count_ones(known) > ht_count_ones(*best & 15)))
       *best = entry;
-  }
+    }
 }
 
 /* To be called once, before anything is encoded or decoded. */
-static inline void ht_fill_tables(void) {
-  memset(ht_encoder_codes, 0, sizeof ht_encoder_codes);
-  for (int row = 0; row < 2; row++)
-    for (uint32_t context = 0; context < 8; context++)
-      for (const char *code = ht_codes[row][context]; *code; code += 6)
-        ht_fill_code(row, context, ht_hexadecimal(code, 6));
+static inline void ht_fill_tables(void)
+{
+    memset(ht_encoder_codes, 0, sizeof ht_encoder_codes);
+    for (int row = 0; row < 2; row++)
+        for (uint32_t context = 0; context < 8; context++)
+            for (const char *code = ht_codes[row][context]; *code; code += 6)
+                ht_fill_code(row, context, ht_hexadecimal(code, 6));
 }
 
 #endif

@@ -1,0 +1,100 @@
+/* The HT block encoder: the samples of one code-block to the bytes of its cleanup pass. T.814 clause 7
+ *
+ * Only what lossless images need: the cleanup pass of bit-plane 0 (reversible), code-blocks of at most 64 by 64.
+ */
+#ifndef HT_ENCODE_BLOCK_H
+#define HT_ENCODE_BLOCK_H
+
+#include "encode_portable.h"
+
+/* MagSgn has at most 31 bits a sample, the codes 30 for two quads, MEL less than 2 an event, all of them one bit more
+ * after 7 or 15: less than 20,000 bytes. And room for what is stored eight bytes at a time. */
+#define HT_ENCODED_MOST 20480
+
+#define HT_EVENTS_MOST 512
+#define HT_CODES_MOST 2560
+
+typedef struct {
+    int32_t rows[HT_BLOCK * HT_BLOCK];
+    uint8_t events[HT_EVENTS_MOST];
+    uint8_t codes[HT_CODES_MOST];
+} ht_encode_scratch; /* aligned to 64 bytes it is faster */
+
+HT_INLINE uint8_t *ht_codes_end(ht_encode_scratch *scratch)
+{
+    return scratch->codes + HT_CODES_MOST;
+}
+
+HT_INLINE ht_streams ht_begin_streams(uint8_t *out, ht_encode_scratch *scratch)
+{
+    ht_streams streams;
+    streams.magnitudes.bits = 0;
+    streams.magnitudes.count = 0;
+    streams.magnitudes.at = out;
+    ht_begin_codes(&streams.codes, ht_codes_end(scratch));
+    ht_begin_events(&streams.events, scratch->events);
+    return streams;
+}
+
+/* Puts MEL and VLC behind MagSgn, with their length (Scup) in the last 12 bits. T.814 7.1.1, 7.1.2 */
+static inline size_t ht_end_streams(ht_streams *streams, uint8_t *out, ht_encode_scratch *scratch)
+{
+    ht_end_magnitudes(&streams->magnitudes);
+    ht_end_events_and_codes(&streams->events, &streams->codes, ht_codes_end(scratch));
+    size_t events = (size_t)(streams->events.at - scratch->events);
+    size_t codes = (size_t)(ht_codes_end(scratch) - streams->codes.at);
+    memcpy(streams->magnitudes.at, scratch->events, events);
+    memcpy(streams->magnitudes.at + events, streams->codes.at, codes);
+    uint8_t *end = streams->magnitudes.at + events + codes;
+    end[-1] = (uint8_t)((events + codes) >> 4);
+    end[-2] = (uint8_t)((end[-2] & 0xf0) | ((events + codes) & 15));
+    return (size_t)(end - out);
+}
+
+static inline size_t ht_encode_portable(const int32_t *rows, uint32_t width, uint32_t height, uint8_t *out,
+                                        ht_encode_scratch *scratch)
+{
+    ht_streams streams = ht_begin_streams(out, scratch);
+    ht_encode_rows(rows, width, height, &streams);
+    return ht_end_streams(&streams, out, scratch);
+}
+
+/* Copies the block, with zeros beyond an odd width and height. 0 if all samples are 0. */
+#define HT_COPY_ROWS(name, type)                                                                                       \
+    static inline uint32_t name(const type *samples, ptrdiff_t stride, uint32_t width, uint32_t height, int32_t *rows) \
+    {                                                                                                                  \
+        uint32_t any = 0;                                                                                              \
+        for (uint32_t y = 0; y < height; y++) {                                                                        \
+            for (uint32_t x = 0; x < width; x++) any |= (uint32_t)(rows[x] = samples[x]);                              \
+            if (width & 1) rows[width] = 0;                                                                            \
+            samples += stride;                                                                                         \
+            rows += HT_BLOCK;                                                                                          \
+        }                                                                                                              \
+        if (height & 1) memset(rows, 0, (width + 1) * sizeof *rows);                                                   \
+        return any;                                                                                                    \
+    }
+HT_COPY_ROWS(ht_copy_rows_16, int16_t)
+HT_COPY_ROWS(ht_copy_rows_32, int32_t)
+#undef HT_COPY_ROWS
+
+/* How many bytes the cleanup pass has, which are written to `out`, with room for HT_ENCODED_MOST. 0: all samples are 0,
+ * such a code-block is not included. `stride` in samples; |samples| < 2^30; `width` and `height` from 1 to HT_BLOCK;
+ * `tier` as of ht_best_tier(). */
+static inline size_t ht_encode_block_32(const int32_t *samples, ptrdiff_t stride, uint32_t width, uint32_t height,
+                                        uint8_t *out, ht_encode_scratch *scratch, int tier)
+{
+    (void)tier;
+    if (!ht_copy_rows_32(samples, stride, width, height, scratch->rows)) return 0;
+    return ht_encode_portable(scratch->rows, width, height, out, scratch);
+}
+
+/* The same of |samples| < 2^15. */
+static inline size_t ht_encode_block_16(const int16_t *samples, ptrdiff_t stride, uint32_t width, uint32_t height,
+                                        uint8_t *out, ht_encode_scratch *scratch, int tier)
+{
+    (void)tier;
+    if (!ht_copy_rows_16(samples, stride, width, height, scratch->rows)) return 0;
+    return ht_encode_portable(scratch->rows, width, height, out, scratch);
+}
+
+#endif
