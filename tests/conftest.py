@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,8 @@ from typing import Any, Protocol
 
 import pytest
 from hypothesis import settings
+
+from tests.forked import Forked
 
 ROOT = Path(__file__).resolve().parent.parent
 READY = "pacs is ready at "
@@ -111,25 +114,21 @@ def ct_slices(request: pytest.FixtureRequest) -> CtSlices:
 
 
 class Server:
-    """A `pacs serve` process. `url` is the DICOMweb root, `root_url` the page's."""
+    """A `pacs serve` process. `url` is the DICOMweb root, `root_url` the page's; `fresh`: in a new interpreter."""
 
-    def __init__(self, archive: Path, *, workers: int, env: Mapping[str, str], args: Sequence[str]) -> None:
+    def __init__(
+        self, archive: Path, *, workers: int, env: Mapping[str, str], args: Sequence[str], fresh: bool = False
+    ) -> None:
         self.archive = archive
         self.lines: list[str] = []
-        command = [sys.executable, "-m", "pacs", "serve", "--archive", str(archive)]
-        command += ["--host", "127.0.0.1", "--port", "0", "--workers", str(workers), *args]
-        self.process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-            env={**os.environ, "PYTHONUNBUFFERED": "1", **env},
-            cwd=ROOT,
-            start_new_session=True,
-        )
+        command = ["serve", "--archive", str(archive), "--host", "127.0.0.1", "--port", "0"]
+        command += ["--workers", str(workers), *args]
+        env = {**os.environ, "PYTHONUNBUFFERED": "1", **env}
+        self._output, theirs = os.pipe()
+        try:
+            self.process = _started(command, theirs, env) if fresh else Forked(command, theirs, theirs, env, ROOT)
+        finally:
+            os.close(theirs)
         self._url: str | None = None
         self._answered = threading.Event()
         self._reader = threading.Thread(target=self._read, name="server output", daemon=True)
@@ -142,8 +141,7 @@ class Server:
         self.address = self.root_url.removeprefix("http://")
 
     def _read(self) -> None:
-        assert self.process.stdout is not None
-        with self.process.stdout as output:
+        with os.fdopen(self._output, encoding="utf-8", errors="replace") as output:
             for line in output:
                 self.lines.append(line)
                 _, found, url = line.partition(READY)
@@ -194,9 +192,27 @@ class Server:
         self._reader.join(STOP_SECONDS)
 
 
+def _started(args: Sequence[str], output: int, env: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "pacs", *args],
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        env=env,
+        cwd=ROOT,
+        start_new_session=True,
+    )
+
+
 class StartServer(Protocol):
     def __call__(
-        self, archive: Path, *, workers: int = 2, env: Mapping[str, str] | None = None, args: Sequence[str] = ()
+        self,
+        archive: Path,
+        *,
+        workers: int = 2,
+        env: Mapping[str, str] | None = None,
+        args: Sequence[str] = (),
+        fresh: bool = False,
     ) -> Server: ...
 
 
@@ -204,9 +220,14 @@ def _server_factory() -> Iterator[StartServer]:
     started: list[Server] = []
 
     def start(
-        archive: Path, *, workers: int = 2, env: Mapping[str, str] | None = None, args: Sequence[str] = ()
+        archive: Path,
+        *,
+        workers: int = 2,
+        env: Mapping[str, str] | None = None,
+        args: Sequence[str] = (),
+        fresh: bool = False,
     ) -> Server:
-        server = Server(archive, workers=workers, env=env or {}, args=args)
+        server = Server(archive, workers=workers, env=env or {}, args=args, fresh=fresh)
         started.append(server)
         return server
 
@@ -219,7 +240,10 @@ def _server_factory() -> Iterator[StartServer]:
 
 @pytest.fixture
 def start_server() -> Iterator[StartServer]:
-    """`start_server(archive, workers=2, env=None, args=())`: a server of the test's own, stopped after it."""
+    """`start_server(archive, workers=2, env=None, args=())`: a server of the test's own, stopped after it.
+
+    With `fresh=True` by a new interpreter, as users start it; else forked from a process that has loaded it already.
+    """
     yield from _server_factory()
 
 
@@ -227,15 +251,29 @@ def start_server() -> Iterator[StartServer]:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One server for the whole session, two workers, over an archive that the tests share: use your own UIDs."""
     for start in _server_factory():
-        yield start(tmp_path_factory.mktemp("shared") / "archive")
+        yield start(tmp_path_factory.mktemp("shared") / "archive", fresh=True)
 
 
 @pytest.fixture
 def pacs_command() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """`pacs_command("info", "--archive", path)`: a run of the command line in a process of its own."""
+    """`pacs_command("info", "--archive", path)`: a run of the command line in a process of its own.
 
-    def run(*args: str | Path, timeout: float = 60) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "pacs", *map(str, args)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=timeout, cwd=ROOT, check=False)
+    With `fresh=True` by a new interpreter, as users start it; else forked from a process that has loaded it already.
+    """
+
+    def run(*args: str | Path, timeout: float = 60, fresh: bool = False) -> subprocess.CompletedProcess[str]:
+        words = [*map(str, args)]
+        if fresh:
+            command = [sys.executable, "-m", "pacs", *words]
+            return subprocess.run(command, capture_output=True, text=True, timeout=timeout, cwd=ROOT, check=False)
+        with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+            process = Forked(words, output.fileno(), errors.fileno(), os.environ, ROOT)
+            try:
+                status = process.wait(timeout)
+            finally:
+                process.kill()
+            for file in (output, errors):
+                file.seek(0)
+            return subprocess.CompletedProcess(words, status, output.read().decode(), errors.read().decode())
 
     return run

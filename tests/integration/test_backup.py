@@ -39,7 +39,7 @@ def test_backup_while_uploads_run(
         uploader.start()
     assert begun.wait(30)
     before = set(acknowledged)
-    run = pacs_command("backup", "--archive", archive_dir, "--to", copy)
+    run = pacs_command("backup", "--archive", archive_dir, "--to", copy, fresh=True)
     after = set(acknowledged)
     stop.set()
     for uploader in uploaders:

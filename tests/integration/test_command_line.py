@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pydicom
@@ -45,7 +46,7 @@ def spoil(folder: Path) -> None:
 
 
 def test_import_info_check_export_reindex(folder: Path, archive_dir: Path, pacs_command: Run, tmp_path: Path) -> None:
-    run = pacs_command("import", folder, "--archive", archive_dir)
+    run = pacs_command("import", folder, "--archive", archive_dir, fresh=True)
     assert (run.returncode, run.stderr) == (0, ""), run.stdout + run.stderr
     assert counts(run.stdout) == {"stored": 7, "already there": 0, "refused": 0, "skipped": 1}
     assert "skipped, not DICOM: 1" in run.stdout
@@ -53,20 +54,20 @@ def test_import_info_check_export_reindex(folder: Path, archive_dir: Path, pacs_
     assert again.returncode == 0
     assert counts(again.stdout) == {"stored": 0, "already there": 7, "refused": 0, "skipped": 1}
 
-    shown = json.loads(pacs_command("info", "--archive", archive_dir, "--json").stdout)
+    shown = json.loads(pacs_command("info", "--archive", archive_dir, "--json", fresh=True).stdout)
     received = sum(path.stat().st_size for name in "ab" for path in (folder / name).iterdir())
     assert (shown["studies"], shown["series"], shown["instances"]) == (2, 2, 7)
     assert shown["received_bytes"] == received and shown["stored_bytes"] > 0 and shown["format_version"] == 1
     assert "instances       7\n" in pacs_command("info", "--archive", archive_dir).stdout
 
-    checked = pacs_command("check", "--archive", archive_dir)
+    checked = pacs_command("check", "--archive", archive_dir, fresh=True)
     assert (checked.returncode, checked.stdout) == (0, "7 instances checked: everything is in order\n")
 
-    before = _exported(pacs_command, archive_dir, folder, tmp_path / "out 1")
+    before = _exported(partial(pacs_command, fresh=True), archive_dir, folder, tmp_path / "out 1")
     shutil.rmtree(archive_dir / "index")
     lost = pacs_command("info", "--archive", archive_dir)
     assert lost.returncode == 1 and "pacs reindex" in lost.stderr
-    rebuilt = pacs_command("reindex", "--archive", archive_dir)
+    rebuilt = pacs_command("reindex", "--archive", archive_dir, fresh=True)
     assert (rebuilt.returncode, rebuilt.stdout) == (0, "the index is new: 7 instances\n"), rebuilt.stderr
     assert _exported(pacs_command, archive_dir, folder, tmp_path / "out 2") == before
 
@@ -127,7 +128,7 @@ def test_check_lists_damage(folder: Path, archive_dir: Path, pacs_command: Run) 
 
 
 def test_store_uploads_over_http(server: Server, folder: Path, pacs_command: Run) -> None:
-    run = pacs_command("store", folder, "--url", server.url, "--per-request", "2", "--jobs", "2")
+    run = pacs_command("store", folder, "--url", server.url, "--per-request", "2", "--jobs", "2", fresh=True)
     assert (run.returncode, run.stderr) == (0, ""), run.stdout + run.stderr
     assert counts(run.stdout)["stored"] == 7
     spoil(folder)
@@ -161,7 +162,7 @@ def test_every_shared_file_is_stored_or_explained(
 
 
 def test_demo_is_loaded_once(archive_dir: Path, start_server: StartServer, pacs_command: Run) -> None:
-    first = start_server(archive_dir, workers=1, args=["--demo"])
+    first = start_server(archive_dir, workers=1, args=["--demo"], fresh=True)
     assert "loading a demo" in first.log
     first.stop()
     shown = json.loads(pacs_command("info", "--archive", archive_dir, "--json").stdout)

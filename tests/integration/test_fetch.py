@@ -77,7 +77,7 @@ def names(folder: Path) -> set[str]:
 
 
 def test_files_are_those_that_were_uploaded(server: Server, study: Study, tmp_path: Path, pacs_command: Run) -> None:
-    done = pacs_command("fetch", study.url(server), "--out", tmp_path)
+    done = pacs_command("fetch", study.url(server), "--out", tmp_path, fresh=True)
     assert done.returncode == 0 and done.stdout.startswith("6 files fetched") and not done.stderr
     folder = study.folder(tmp_path)
     assert names(folder) == {f"{instance}.dcm" for instance in study.instances}
