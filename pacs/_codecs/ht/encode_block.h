@@ -5,7 +5,7 @@
 #ifndef HT_ENCODE_BLOCK_H
 #define HT_ENCODE_BLOCK_H
 
-#include "encode_portable.h"
+#include "encode_avx512.h"
 
 /* MagSgn has at most 31 bits a sample, the codes 30 for two quads, MEL less than 2 an event, all of them one bit more
  * after 7 or 15: less than 20,000 bytes. And room for what is stored eight bytes at a time. */
@@ -77,12 +77,40 @@ HT_COPY_ROWS(ht_copy_rows_16, int16_t)
 HT_COPY_ROWS(ht_copy_rows_32, int32_t)
 #undef HT_COPY_ROWS
 
+#if HT_X86
+HT_AVX512 static inline size_t ht_encode_16_avx512(const int16_t *samples, ptrdiff_t stride, uint32_t width,
+                                                   uint32_t height, uint8_t *out, ht_encode_scratch *scratch)
+{
+    ht_streams streams = ht_begin_streams(out, scratch);
+    if (!ht_encode_rows_512(samples, stride, width, height, 2, &streams)) return 0;
+    return ht_end_streams(&streams, out, scratch);
+}
+
+HT_AVX512 static inline size_t ht_encode_32_avx512(const int32_t *samples, ptrdiff_t stride, uint32_t width,
+                                                   uint32_t height, uint8_t *out, ht_encode_scratch *scratch)
+{
+    uint32_t magnitudes = ht_magnitudes_of_512(samples, stride, width, height);
+    ht_streams streams = ht_begin_streams(out, scratch);
+    if (magnitudes == 0) return 0;
+    if (magnitudes > INT16_MAX) {
+        ht_copy_rows_32(samples, stride, width, height, scratch->rows);
+        ht_encode_rows(scratch->rows, width, height, &streams);
+    } else {
+        ht_encode_rows_512(samples, stride, width, height, 4, &streams);
+    }
+    return ht_end_streams(&streams, out, scratch);
+}
+#endif
+
 /* How many bytes the cleanup pass has, which are written to `out`, with room for HT_ENCODED_MOST. 0: all samples are 0,
  * such a code-block is not included. `stride` in samples; |samples| < 2^30; `width` and `height` from 1 to HT_BLOCK;
  * `tier` as of ht_best_tier(). */
 static inline size_t ht_encode_block_32(const int32_t *samples, ptrdiff_t stride, uint32_t width, uint32_t height,
                                         uint8_t *out, ht_encode_scratch *scratch, int tier)
 {
+#if HT_X86
+    if (tier == HT_TIER_AVX512) return ht_encode_32_avx512(samples, stride, width, height, out, scratch);
+#endif
     (void)tier;
     if (!ht_copy_rows_32(samples, stride, width, height, scratch->rows)) return 0;
     return ht_encode_portable(scratch->rows, width, height, out, scratch);
@@ -92,6 +120,9 @@ static inline size_t ht_encode_block_32(const int32_t *samples, ptrdiff_t stride
 static inline size_t ht_encode_block_16(const int16_t *samples, ptrdiff_t stride, uint32_t width, uint32_t height,
                                         uint8_t *out, ht_encode_scratch *scratch, int tier)
 {
+#if HT_X86
+    if (tier == HT_TIER_AVX512) return ht_encode_16_avx512(samples, stride, width, height, out, scratch);
+#endif
     (void)tier;
     if (!ht_copy_rows_16(samples, stride, width, height, scratch->rows)) return 0;
     return ht_encode_portable(scratch->rows, width, height, out, scratch);

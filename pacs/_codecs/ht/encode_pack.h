@@ -8,7 +8,7 @@
 
 #include "tables.h"
 
-#define HT_APPENDED_MOST 48 /* bits that may be appended to MagSgn or VLC at once */
+#define HT_APPENDED_MOST 50 /* bits that may be appended to MagSgn or VLC at once */
 
 #define HT_EACH_BYTE(byte) (0x0101010101010101u * (uint64_t)(byte))
 
