@@ -7,7 +7,7 @@ import zlib
 from array import array
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, overload
 
 import msgspec
@@ -15,7 +15,7 @@ import msgspec
 from pacs import charset, marks, tags
 from pacs import uids as transfer_syntaxes
 from pacs._codecs import part10 as kernel
-from pacs._codecs.dictionary import Dictionary
+from pacs.dictionary import dictionary
 from pacs.errors import DicomError, UidError
 from pacs.geometry import FrameGeometry
 
@@ -129,9 +129,9 @@ def scan(data: Buffer) -> Part10:
     implicit, big_endian = _encoding(view, start, stated)
     if not head and start == head:
         _check_first_element(view, implicit, big_endian)
-    answer = kernel.scan_data_set(view, start, implicit, big_endian, _dictionary(), charset.repertoire)
+    answer = kernel.scan_data_set(view, start, implicit, big_endian, dictionary(), charset.repertoire)
     if answer[4] is not None:
-        answer = kernel.scan_data_set(view, start, implicit, big_endian, _dictionary(), charset.repertoire, *answer[4])
+        answer = kernel.scan_data_set(view, start, implicit, big_endian, dictionary(), charset.repertoire, *answer[4])
     json, bulk, pixel, warnings, _ = answer
     span = _pixel_span(*pixel) if pixel is not None else None
     found, doubt = _syntax(view, stated, implicit, big_endian, span, deflated)
@@ -276,47 +276,6 @@ def _inflated(view: memoryview, start: int) -> tuple[memoryview, str]:
     except zlib.error as error:
         shortage = f"the deflated Data Set cannot be inflated to its end ({error})"
     return memoryview(whole).toreadonly(), shortage
-
-
-@cache
-def _dictionary() -> Dictionary:
-    """PS3.6 and the private dictionaries, as pydicom carries them: commands that scan nothing start without it."""
-    from pydicom._dicom_dict import DicomDictionary, RepeatersDictionary
-    from pydicom.datadict import masks
-
-    entries = ((int(tag), entry[0]) for tag, entry in DicomDictionary.items())
-    repeaters = [
-        (bits, mask, RepeatersDictionary[pattern][0]) for pattern, (bits, mask) in masks.items()
-    ]
-    return Dictionary(entries, repeaters, _private_block)
-
-
-def _private_block(creator: bytes) -> dict[int, str] | None:
-    """VRs of a private creator's elements by the keys that `Dictionary.private_vr` looks for; None if unknown."""
-    from pydicom._private_dict import private_dictionaries
-
-    name = creator.decode("latin_1")
-    if name not in private_dictionaries:
-        return None
-    return _known_private_block(name)
-
-
-@cache
-def _known_private_block(name: str) -> dict[int, str]:
-    from pydicom._private_dict import private_dictionaries
-
-    block = {}
-    for pattern, entry in private_dictionaries[name].items():
-        if pattern[2:6] == "xxxx":
-            key = 2 << 32 | int(pattern[:2], 16) << 16 | int(pattern[6:], 16)
-        elif pattern[4:6] == "xx":
-            key = 1 << 32 | int(pattern[:4], 16) << 16 | int(pattern[6:], 16)
-        elif "x" not in pattern:
-            key = int(pattern, 16)
-        else:
-            continue
-        block[key] = entry[0]
-    return block
 
 
 # --- reading the JSON back ------------------------------------------------------------------------------------

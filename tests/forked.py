@@ -29,8 +29,11 @@ from pathlib import Path
 from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent
-_LOADED = ("serving", "sending", "upkeep", "backing_up", "fetching")
-"""Modules of `pacs.cli`; what they import only when they run is `pacs.dicomweb.worker` and `pacs.client.upload`."""
+_LOADED = (
+    "pacs.cli.serving", "pacs.cli.sending", "pacs.cli.upkeep", "pacs.cli.backing_up", "pacs.cli.fetching",
+    "pacs.client.upload", "pacs.dicomweb.worker", "pacs.proof", "pacs.rewriting.file", "pacs.storage.reindex",
+)  # fmt: skip
+"""The commands, and what they import only when they run."""
 _LONGEST = 1 << 20
 _STATUS = struct.Struct("i")
 
@@ -172,7 +175,7 @@ def _tell(pidfd: int, pid: int, pipe: int) -> None:
 
 def _load() -> None:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as the server does: no thread may run where is forked
-    for name in (*(f"pacs.cli.{name}" for name in _LOADED), "pacs.client.upload", "pacs.dicomweb.worker"):
+    for name in _LOADED:
         importlib.import_module(name)
     gc.collect()
     gc.freeze()

@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from types import TracebackType
-from typing import Any, Self, TextIO
-
-from tqdm import tqdm
+from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from pacs.client.tally import NAMES_KEPT, Group, Status, Tally
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 
 class Progress:
@@ -19,6 +20,8 @@ class Progress:
         """`unit` "B" counts bytes, shown as kB, MB, GB."""
         self._bar: tqdm[Any] | None = None
         if sys.stderr.isatty():
+            from tqdm import tqdm
+
             counted = "{desc} {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt}{unit}, {rate_fmt}, "
             counted += "{remaining} left{postfix}"
             open_ended = "{desc}: {n_fmt}{unit}, {rate_fmt}{postfix}"

@@ -13,14 +13,17 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pacs.archive import Archive, StoreResult
 from pacs.cli import OK, USAGE, WRONG
 from pacs.cli.report import Progress, count_text, size_text, summary
 from pacs.client import files
 from pacs.client.tally import Result, Status, Tally
 from pacs.errors import NotFoundError, PacsError
-from pacs.storage.model import Buffer, InstanceEntry
+
+if TYPE_CHECKING:
+    from pacs.archive import Archive, StoreResult
+    from pacs.storage.model import Buffer, InstanceEntry
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _IN_WORK = 64
@@ -55,6 +58,8 @@ def headers_of(arguments: argparse.Namespace) -> dict[str, str] | None:
 
 
 def import_(arguments: argparse.Namespace) -> int:
+    from pacs.archive import Archive
+
     began = time.monotonic()
     with (
         Archive.open(arguments.archive, create=True) as archive,
@@ -156,6 +161,8 @@ def _kind(error: PacsError) -> str:
 
 
 def export(arguments: argparse.Namespace) -> int:
+    from pacs.archive import Archive
+
     wrong = written = size = 0
     with Archive.open(arguments.archive) as archive:
         wanted = [(uid, *_instances(archive, uid)) for uid in arguments.uids]

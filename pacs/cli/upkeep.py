@@ -8,19 +8,17 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pacs import proof
 from pacs.cli import OK, WRONG
 from pacs.cli.report import Progress, count_text, size_text
 from pacs.errors import NotFoundError
-from pacs.reading import Committed
 from pacs.storage import layout
-from pacs.storage.check import Severity
-from pacs.storage.check import check as check_archive
 from pacs.storage.index import Index
 from pacs.storage.locks import ArchiveLock
-from pacs.storage.model import InstanceEntry
-from pacs.storage.reindex import reindex as reindex_archive
+
+if TYPE_CHECKING:
+    from pacs.storage.model import InstanceEntry
 
 
 @contextmanager
@@ -45,6 +43,11 @@ def _require(root: Path) -> None:
 
 
 def check(arguments: argparse.Namespace) -> int:
+    from pacs import proof
+    from pacs.reading import Committed
+    from pacs.storage.check import Severity
+    from pacs.storage.check import check as check_archive
+
     root: Path = arguments.archive
     errors = notes = 0
     with reading(root) as index, Progress("checking", 0, "series") as progress:
@@ -67,6 +70,8 @@ def check(arguments: argparse.Namespace) -> int:
 
 
 def reindex(arguments: argparse.Namespace) -> int:
+    from pacs.storage.reindex import reindex as reindex_archive
+
     _require(arguments.archive)
     with Progress("reindexing", 0, "step") as progress:
 

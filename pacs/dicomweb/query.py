@@ -9,9 +9,7 @@ from functools import lru_cache
 from typing import Final
 from urllib.parse import parse_qsl
 
-from pydicom.datadict import tag_for_keyword
-
-from pacs import tags
+from pacs import dictionary, tags
 from pacs.errors import QueryError
 from pacs.storage.rules import Match, supported, takes_lists
 
@@ -103,7 +101,7 @@ def attribute(name: str) -> tuple[int, ...] | None:
             continue
         if not _KEYWORD.fullmatch(part) and (part[:1].isdigit() or not part or "." in name):
             raise QueryError(f"{name[:64]!r} is not a tag of eight hexadecimal digits, nor a keyword")
-        found = tag_for_keyword(part)
+        found = dictionary.tag_for_keyword(part)
         known = known and found is not None
         path.append(found or 0)
     return tuple(path) if known else None

@@ -300,6 +300,7 @@ def _import_worker() -> None:
     gc.disable()
     try:
         from pacs.dicomweb import worker  # noqa: F401
+        from pacs.rewriting import file  # noqa: F401  (loaded by the first who needs it otherwise)
     finally:
         gc.freeze()
         if collects:

@@ -6,20 +6,14 @@ PS3.5 Annex A, PS3.10 7, PS3.18 8.7.3.5.2
 
 from __future__ import annotations
 
-import itertools
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from pydicom.dataset import Dataset
-
-from pacs import export, uids
-from pacs.errors import PacsError, UnsupportedTransferSyntaxError
-from pacs.geometry import FrameGeometry
-from pacs.reading import Committed, pixel_value
-from pacs.rewriting import description, pixel_data, received
-from pacs.storage.model import Buffer, Encoding
+from pacs import export, part10, uids
+from pacs.errors import UnsupportedTransferSyntaxError
+from pacs.reading import Committed
+from pacs.storage.model import Buffer
 from pacs.transcode import Rendition
 
 NATIVE: Final = (
@@ -57,114 +51,22 @@ def rewrite(source: Committed, transfer_syntax: str, frames: Frames | None) -> R
     `frames` are those of Pixel Data that has to change its form; None where there is none, or where native pixel data
     stays native. Raises UnsupportedTransferSyntaxError or PixelError, before the first piece, when it cannot be done.
     """
-    if frames is None and received.begins_properly(source, transfer_syntax):
+    if frames is None and _begins_properly(source, transfer_syntax):
         return Rewritten(export.rebuild(source), source.descriptor.file_size)
+    # pydicom takes long to load, and most commands do without it; a server has it loaded.
+    from pacs.rewriting import file
+
     if transfer_syntax in NATIVE:
-        return _native(source, transfer_syntax, frames)
+        return file.native(source, transfer_syntax, frames)
     if frames is None:
         name = uids.transfer_syntax(transfer_syntax).name
         raise UnsupportedTransferSyntaxError(f"{name} is for images, which this instance is none of")
-    return _encapsulated(source, transfer_syntax, frames)
+    return file.encapsulated(source, transfer_syntax, frames)
 
 
-def _native(source: Committed, transfer_syntax: str, frames: Frames | None) -> Rewritten:
-    descriptor = source.descriptor
-    key, geometry = descriptor.array_key, descriptor.geometry
-    length = 0
-    value: Iterator[Buffer] = iter(())
-    if frames is not None:
-        geometry = frames.rendition.geometry
-        length, value = _decoded(frames)
-    elif key is not None and (
-        key.encoding is Encoding.ENCAPSULATED or not uids.transfer_syntax(descriptor.transfer_syntax).known
-    ):
-        raise UnsupportedTransferSyntaxError(f"instance {descriptor.instance} has pixel data that cannot be decoded")
-    elif key is not None:
-        length, value = descriptor.value_length, pixel_value(source)
-
-    def describe(data_set: Dataset) -> None:
-        if frames is not None and geometry is not None:
-            description.describe(data_set, geometry)
-            description.drop_encapsulated_icon(data_set)
-            description.mark_lossy_history(data_set, descriptor.transfer_syntax)
-
-    implicit = transfer_syntax == uids.IMPLICIT_VR_LITTLE_ENDIAN
-    meta, head, tail = _written(source, transfer_syntax, describe)
-    if descriptor.pixel_tag:
-        bits = geometry.bits_allocated if geometry is not None else 8
-        head += pixel_data.native_head(descriptor.pixel_tag, length, bits, implicit=implicit)
-        tail = bytes(length % 2) + tail
-    pieces = itertools.chain((head,), value, (tail,))
-    if transfer_syntax == uids.DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN:
-        return Rewritten(itertools.chain((meta,), _deflated(pieces)), None)
-    return Rewritten(itertools.chain((meta,), pieces), len(meta) + len(head) + length + len(tail))
-
-
-def _decoded(frames: Frames) -> tuple[int, Iterator[Buffer]]:
-    """(length, native frames in order). The first is decoded now: what cannot be is known before anything is sent."""
-    geometry: FrameGeometry | None = frames.rendition.geometry
-    assert geometry is not None
-    first = frames.make(1)
-    others = (frames.make(number) for number in range(2, frames.count + 1))
-    value = itertools.chain((first,), others)
-    if geometry.bits_allocated != 1:
-        return len(first) * frames.count, value
-    return -(-geometry.frame_bits * frames.count // 8), pixel_data.continuous(value, geometry.frame_bits)
-
-
-def _encapsulated(source: Committed, transfer_syntax: str, frames: Frames) -> Rewritten:
-    descriptor, rendition = source.descriptor, frames.rendition
-    first = frames.make(1)
-    geometry = rendition.geometry
-    assert geometry is not None
-    raw = -(-geometry.frame_bits // 8)
-
-    def describe(data_set: Dataset) -> None:
-        description.check_overlays(data_set, transfer_syntax)
-        description.describe(data_set, geometry)
-        description.drop_encapsulated_icon(data_set)
-        description.mark_lossy_history(data_set, descriptor.transfer_syntax)
-        if not rendition.lossless:
-            # The ratio stands before the frames, so that of the first one speaks for all: it is approximate anyway.
-            ratio = raw / max(1, len(first))
-            uid = description.derived_uid(descriptor, f"{transfer_syntax} {frames.mark}")
-            description.mark_lossy(data_set, uid, transfer_syntax, rendition.lossy_method, ratio)
-
-    meta, head, tail = _written(source, transfer_syntax, describe)
-    table, length = pixel_data.encapsulated_head([len(first)] if frames.count == 1 else frames.lengths)
-
-    def make(number: int) -> Buffer:
-        return first if number == 1 else frames.make(number)
-
-    pieces = itertools.chain((meta, head, table), pixel_data.fragments(frames.count, make), (tail,))
-    return Rewritten(pieces, len(meta) + len(head) + length + len(tail) if length is not None else None)
-
-
-def _written(
-    source: Committed, transfer_syntax: str, describe: Callable[[Dataset], None]
-) -> tuple[bytes, bytes, bytes]:
-    """(File Meta Information, Data Elements before the pixel data, those behind it)."""
-    implicit = transfer_syntax == uids.IMPLICIT_VR_LITTLE_ENDIAN
-    try:
-        data_set, after = received.read(source)
-        describe(data_set)
-        meta = received.beginning(data_set, transfer_syntax)
-        head = received.written(data_set, implicit=implicit)
-        return meta, head, received.written(after, implicit=implicit) if len(after) else b""
-    except PacsError:
-        raise
-    except Exception as error:  # pydicom raises anything for a Data Set that it cannot rewrite
-        raise received.unreadable(error, transfer_syntax) from error
-
-
-def _deflated(pieces: Iterator[Buffer]) -> Iterator[Buffer]:
-    """PS3.5 A.5; RFC 1951, padded to an even length."""
-    deflate = zlib.compressobj(wbits=-zlib.MAX_WBITS)
-    length = 0
-    for piece in pieces:
-        data = deflate.compress(piece)
-        length += len(data)
-        if data:
-            yield data
-    data = deflate.flush()
-    yield data + bytes((length + len(data)) % 2)
+def _begins_properly(source: export.Source, transfer_syntax: str) -> bool:
+    """Whether the received file is in this Transfer Syntax, and says so in a File Meta Information."""
+    if source.descriptor.transfer_syntax != transfer_syntax or source.descriptor.whole_file:
+        return False
+    begins = part10.beginning(source.skeleton())
+    return begins.proper and begins.transfer_syntax == transfer_syntax

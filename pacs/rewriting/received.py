@@ -79,14 +79,6 @@ def written(data_set: Dataset, *, implicit: bool) -> bytes:
     return out.getvalue()
 
 
-def begins_properly(source: export.Source, transfer_syntax: str) -> bool:
-    """Whether the received file is in this Transfer Syntax, and says so in a File Meta Information."""
-    if source.descriptor.transfer_syntax != transfer_syntax or source.descriptor.whole_file:
-        return False
-    begins = part10.beginning(source.skeleton())
-    return begins.proper and begins.transfer_syntax == transfer_syntax
-
-
 def _around_pixel_data(source: export.Source) -> tuple[bytes, bytes]:
     """The received file before the pixel value (with the head of its element), and after it."""
     if source.descriptor.whole_file or not source.descriptor.pixel_tag:

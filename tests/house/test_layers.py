@@ -17,9 +17,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("pacs._codecs",),
     # 2
     (
-        "pacs.part10", "pacs.charset", "pacs.marks", "pacs.codestream", "pacs.progression", "pacs.fragments",
-        "pacs.pixels", "pacs.byteorder", "pacs.jpeg", "pacs.json_members", "pacs.transcode", "pacs.rendering",
-        "pacs.settings", "pacs.demo", "pacs.viewer",
+        "pacs.part10", "pacs.dictionary", "pacs.charset", "pacs.marks", "pacs.codestream", "pacs.progression",
+        "pacs.fragments", "pacs.pixels", "pacs.byteorder", "pacs.jpeg", "pacs.json_members", "pacs.transcode",
+        "pacs.rendering", "pacs.settings", "pacs.demo", "pacs.viewer",
     ),
     # 3
     ("pacs.storage",),
@@ -42,8 +42,8 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "aiohttp": ("pacs.dicomweb", "pacs.client", "pacs.cli", "benchmarks"),
     "asyncio": ("pacs.dicomweb", "pacs.client", "pacs.cli", "pacs.bench", "pacs.storage.zarr_codec", "benchmarks"),
     "uvloop": ("pacs.dicomweb", "pacs.client", "pacs.cli", "pacs.bench", "benchmarks"),
-    # Its dictionaries and character sets; reading files with it is for tests.
-    "pydicom": ("pacs.charset", "pacs.part10", "pacs.rewriting", "pacs.dicomweb.query", "pacs.demo", "benchmarks"),
+    # Elsewhere reading files with it is for tests; `pacs.dictionary` loads tables of it.
+    "pydicom": ("pacs.rewriting", "pacs.demo", "benchmarks"),
     "prometheus_client": ("pacs.dicomweb",),
     "tqdm": ("pacs.cli", "benchmarks"),
     "argparse": ("pacs.cli", "benchmarks"),
