@@ -1,144 +1,12 @@
 /* The HT block decoder: the bytes of one code-block to its samples. One cleanup pass at bit-plane 0. T.814 clause 7
  *
- * Row by row of quads: codes from MEL and VLC (decode_quads.h), then magnitudes and signs from MagSgn. Whatever the bytes
- * are, loops depend on width and height alone, and the buffers hold what the longest codes of all quads take. */
+ * Whatever the bytes are, loops depend on width and height alone, and the buffers hold what the longest codes of all
+ * quads take. */
 #ifndef HT_DECODE_BLOCK_H
 #define HT_DECODE_BLOCK_H
 
-#include "decode_quads.h"
-
-#define HT_MOST_PLANES 30 /* magnitudes below 2^30; U_q is at most one more */
-#define HT_AHEAD 1024     /* bytes behind the end of a segment that a row may read: twice 128 samples of 32 bits */
-
-/* At least 64 bytes aligned; one for each thread. */
-typedef struct {
-  uint8_t vlc[HT_MOST_SUFFIX + HT_MOST_PAIRS * HT_MOST_PAIR_BITS / 8 + 81];
-  uint8_t magnitudes[HT_BLOCK * HT_BLOCK * 4 + HT_AHEAD + 64];
-  ht_quad_row rows[2];
-  uint16_t contexts[HT_COLUMNS + 32];
-  uint32_t below[1 + HT_COLUMNS + 31]; /* of the samples that end a row: see ht_sample_row */
-} ht_decode_scratch;
-
-/* What is being decoded. */
-typedef struct {
-  ht_decode_scratch *scratch;
-  void *samples;
-  ptrdiff_t stride;
-  uint32_t width, height, limit; /* limit: of U_q */
-  size_t at, end;                /* bits of MagSgn: read, there */
-  ht_vlc vlc;
-  ht_mel mel;
-  uint64_t events;
-} ht_decoding;
-
-/* Un-stuffs the segments. What is wrong: not 0. */
-static inline int ht_decode_start(ht_decoding *block, const uint8_t *data, size_t length, uint32_t bit_planes) {
-  if (length < 2) return 1;
-  size_t suffix = (size_t)data[length - 1] << 4 | (data[length - 2] & 15);
-  if (suffix < 2 || suffix > length || suffix > HT_MOST_SUFFIX) return 1;
-  const uint8_t *codes = data + length - suffix;
-  ht_decode_scratch *scratch = block->scratch;
-  block->limit = bit_planes + 1;
-  size_t room = ((size_t)block->width * block->height * block->limit + 7) / 8;
-  block->end = ht_unstuff_forward(data, length - suffix, scratch->magnitudes, room);
-  block->at = 0;
-  memset(scratch->magnitudes + block->end / 64 * 8 + 8, 255, HT_AHEAD);
-  uint8_t *vlc_end = ht_unstuff_backward(codes, suffix, scratch->vlc);
-  uint32_t pairs = ((block->width + 3) >> 2) * ((block->height + 1) >> 1);
-  memset(vlc_end, 0, pairs * HT_MOST_PAIR_BITS / 8 + 32);
-  block->vlc = (ht_vlc){scratch->vlc, 0, 0};
-  ht_vlc_fill(&block->vlc);
-  ht_mel_start(&block->mel, codes, suffix);
-  block->events = 1;
-  memset(scratch->below, 0, sizeof scratch->below);
-  return 0;
-}
-
-/* The quads of row `row`. Not 0: samples outside the code-block are significant. */
-HT_INLINE int ht_decode_quads(ht_decoding *block, uint32_t row) {
-  ht_decode_scratch *scratch = block->scratch;
-  ht_quad_row *quads = &scratch->rows[row & 1];
-  uint32_t columns = (block->width + 1) >> 1;
-  if (row == 0) {
-    ht_first_quads(quads, columns, &block->vlc, &block->mel, &block->events);
-  } else {
-    ht_contexts(&scratch->rows[(row - 1) & 1], columns, scratch->contexts);
-    if (HT_UNLIKELY(block->events >> 32 == 0)) block->events = ht_mel_events(&block->mel, block->events, 32);
-    ht_following_quads(quads, scratch->contexts, columns, &block->vlc, &block->events);
-  }
-  quads->codes[columns] = 0; /* right of the last quad */
-  uint32_t outside = 0;
-  if (block->width & 1) outside = quads->codes[columns - 1] & (12u << HT_RHO);
-  if (2 * row + 1 == block->height)
-    for (uint32_t q = 0; q < columns; q++) outside |= quads->codes[q] & (10u << HT_RHO);
-  return outside != 0;
-}
-
-/* u of the first and second quad of a pair. T.814 7.3.6 */
-HT_INLINE uint32_t ht_u_first(uint32_t pair, uint32_t window) {
-  return (pair >> HT_U & 15) + (window >> (pair >> HT_PREFIXES & 7) & ((1u << (pair >> HT_SUFFIX & 7)) - 1));
-}
-HT_INLINE uint32_t ht_u_second(uint32_t pair, uint32_t window) {
-  uint32_t before = (pair >> HT_PREFIXES & 7) + (pair >> HT_SUFFIX & 7);
-  return (pair >> HT_U_2 & 15) + (window >> before & ((1u << (pair >> HT_SUFFIX_2 & 7)) - 1));
-}
-
-/* 2 (magnitude - 1) and the sign lowest, of sample n of a quad; 0 if it is not significant. T.814 7.3.8 */
-HT_INLINE uint32_t ht_sample(const uint8_t *magnitudes, size_t *at, uint32_t code, uint32_t bound, uint32_t n) {
-  uint32_t length = (bound & (0u - (code >> (HT_RHO + n) & 1))) - (code >> (HT_KNOWN + n) & 1);
-  uint64_t bits = ht_load_64(magnitudes + (*at >> 3)) >> (*at & 7);
-  *at += length;
-  uint64_t known = UINT64_C(1) << length;
-  return (uint32_t)((bits & (known - 1)) | (known & (UINT64_C(0) - (code >> (HT_ONES + n) & 1))));
-}
-
-HT_INLINE int32_t ht_signed(uint32_t sample, uint32_t code, uint32_t n) {
-  uint32_t sign = 0u - (sample & 1);
-  return (int32_t)((((sample >> 1) ^ sign) - ~sign) & (0u - (code >> (HT_RHO + n) & 1)));
-}
-
-HT_INLINE void ht_put(void *samples, ptrdiff_t at, int32_t sample, int wide) {
-  if (wide) ((int32_t *)samples)[at] = sample;
-  else ((int16_t *)samples)[at] = (int16_t)sample;
-}
-
-/* The samples of a row of quads. `below` has of each quad the lower left sample and the lower right one of the quad
- * before, or-ed: the greatest bit is all that matters. Not 0: a magnitude is above the bit-planes. T.814 7.3.7 */
-HT_INLINE int ht_sample_row(ht_decoding *block, uint32_t row, int wide) {
-  const ht_quad_row *quads = &block->scratch->rows[row & 1];
-  const uint8_t *magnitudes = block->scratch->magnitudes;
-  uint32_t *below = block->scratch->below;
-  ptrdiff_t upper = (ptrdiff_t)(2 * row) * block->stride, lower = upper + block->stride;
-  int last = 2 * row + 1 == block->height;
-  size_t at = block->at < block->end ? block->at : block->end;
-  uint32_t right = 0, columns = (block->width + 1) >> 1;
-  for (uint32_t q = 0; q < columns; q++) {
-    uint32_t code = quads->codes[q], pair = quads->pairs[q / 2], window = quads->windows[q / 2];
-    uint32_t above = ht_bit_length(below[q] | below[q + 1] | 2) - 1;
-    uint32_t bound = (q & 1 ? ht_u_second(pair, window) : ht_u_first(pair, window)) + (code & HT_SEVERAL ? above : 1);
-    if (HT_UNLIKELY(bound > block->limit)) return 1;
-    uint32_t v[4];
-    for (uint32_t n = 0; n < 4; n++) v[n] = ht_sample(magnitudes, &at, code, bound, n);
-    below[q] = v[1] | right;
-    right = v[3];
-    ptrdiff_t x = 2 * (ptrdiff_t)q;
-    ht_put(block->samples, upper + x, ht_signed(v[0], code, 0), wide);
-    if (!last) ht_put(block->samples, lower + x, ht_signed(v[1], code, 1), wide);
-    if (2 * q + 1 < block->width) {
-      ht_put(block->samples, upper + x + 1, ht_signed(v[2], code, 2), wide);
-      if (!last) ht_put(block->samples, lower + x + 1, ht_signed(v[3], code, 3), wide);
-    }
-  }
-  below[columns] = right;
-  block->at = at;
-  return 0;
-}
-
-HT_INLINE int ht_decode_rows(ht_decoding *block, int wide) {
-  for (uint32_t row = 0; 2 * row < block->height; row++)
-    if (ht_decode_quads(block, row) || ht_sample_row(block, row, wide)) return 1;
-  return 0;
-}
+#include "decode_avx512.h"
+#include "decode_rows.h"
 
 static inline int ht_decode_portable_16(ht_decoding *block) { return ht_decode_rows(block, 0); }
 static inline int ht_decode_portable_32(ht_decoding *block) { return ht_decode_rows(block, 1); }
@@ -149,8 +17,12 @@ static inline int ht_decode_block_16(const uint8_t *data, size_t length, int16_t
                                      uint32_t width, uint32_t height, uint32_t bit_planes, ht_decode_scratch *scratch,
                                      int tier) {
   ht_decoding block = {.scratch = scratch, .samples = samples, .stride = stride, .width = width, .height = height};
-  (void)tier;
   if (bit_planes > 15 || ht_decode_start(&block, data, length, bit_planes)) return 1;
+#if HT_X86
+  if (tier >= HT_TIER_AVX512) return ht_decode_avx512_16(&block);
+#else
+  (void)tier;
+#endif
   return ht_decode_portable_16(&block);
 }
 

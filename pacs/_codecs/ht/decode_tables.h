@@ -7,22 +7,23 @@
 /* A code of Annex C by the next seven bits. Lengths lie lowest, so that a shift by an entry is one by its length: x86
  * shifts look at six bits, and other code masks them. */
 enum {
-  HT_LENGTH = 63,         /* bits 0 to 5 of any entry here: how many bits it takes */
-  HT_U_FIRST = 1 << 6,    /* u_off, to be or-ed to an index of ht_u_pairs if the quad is the first of a pair */
-  HT_U_SECOND = 1 << 7,   /* the same if it is the second */
-  HT_WEST = 1 << 8,       /* in following rows: bit 1 of the next quad's context */
-  HT_WEST_INITIAL = 9,    /* in the first row: the next quad's context in bits 9 to 11 */
-  HT_RHO = 16,            /* bits 16 to 19: which samples are significant */
-  HT_KNOWN = 20,          /* bits 20 to 23: e_k */
-  HT_ONES = 24,           /* bits 24 to 27: e_1 */
-  HT_SEVERAL = 1 << 28    /* more than one sample is significant (gamma of 7.3.7) */
+  HT_LENGTH = 63,          /* bits 0 to 5 of any entry here: how many bits it takes */
+  HT_U_FIRST = 1 << 8,     /* u_off of the first quad of a pair: an offset in ht_u_pairs, in bytes */
+  HT_U_SECOND = 1 << 9,    /* the same of the second */
+  HT_WEST = 1 << 10,       /* in following rows: bit 1 of the next quad's context, as an offset in ht_quad_codes */
+  HT_WEST_INITIAL = 11,    /* in the first row: the next quad's context in bits 11 to 13 */
+  HT_RHO = 16,             /* bits 16 to 19: which samples are significant */
+  HT_KNOWN = 20,           /* bits 20 to 23: e_k */
+  HT_ONES = 24,            /* bits 24 to 27: e_1 */
+  HT_SEVERAL = 1 << 28     /* more than one sample is significant (gamma of 7.3.7) */
 };
 
-/* By row and context << 7 | bits. The context 8 (and 10, of HT_WEST) is that of a quad outside the code-block: no code. */
-enum { HT_OUTSIDE = 8 << 7, HT_CODES = 11 << 7 };
+/* By row and context << 7 | bits; offsets are in bytes, so that bit 0 of the context is HT_CONTEXT. The context 8 (and
+ * 10, with HT_WEST) is that of a quad outside the code-block: no code. */
+enum { HT_CONTEXT = 1 << 9, HT_OUTSIDE = 8 * HT_CONTEXT, HT_CODES = 11 << 7 };
 static uint32_t ht_quad_codes[2][HT_CODES];
 
-/* u of two quads: by row, HT_U_FIRST | HT_U_SECOND and the next six bits; [2] and [3] are for two quads with u_off of the
+/* u of two quads: by row, u_off of both (HT_U_FIRST, HT_U_SECOND) and the next six bits; [2] and [3] are for two quads with u_off of the
  * first row, [2] if both are above 2 by a MEL event, of which only the last 64 entries are used. T.814 Table 3, 7.3.6
  * The length of all in bits 0 to 5, of the two prefixes in 8 to 10, of the suffixes in 11 to 13 and 14 to 16, u_pfx in
  * 17 to 20 and 21 to 24. */
@@ -59,10 +60,10 @@ static inline ht_prefix ht_u_code(uint32_t bits) {
 
 static inline uint32_t ht_u_pair(int kind, uint32_t index) {
   ht_prefix first = {0, 0, 0}, second = {0, 0, 0};
-  uint32_t bits = index & 63, both = HT_U_FIRST | HT_U_SECOND;
-  if (index & HT_U_FIRST) first = ht_u_code(bits);
-  if (index & HT_U_SECOND) second = ht_u_code(bits >> first.length);
-  if (kind == HT_PAIRS_INITIAL && (index & both) == both && first.length == 3) {
+  uint32_t bits = index & 63, told = index >> 6;
+  if (told & 1) first = ht_u_code(bits);
+  if (told & 2) second = ht_u_code(bits >> first.length);
+  if (kind == HT_PAIRS_INITIAL && told == 3 && first.length == 3) {
     second.length = 1;
     second.suffix = 0;
     second.u = 1 + (bits >> 3 & 1);

@@ -1,0 +1,169 @@
+/* The samples of a row of quads by AVX-512, 16 quads at a time. Bits are brought to their places by permutations of bytes
+ * and shifts of each word, after a sum over the lengths has told where those of each quad begin. */
+#ifndef HT_DECODE_AVX512_H
+#define HT_DECODE_AVX512_H
+
+#include "decode_rows.h"
+
+#if HT_X86
+
+/* Of 16 quads, what MagSgn has of their samples. */
+typedef struct {
+  __m512i lengths;   /* a byte for each sample: how many bits MagSgn has of it */
+  __m512i before;    /* a byte for each sample: how many of its quad are before these */
+  __m512i at;        /* of each quad: how many of the 16 quads are before it */
+  __m512i ones;      /* a byte for each sample: FF if the bit above those is 1 */
+  __mmask64 there;   /* of each sample: whether it is significant */
+  uint32_t sum8, sum; /* of the bits of 8 quads and of all */
+} ht_lengths_avx512;
+
+/* Nibbles to bytes, 0 to 00 and 1 to FF. */
+HT_AVX512 HT_INLINE __m512i ht_nibble_bytes_avx512(__m512i nibbles) {
+  const __m512i bytes = _mm512_setr_epi32(
+      0, 0xff, 0xff00, 0xffff, 0xff0000, 0xff00ff, 0xffff00, 0xffffff, (int)0xff000000, (int)0xff0000ff,
+      (int)0xff00ff00, (int)0xff00ffff, (int)0xffff0000, (int)0xffff00ff, (int)0xffffff00, -1);
+  return _mm512_permutexvar_epi32(nibbles, bytes);
+}
+
+/* u of 16 quads, from 8 pairs. */
+HT_AVX512 HT_INLINE __m512i ht_u_avx512(const uint32_t *pairs, const uint32_t *windows) {
+  const __m256i three = _mm256_set1_epi32(7), four = _mm256_set1_epi32(15), all = _mm256_set1_epi32(-1);
+  __m256i pair = _mm256_loadu_si256((const __m256i *)pairs), bits = _mm256_loadu_si256((const __m256i *)windows);
+  __m256i suffix = _mm256_and_si256(_mm256_srli_epi32(pair, HT_SUFFIX), three);
+  bits = _mm256_srlv_epi32(bits, _mm256_and_si256(_mm256_srli_epi32(pair, HT_PREFIXES), three));
+  __m256i first = _mm256_add_epi32(_mm256_and_si256(_mm256_srli_epi32(pair, HT_U), four),
+                                   _mm256_andnot_si256(_mm256_sllv_epi32(all, suffix), bits));
+  bits = _mm256_srlv_epi32(bits, suffix);
+  suffix = _mm256_and_si256(_mm256_srli_epi32(pair, HT_SUFFIX_2), three);
+  __m256i second = _mm256_add_epi32(_mm256_and_si256(_mm256_srli_epi32(pair, HT_U_2), four),
+                                    _mm256_andnot_si256(_mm256_sllv_epi32(all, suffix), bits));
+  return _mm512_cvtepu16_epi32(_mm256_or_si256(first, _mm256_slli_epi32(second, 16)));
+}
+
+/* How many bits each sample of quads `lanes` has, if no U_q is above `limit`; else not 0. */
+HT_AVX512 HT_INLINE int ht_lengths_of_avx512(__m512i codes, __m512i u, __m512i above, __mmask16 lanes, uint32_t limit,
+                                             ht_lengths_avx512 *of) {
+  __mmask16 several = _mm512_test_epi32_mask(codes, _mm512_set1_epi32(HT_SEVERAL));
+  __m512i bound = _mm512_add_epi32(u, _mm512_mask_mov_epi32(_mm512_set1_epi32(1), several, above));
+  __mmask16 damaged = _mm512_mask_cmpgt_epu32_mask(lanes, bound, _mm512_set1_epi32((int)limit));
+  __m512i there = ht_nibble_bytes_avx512(_mm512_srli_epi32(codes, HT_RHO));
+  __m512i known = ht_nibble_bytes_avx512(_mm512_srli_epi32(codes, HT_KNOWN));
+  of->ones = ht_nibble_bytes_avx512(_mm512_srli_epi32(codes, HT_ONES));
+  of->there = _mm512_movepi8_mask(there);
+  bound = _mm512_shuffle_epi8(bound, _mm512_set4_epi32(0x0c0c0c0c, 0x08080808, 0x04040404, 0));
+  of->lengths = _mm512_and_si512(_mm512_add_epi8(bound, known), there);
+  __m512i sums = _mm512_mullo_epi32(of->lengths, _mm512_set1_epi32(0x01010101));
+  of->before = _mm512_slli_epi32(sums, 8);
+  __m512i quad = _mm512_srli_epi32(sums, 24);
+  sums = _mm512_add_epi32(quad, _mm512_bslli_epi128(quad, 4));
+  sums = _mm512_add_epi32(sums, _mm512_bslli_epi128(sums, 8));
+  __m512i first = _mm512_maskz_permutexvar_epi32(0xfff0, _mm512_set1_epi32(3), sums);
+  __m512i second = _mm512_maskz_permutexvar_epi32(0xff00, _mm512_set1_epi32(7), sums);
+  __m512i third = _mm512_maskz_permutexvar_epi32(0xf000, _mm512_set1_epi32(11), sums);
+  sums = _mm512_add_epi32(_mm512_add_epi32(sums, first), _mm512_add_epi32(second, third));
+  of->at = _mm512_sub_epi32(sums, quad);
+  __m512i totals = _mm512_permutexvar_epi32(_mm512_set4_epi32(15, 7, 15, 7), sums);
+  uint64_t both = (uint64_t)_mm_cvtsi128_si64(_mm512_castsi512_si128(totals));
+  of->sum8 = (uint32_t)both;
+  of->sum = (uint32_t)(both >> 32);
+  return damaged != 0;
+}
+
+/* The 32 samples, 16 bits each, of quads 8 * `half` and on, 2 (magnitude - 1) and the sign lowest. `at`: of each quad,
+ * where its bits begin in `bytes`. */
+HT_AVX512 HT_INLINE __m512i ht_samples_avx512_16(const uint8_t *bytes, const ht_lengths_avx512 *of, __m512i at, int half) {
+  const __m512i eight = _mm512_set1_epi64(0x0706050403020100), bytes_of = _mm512_set1_epi64(0x0101010101010101);
+  const __m512i quads = half ? _mm512_setr_epi64(32, 36, 40, 44, 48, 52, 56, 60) : _mm512_setr_epi64(0, 4, 8, 12, 16, 20, 24, 28);
+  const __m512i here = _mm512_mullo_epi64(quads, bytes_of);
+  __m512i index = _mm512_add_epi8(_mm512_permutexvar_epi8(here, _mm512_srli_epi32(at, 3)), eight);
+  __m512i low = _mm512_permutexvar_epi8(index, _mm512_loadu_si512(bytes));
+  __m512i high = _mm512_permutexvar_epi8(index, _mm512_loadu_si512(bytes + 8));
+  __m256i at_half = half ? _mm512_extracti64x4_epi64(at, 1) : _mm512_castsi512_si256(at);
+  __m512i shift = _mm512_and_si512(_mm512_cvtepu32_epi64(at_half), _mm512_set1_epi64(7));
+  __m512i bits = _mm512_shrdv_epi64(low, high, shift);
+  __m256i half_before = half ? _mm512_extracti64x4_epi64(of->before, 1) : _mm512_castsi512_si256(of->before);
+  __m512i before = _mm512_cvtepu8_epi16(half_before);
+  before = _mm512_add_epi8(_mm512_shuffle_epi8(before, _mm512_set4_epi32(0x0e0e0c0c, 0x0a0a0808, 0x06060404, 0x02020000)),
+                           _mm512_set1_epi16(0x0800));
+  bits = _mm512_multishift_epi64_epi8(before, bits);
+  __m256i half_lengths = half ? _mm512_extracti64x4_epi64(of->lengths, 1) : _mm512_castsi512_si256(of->lengths);
+  __m256i half_ones = half ? _mm512_extracti64x4_epi64(of->ones, 1) : _mm512_castsi512_si256(of->ones);
+  __m512i above = _mm512_sllv_epi16(_mm512_set1_epi16(1), _mm512_cvtepu8_epi16(half_lengths));
+  __m512i known = _mm512_and_si512(above, _mm512_cvtepi8_epi16(half_ones));
+  return _mm512_or_si512(known, _mm512_and_si512(bits, _mm512_sub_epi16(above, _mm512_set1_epi16(1))));
+}
+
+HT_AVX512 HT_INLINE __m512i ht_signed_avx512_16(__m512i samples, __mmask32 there) {
+  const __m512i one = _mm512_set1_epi16(1);
+  __m512i positive = _mm512_sub_epi16(_mm512_and_si512(samples, one), one); /* -1, else 0 */
+  __m512i value = _mm512_srli_epi16(samples, 1);
+  value = _mm512_ternarylogic_epi64(value, positive, positive, 0xc3); /* xor with not */
+  return _mm512_maskz_sub_epi16(there, value, positive);
+}
+
+/* As ht_sample_row. `below` has of each quad the lower left sample, and in the upper half the lower right one. */
+HT_AVX512 HT_INLINE int ht_sample_row_avx512_16(ht_decoding *block, uint32_t row) {
+  const __m512i even = _mm512_set_epi16(62, 60, 58, 56, 54, 52, 50, 48, 46, 44, 42, 40, 38, 36, 34, 32, 30, 28, 26, 24,
+                                        22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
+  const __m512i odd = _mm512_add_epi16(even, _mm512_set1_epi16(1));
+  const ht_quad_row *quads = &block->scratch->rows[row & 1];
+  const uint32_t *above = block->scratch->below[row & 1] + 16;
+  uint32_t *below = block->scratch->below[~row & 1] + 16;
+  int16_t *upper = (int16_t *)block->samples + (ptrdiff_t)(2 * row) * block->stride, *lower = upper + block->stride;
+  int last = 2 * row + 1 == block->height;
+  size_t at = block->at < block->end ? block->at : block->end;
+  for (uint32_t x = 0; x < block->width; x += 32) {
+    uint32_t q = x / 2, columns = block->width - x;
+    __mmask32 samples = columns >= 32 ? 0xffffffffu : (1u << columns) - 1;
+    __mmask16 lanes = (__mmask16)(columns >= 32 ? 0xffffu : (1u << ((columns + 1) >> 1)) - 1);
+    __m512i codes = _mm512_maskz_loadu_epi32(lanes, quads->codes + HT_BEFORE + q);
+    __m512i over = _mm512_loadu_si512(above + q);
+    over = _mm512_ternarylogic_epi32(over, _mm512_loadu_si512(above + q - 1), _mm512_set1_epi32((int)0xffff0000), 0xf8);
+    over = _mm512_ternarylogic_epi32(over, _mm512_loadu_si512(above + q + 1), _mm512_set1_epi32(0xffff), 0xf8);
+    over = _mm512_ternarylogic_epi32(over, _mm512_slli_epi32(over, 16), _mm512_set1_epi32(0x20000), 0xfe);
+    over = _mm512_sub_epi32(_mm512_set1_epi32(15), _mm512_lzcnt_epi32(over));
+    ht_lengths_avx512 of;
+    if (HT_UNLIKELY(ht_lengths_of_avx512(codes, ht_u_avx512(quads->pairs + q / 2, quads->windows + q / 2), over, lanes,
+                                         block->limit, &of)))
+      return 1;
+    const uint8_t *bytes = block->scratch->magnitudes;
+    size_t at8 = at + of.sum8;
+    __m512i places = _mm512_add_epi32(of.at, _mm512_set1_epi32((int)(at & 7)));
+    __m512i first = ht_samples_avx512_16(bytes + (at >> 3), &of, places, 0);
+    places = _mm512_add_epi32(of.at, _mm512_set1_epi32((int)(at8 & 7) - (int)of.sum8));
+    __m512i second = ht_samples_avx512_16(bytes + (at8 >> 3), &of, places, 1);
+    at += of.sum;
+    _mm512_storeu_si512(below + q, _mm512_permutex2var_epi16(first, odd, second));
+    first = ht_signed_avx512_16(first, (__mmask32)of.there);
+    second = ht_signed_avx512_16(second, (__mmask32)(of.there >> 32));
+    _mm512_mask_storeu_epi16(upper + x, samples, _mm512_permutex2var_epi16(first, even, second));
+    if (!last) _mm512_mask_storeu_epi16(lower + x, samples, _mm512_permutex2var_epi16(first, odd, second));
+  }
+  block->at = at;
+  return 0;
+}
+
+/* As ht_contexts. */
+HT_AVX512 HT_INLINE void ht_contexts_avx512(const ht_quad_row *above, uint32_t columns, uint32_t *contexts) {
+  const __m512i one = _mm512_set1_epi32(HT_CONTEXT), three = _mm512_set1_epi32(4 * HT_CONTEXT);
+  for (uint32_t q = 0; q < columns; q += 16) {
+    const uint32_t *codes = above->codes + HT_BEFORE + q;
+    __m512i here = _mm512_srli_epi32(_mm512_loadu_si512(codes), 8);
+    __m512i left = _mm512_srli_epi32(_mm512_loadu_si512(codes - 1), 10);
+    __m512i right = _mm512_srli_epi32(_mm512_loadu_si512(codes + 1), 6);
+    left = _mm512_ternarylogic_epi32(here, left, one, 0xa8);
+    _mm512_storeu_si512(contexts + q, _mm512_or_si512(left, _mm512_ternarylogic_epi32(here, right, three, 0xa8)));
+  }
+  contexts[columns] = HT_OUTSIDE;
+}
+
+HT_AVX512 static inline int ht_decode_avx512_16(ht_decoding *block) {
+  for (uint32_t row = 0; 2 * row < block->height; row++) {
+    if (row > 0) ht_contexts_avx512(&block->scratch->rows[~row & 1], (block->width + 1) >> 1, block->scratch->contexts);
+    if (ht_decode_quads(block, row) || ht_sample_row_avx512_16(block, row)) return 1;
+  }
+  return 0;
+}
+
+#endif
+#endif
