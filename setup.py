@@ -14,6 +14,7 @@ extensions = [
     Extension(
         f"pacs._codecs.{source.stem}",
         [str(source)],
+        depends=[str(header) for header in sorted(source.parent.glob("ht/*.h"))],
         extra_compile_args=["-O3", "-fno-strict-aliasing"],
     )
     for source in sorted(Path("pacs/_codecs").glob("*.pyx"))

@@ -9,6 +9,7 @@ import numpy as np
 
 from pacs import codestream as j2k
 from pacs import pixels, progression
+from pacs._codecs import htj2k_encoder
 from pacs.errors import CodestreamError, PixelError
 from pacs.geometry import FrameGeometry
 from pacs.transcode import frames, part_2
@@ -17,7 +18,9 @@ from pacs.transcode.frames import Buffer, Samples
 _codecs: Any = imagecodecs
 _RESOLUTIONS: Final = imagecodecs.HTJ2K.TILEPART.RESOLUTIONS
 _HEAD: Final = 4096
-"""Bytes that the main header of what we encode is within."""
+"""Bytes that the main header of what OpenJPH encodes is within."""
+_LARGEST_SIDE: Final = 1 << 15
+"""Rows and columns that a single precinct covers, and our encoder."""
 
 
 class EncodedFrame(NamedTuple):
@@ -39,8 +42,8 @@ def declared_precision(geometry: FrameGeometry) -> int:
 def encode_frame(samples: Samples, geometry: FrameGeometry) -> EncodedFrame:
     """`samples` (as decoders and `pixels.split` give them) as HTJ2K lossless RPCL, a tile-part a resolution level.
 
-    1 to 32 bits: OpenJPH computes with 64 where 32 would not do. PixelError when the encoder refuses them. RGB goes
-    through the reversible colour transform. PS3.5 10.18
+    1 to 32 bits: OpenJPH makes what our encoder does not, and computes with 64 where 32 would not do. PixelError when
+    the encoder refuses them. RGB goes through the reversible colour transform. PS3.5 10.18
     """
     if geometry.bits_allocated in (8, 16):
         pixels.check(geometry)
@@ -48,8 +51,23 @@ def encode_frame(samples: Samples, geometry: FrameGeometry) -> EncodedFrame:
         frames.check_described(geometry)
     frames.check_samples(samples, geometry)
     bits = declared_precision(geometry)
-    several = geometry.samples_per_pixel > 1
     rgb = geometry.photometric_interpretation == "RGB" and geometry.samples_per_pixel == 3
+    if samples.itemsize > 2 or max(geometry.rows, geometry.columns) > _LARGEST_SIDE or geometry.samples_per_pixel > 3:
+        return _by_openjph(samples, geometry, bits, rgb)
+    cells = np.ascontiguousarray(samples).reshape(-1).view(np.uint8).data
+    try:
+        return EncodedFrame(
+            *htj2k_encoder.encode(
+                cells, geometry.rows, geometry.columns, geometry.samples_per_pixel, samples.itemsize, geometry.signed,
+                bits, geometry.decompositions, rgb,
+            )
+        )  # fmt: skip
+    except ValueError as error:
+        raise PixelError(f"HTJ2K cannot encode this frame: {error}") from error
+
+
+def _by_openjph(samples: Samples, geometry: FrameGeometry, bits: int, rgb: bool) -> EncodedFrame:
+    several = geometry.samples_per_pixel > 1
     # The encoder knows no Bits Stored. Signed samples take no level shift, so unsigned ones are shifted here by what
     # the precision declared afterwards makes a decoder add again. T.800 G.1
     shifted = samples if geometry.signed else pixels.level_shifted(samples, bits)

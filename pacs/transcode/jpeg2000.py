@@ -1,6 +1,6 @@
 """JPEG 2000 and HTJ2K codestreams to samples, whole or without their finest resolution levels (T.800, T.814).
 
-OpenJPH decodes HTJ2K, for it is ten times faster; OpenJPEG everything else.
+Our own decoder reads lossless HTJ2K as our encoder makes it, OpenJPH all other HTJ2K, OpenJPEG everything else.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ import msgspec
 import numpy as np
 
 from pacs import codestream as j2k
-from pacs import progression
+from pacs import pixels, progression
+from pacs._codecs import htj2k_decoder
 from pacs.errors import CodestreamError, PixelError
 from pacs.geometry import FrameGeometry
 from pacs.transcode import expectations, part_2
-from pacs.transcode.frames import Buffer, Samples, aligned, check_agrees, conform, value_range
+from pacs.transcode.frames import Buffer, Samples, aligned, check_agrees, conform, dtype, value_range
+from pacs.transcode.htj2k import declared_precision
 
 _codecs: Any = imagecodecs
 """Its annotations leave out memoryview, which its functions take."""
@@ -45,6 +47,9 @@ _fill_tables()
 
 def decode(codestream: Buffer, geometry: FrameGeometry) -> Samples:
     """The samples of a whole frame. Raises PixelError, CodestreamError and what imagecodecs raises."""
+    encoded_here = _encoded_here(codestream, geometry)
+    if encoded_here is not None:
+        return conform(encoded_here, geometry, geometry.bits_stored)
     parsed = _parsed(codestream, geometry)
     if not parsed.complete:
         raise PixelError(f"the JPEG 2000 frame ends at byte {parsed.length}, {parsed.promised} are promised")
@@ -53,11 +58,42 @@ def decode(codestream: Buffer, geometry: FrameGeometry) -> Samples:
     return _in_type(_decoded(raw, parsed, planar), parsed, geometry)
 
 
+def _encoded_here(codestream: Buffer, geometry: FrameGeometry) -> Samples | None:
+    """What `htj2k.encode_frame` made of a frame of this description; None for anything else."""
+    if geometry.bits_allocated > 16 or geometry.high_bit != geometry.bits_stored - 1:
+        return None
+    samples = np.empty(pixels.shape(geometry), dtype(geometry))
+    done = htj2k_decoder.decode(
+        codestream, _cells(samples), geometry.rows, geometry.columns, geometry.samples_per_pixel, samples.itemsize,
+        geometry.signed, declared_precision(geometry), 0,
+    )  # fmt: skip
+    return samples if done else None
+
+
+def _lossless(raw: Buffer, parsed: j2k.Codestream, dropped: int, width: int) -> Samples | None:
+    """Samples of `width` bytes by our own decoder, unclamped if there is room; None for what it does not take.
+
+    Those of OpenJPH, which takes the same and more; without levels they have the declared precision and sign.
+    """
+    components = len(parsed.components)
+    shape = (-(-parsed.rows >> dropped), -(-parsed.columns >> dropped), *((components,) if components > 1 else ()))
+    samples = np.empty(shape, f"{'int' if parsed.signed or width > 2 else 'uint'}{8 * width}")
+    done = htj2k_decoder.decode(
+        raw, _cells(samples), parsed.rows, parsed.columns, components, width, parsed.signed, parsed.precision, dropped
+    )
+    return samples if done else None
+
+
+def _cells(samples: Samples) -> memoryview:
+    return samples.reshape(-1).view(np.uint8).data
+
+
 def _decoded(raw: Buffer, parsed: j2k.Codestream, planar: bool | None) -> Samples:
     if parsed.ht:
         try:
             if parsed.reversible:
-                return _openjph(raw, parsed, planar=planar)
+                samples = _lossless(raw, parsed, 0, 1 if parsed.precision <= 8 else 2)
+                return samples if samples is not None else _openjph(raw, parsed, planar=planar)
             wide = _ht_unclamped(bytearray(raw), parsed, 0, planar)
             if wide is not None:
                 return np.clip(wide, *value_range(parsed.precision, parsed.signed), out=wide)
@@ -190,6 +226,10 @@ def _ht_unclamped(raw: bytearray, parsed: j2k.Codestream, dropped: int, planar: 
     room = 24 if not parsed.reversible or parsed.precision <= 24 - _OVERSHOOT else 32
     if parsed.precision > room - _OVERSHOOT:
         return None
+    if parsed.reversible:
+        samples = _lossless(raw, parsed, dropped, 4)
+        if samples is not None:
+            return samples
     j2k.set_precision(raw, room, True)
     wide = _openjph(raw, parsed, planar=planar, skipres=dropped or None, resilient=not parsed.complete)
     surplus = 0 if parsed.reversible else room - parsed.precision

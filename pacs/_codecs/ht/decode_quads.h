@@ -33,9 +33,13 @@ HT_INLINE void ht_vlc_fill(ht_vlc *vlc) {
   vlc->count |= 56;
 }
 
-/* An entry of a table at an offset in bytes. */
+/* An entry of a table from an offset in bytes on. */
 HT_INLINE uint32_t ht_entry(const uint32_t *table, size_t offset, uint64_t index) {
-  return *(const uint32_t *)((const char *)table + offset + index * 4);
+  const uint32_t *from = (const uint32_t *)((const char *)table + offset);
+#if defined(__GNUC__)
+  __asm__("" : "+r"(from)); /* not summed up in another order: the offset is known before the index */
+#endif
+  return from[index];
 }
 
 /* The code of a quad. In context 0 it takes an event of MEL, and if that is 0, there is no code. */

@@ -150,69 +150,56 @@ HT_AVX512 HT_INLINE void ht_append_quads_512(ht_magnitude_stream *stream, const 
     }
 }
 
-/* Entry of ht_u_512: prefix in bits 0 to 7, its length in 8 to 15, suffix in 16 to 23, its length in 24 to 31. */
-#define HT_U(prefix, prefix_length, suffix, suffix_length)                                                             \
-    ((prefix) | (prefix_length) << 8 | (suffix) << 16 | (suffix_length) << 24)
-#define HT_LONG_U(u) HT_U(0, 3, (u) - 5, 5)
+/* Prefix and suffix of u of sixteen quads, and their lengths. */
+typedef struct {
+    __m512i prefixes;
+    __m512i prefix_lengths;
+    __m512i suffixes;
+    __m512i suffix_lengths;
+} ht_u_512;
 
-/* Prefix and suffix of each u below 16, T.814 Table 3; from 16 on of 16 + u, for a u of 1 or 2 that is a single bit. */
-HT_AVX512 HT_INLINE __m512i ht_u_512(__m512i u)
+/* Of each u below 16, in lanes of 32 bits. T.814 Table 3 */
+HT_AVX512 HT_INLINE ht_u_512 ht_u_of_512(__m512i u)
 {
-    const __m512i plain = _mm512_setr_epi32(0, HT_U(1, 1, 0, 0), HT_U(2, 2, 0, 0), HT_U(4, 3, 0, 1), HT_U(4, 3, 1, 1),
-                                            HT_LONG_U(5), HT_LONG_U(6), HT_LONG_U(7), HT_LONG_U(8), HT_LONG_U(9),
-                                            HT_LONG_U(10), HT_LONG_U(11), HT_LONG_U(12), HT_LONG_U(13), HT_LONG_U(14),
-                                            HT_LONG_U(15));
-    const __m512i single = _mm512_setr_epi32(0, HT_U(0, 1, 0, 0), HT_U(1, 1, 0, 0), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
-    return _mm512_permutex2var_epi32(plain, u, single);
+    ht_u_512 of;
+    of.prefixes = _mm512_shuffle_epi8(_mm512_set4_epi32(0, 0, 0x00000004, 0x04020100), u);
+    of.prefix_lengths = _mm512_shuffle_epi8(_mm512_set4_epi32(0x03030303, 0x03030303, 0x03030303, 0x03020100), u);
+    of.suffixes = _mm512_shuffle_epi8(_mm512_set4_epi32(0x0a090807, 0x06050403, 0x02010001, 0x00000000), u);
+    of.suffix_lengths = _mm512_shuffle_epi8(_mm512_set4_epi32(0x05050505, 0x05050505, 0x05050501, 0x01000000), u);
+    return of;
 }
 
-/* Codes of sixteen quads (of ht_encoder_codes) and their entries of ht_u_512 to VLC. T.814 7.3.4 */
-HT_AVX512 HT_INLINE void ht_append_codes_512(ht_code_stream *stream, __m512i codes, __m512i u)
+/* The same in the first row of quads: where both of a pair are above 2 they are less by 2; where only the first one is,
+ * the second one is a single bit. T.814 7.3.6 */
+HT_AVX512 HT_INLINE ht_u_512 ht_first_row_u_of_512(__m512i u, __mmask16 above_2)
+{
+    uint32_t both = above_2 & above_2 >> 1 & HT_EVEN_32, first = above_2 & HT_EVEN_32 & ~both;
+    ht_u_512 of = ht_u_of_512(_mm512_mask_sub_epi32(u, (__mmask16)(both | both << 1), u, _mm512_set1_epi32(2)));
+    __mmask16 single = (__mmask16)(first << 1) & _mm512_test_epi32_mask(u, u);
+    of.prefixes = _mm512_mask_sub_epi32(of.prefixes, single, u, _mm512_set1_epi32(1));
+    of.prefix_lengths = _mm512_mask_mov_epi32(of.prefix_lengths, single, _mm512_set1_epi32(1));
+    return of;
+}
+
+/* Codes of sixteen quads (of ht_encoder_codes) and their u to VLC. T.814 7.3.4 */
+HT_AVX512 HT_INLINE void ht_append_codes_512(ht_code_stream *stream, __m512i codes, ht_u_512 u)
 {
     const __m512i byte = _mm512_set1_epi32(0xff), seven = _mm512_set1_epi32(7);
     uint64_t words[8] __attribute__((aligned(64))), sizes[8] __attribute__((aligned(64)));
     __m512i lengths = _mm512_and_si512(_mm512_srli_epi32(codes, 4), seven);
-    __m512i prefix_lengths = _mm512_and_si512(_mm512_srli_epi32(u, 8), byte);
-    __m512i suffix_lengths = _mm512_srli_epi32(u, 24);
     __m512i words_of_codes = ht_join_32(_mm512_and_si512(_mm512_srli_epi32(codes, 8), byte), ht_room_32(lengths));
-    __m512i prefixes = ht_join_32(_mm512_and_si512(u, byte), ht_room_32(prefix_lengths));
-    __m512i suffixes = ht_join_32(_mm512_and_si512(_mm512_srli_epi32(u, 16), byte), ht_room_32(suffix_lengths));
+    __m512i prefixes = ht_join_32(u.prefixes, ht_room_32(u.prefix_lengths));
+    __m512i suffixes = ht_join_32(u.suffixes, ht_room_32(u.suffix_lengths));
     __m512i to_prefixes = ht_sum_32(lengths);
-    __m512i to_suffixes = _mm512_add_epi64(to_prefixes, ht_sum_32(prefix_lengths));
+    __m512i to_suffixes = _mm512_add_epi64(to_prefixes, ht_sum_32(u.prefix_lengths));
     ht_words_512 pairs;
     pairs.words = _mm512_ternarylogic_epi64(words_of_codes, _mm512_sllv_epi64(prefixes, to_prefixes),
                                             _mm512_sllv_epi64(suffixes, to_suffixes), 0xfe);
-    pairs.lengths = _mm512_add_epi64(to_suffixes, ht_sum_32(suffix_lengths));
+    pairs.lengths = _mm512_add_epi64(to_suffixes, ht_sum_32(u.suffix_lengths));
     pairs = ht_join_64(pairs);
     _mm512_store_si512(words, pairs.words);
     _mm512_store_si512(sizes, pairs.lengths);
-    for (int i = 0; i < 8; i += 2) {
-        uint64_t word = words[i];
-        uint32_t length = (uint32_t)sizes[i];
-        if (HT_UNLIKELY(length > HT_APPENDED_MOST)) { /* 60 at most */
-            ht_append_codes(stream, word & 0xffffffff, 32);
-            word >>= 32;
-            length -= 32;
-        }
-        ht_append_codes(stream, word, length);
-    }
-}
-
-/* What is told by MEL of the quads of a row, a bit for each. */
-typedef struct {
-    uint64_t silent;      /* quads in context 0 */
-    uint64_t significant; /* quads with significant samples */
-    uint64_t coded;       /* quads with a u above 0 */
-    uint64_t above_2;     /* quads with a u above 2 */
-} ht_row_events;
-
-/* u of the first row of quads: where both of a pair are above 2 they are less by 2; where only the first one is, the
- * second one is a single bit. T.814 7.3.6 */
-HT_AVX512 HT_INLINE __m512i ht_first_row_u_512(__m512i u, __mmask16 above_2)
-{
-    uint32_t both = above_2 & above_2 >> 1 & HT_EVEN_32, first = above_2 & HT_EVEN_32 & ~both;
-    u = _mm512_mask_sub_epi32(u, (__mmask16)(both | both << 1), u, _mm512_set1_epi32(2));
-    return _mm512_mask_add_epi32(u, (__mmask16)(first << 1) & _mm512_test_epi32_mask(u, u), u, _mm512_set1_epi32(16));
+    for (int i = 0; i < 8; i += 2) ht_append_codes_64(stream, words[i], (uint32_t)sizes[i]);
 }
 
 /* Sixteen quads: which of `valid` are in the code-block, `left` rho of the quads before. Adds to `events` at bit `at`. */
@@ -250,32 +237,16 @@ HT_AVX512 HT_INLINE void ht_encode_quads_512(const ht_quads_512 *quads, __m512i 
         __mmask16 above_2 = _mm512_cmpgt_epi32_mask(u, _mm512_set1_epi32(2));
         events->coded |= (uint64_t)coded << at;
         events->above_2 |= (uint64_t)above_2 << at;
-        u = ht_first_row_u_512(u, above_2);
+        ht_append_codes_512(&streams->codes, codes, ht_first_row_u_of_512(u, above_2));
+    } else {
+        ht_append_codes_512(&streams->codes, codes, ht_u_of_512(u));
     }
-    ht_append_codes_512(&streams->codes, codes, ht_u_512(u));
     if (significant == 0) return;
     /* Of each significant sample U_q bits, one less where the code tells the highest one. */
     const __m512i spread = _mm512_set4_epi32(0x0c0c0c0c, 0x08080808, 0x04040404, 0);
     __m512i lengths = _mm512_maskz_mov_epi8(_mm512_test_epi8_mask(quads->exponents, quads->exponents), u_q);
     __mmask64 known = _mm512_test_epi8_mask(_mm512_shuffle_epi8(codes, spread), weights);
     ht_append_quads_512(&streams->magnitudes, quads, _mm512_mask_sub_epi8(lengths, known, lengths, one));
-}
-
-/* MEL events of a row: of each quad in context 0 whether it has significant samples; in the first row, after the second
- * quad of a pair that both have a u, whether both are above 2. */
-HT_AVX512 HT_INLINE void ht_append_row_events_512(ht_event_stream *stream, const ht_row_events *of, int first_row)
-{
-    uint64_t told = of->silent, events = of->significant;
-    if (first_row) {
-        const uint64_t even = 0x5555555555555555u, third = 0x1249249249249249u;
-        uint64_t pairs = of->coded & of->coded >> 1, large = of->above_2 & of->above_2 >> 1;
-        told = _pdep_u64(_pext_u64(told, even), third) | _pdep_u64(_pext_u64(told >> 1, even), third << 1) |
-               _pdep_u64(_pext_u64(pairs, even), third << 2);
-        events = _pdep_u64(_pext_u64(events, even), third) | _pdep_u64(_pext_u64(events >> 1, even), third << 1) |
-                 _pdep_u64(_pext_u64(large, even), third << 2);
-    }
-    if (told == 0) return;
-    ht_append_events(stream, _pext_u64(events, told), (uint32_t)_mm_popcnt_u64(told));
 }
 
 /* 32 samples of 16 bits, those in `mask`, from samples of 16 or 32 bits. */
@@ -314,7 +285,7 @@ HT_AVX512 HT_INLINE __m512i ht_encode_row_512(const void *samples, ptrdiff_t str
         ht_encode_quads_512(&quads[i], i ? quads[0].rho : zero, &above[i], first_row, (__mmask16)ht_ones_below(columns),
                             16 * (uint32_t)i, &events, streams);
     }
-    ht_append_row_events_512(&streams->events, &events, first_row);
+    ht_append_row_events(&streams->events, &events, first_row);
     above[0] = ht_above_of_512(zero, quads[0].exponents, quads[1].exponents);
     if (parts > 1) above[1] = ht_above_of_512(quads[0].exponents, quads[1].exponents, zero);
     return _mm512_or_si512(quads[0].exponents, quads[1].exponents);

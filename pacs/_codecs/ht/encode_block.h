@@ -5,6 +5,7 @@
 #ifndef HT_ENCODE_BLOCK_H
 #define HT_ENCODE_BLOCK_H
 
+#include "encode_avx2.h"
 #include "encode_avx512.h"
 
 /* MagSgn has at most 31 bits a sample, the codes 30 for two quads, MEL less than 2 an event, all of them one bit more
@@ -15,7 +16,7 @@
 #define HT_CODES_MOST 2560
 
 typedef struct {
-    int32_t rows[HT_BLOCK * HT_BLOCK];
+    int32_t rows[HT_BLOCK * HT_BLOCK]; /* a copy of the block, or two rows of 16 bits in the place of one */
     uint8_t events[HT_EVENTS_MOST];
     uint8_t codes[HT_CODES_MOST];
 } ht_encode_scratch; /* aligned to 64 bytes it is faster */

@@ -137,6 +137,17 @@ HT_INLINE void ht_append_codes(ht_code_stream *stream, uint64_t word, uint32_t l
     stream->count = count & 7;
 }
 
+/* Any length up to 64. */
+HT_INLINE void ht_append_codes_64(ht_code_stream *stream, uint64_t word, uint32_t length)
+{
+    if (HT_UNLIKELY(length > HT_APPENDED_MOST)) {
+        ht_append_codes(stream, word & 0xffffffff, 32);
+        word >>= 32;
+        length -= 32;
+    }
+    ht_append_codes(stream, word, length);
+}
+
 HT_INLINE void ht_begin_events(ht_event_stream *stream, uint8_t *at)
 {
     stream->bits = stream->run = stream->state = 0;
@@ -178,6 +189,33 @@ static inline void ht_append_events(ht_event_stream *stream, uint64_t events, ui
         count -= zeros + 1;
     }
 }
+
+#if HT_X86
+/* What is told by MEL of the quads of a row, a bit for each. */
+typedef struct {
+    uint64_t silent;      /* quads in context 0 */
+    uint64_t significant; /* quads with significant samples */
+    uint64_t coded;       /* quads with a u above 0 */
+    uint64_t above_2;     /* quads with a u above 2 */
+} ht_row_events;
+
+/* MEL events of a row: of each quad in context 0 whether it has significant samples; in the first row, after the second
+ * quad of a pair that both have a u, whether both are above 2. */
+HT_AVX2 HT_INLINE void ht_append_row_events(ht_event_stream *stream, const ht_row_events *of, int first_row)
+{
+    uint64_t told = of->silent, events = of->significant;
+    if (first_row) {
+        const uint64_t even = 0x5555555555555555u, third = 0x1249249249249249u;
+        uint64_t pairs = of->coded & of->coded >> 1, large = of->above_2 & of->above_2 >> 1;
+        told = _pdep_u64(_pext_u64(told, even), third) | _pdep_u64(_pext_u64(told >> 1, even), third << 1) |
+               _pdep_u64(_pext_u64(pairs, even), third << 2);
+        events = _pdep_u64(_pext_u64(events, even), third) | _pdep_u64(_pext_u64(events >> 1, even), third << 1) |
+                 _pdep_u64(_pext_u64(large, even), third << 2);
+    }
+    if (told == 0) return;
+    ht_append_events(stream, _pext_u64(events, told), (uint32_t)_mm_popcnt_u64(told));
+}
+#endif
 
 /* Ends both. They share a byte if the bits of each allow it and it is not FF. T.814 7.1.4 */
 static inline void ht_end_events_and_codes(ht_event_stream *events, ht_code_stream *codes, const uint8_t *codes_end)

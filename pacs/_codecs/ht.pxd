@@ -1,0 +1,47 @@
+# The C below the HTJ2K encoder and decoder: `ht/*.h`, for both widths of wavelet sample. Declarations alone.
+
+from libc.stddef cimport size_t
+from libc.stdint cimport int16_t, int32_t
+
+ctypedef fused sample:
+    int16_t
+    int32_t
+
+cdef enum:
+    BLOCK = 64              # columns and rows of a code-block
+    MOST_LEVELS = 11        # decompositions; 65,535 samples to 64 take ten
+    MOST_COMPONENTS = 3
+
+cdef extern from "ht/wavelet.h" nogil:
+    int HT_U8, HT_I8, HT_U16, HT_I16, HT_I32
+
+    ctypedef struct ht_bands_16:
+        int16_t *ll
+        int16_t *hl
+        int16_t *lh
+        int16_t *hh
+        size_t ll_stride
+        size_t stride
+
+    ctypedef struct ht_bands_32:
+        int32_t *ll
+        int32_t *hl
+        int32_t *lh
+        int32_t *hh
+        size_t ll_stride
+        size_t stride
+
+    int ht_best_tier()
+    void ht_range(int tier, const void *frame, int kind, size_t count, int32_t *least, int32_t *greatest)
+    void ht_analyse_16(int tier, const int16_t *image, size_t image_stride, size_t width, size_t height, ht_bands_16 to, int16_t *spare)
+    void ht_analyse_32(int tier, const int32_t *image, size_t image_stride, size_t width, size_t height, ht_bands_32 to, int32_t *spare)
+    void ht_synthesise_16(int tier, int16_t *image, size_t image_stride, size_t width, size_t height, ht_bands_16 bands, int16_t *spare)
+    void ht_synthesise_32(int tier, int32_t *image, size_t image_stride, size_t width, size_t height, ht_bands_32 bands, int32_t *spare)
+    void ht_load_row_16(int tier, const void *frame, int kind, size_t columns, size_t component, size_t step, int32_t shift, int16_t *plane)
+    void ht_load_row_32(int tier, const void *frame, int kind, size_t columns, size_t component, size_t step, int32_t shift, int32_t *plane)
+    void ht_store_row_16(int tier, void *frame, int kind, size_t columns, size_t component, size_t step, int32_t shift, const int16_t *plane)
+    void ht_store_row_32(int tier, void *frame, int kind, size_t columns, size_t component, size_t step, int32_t shift, const int32_t *plane)
+    void ht_rct_row_16(int tier, int16_t *r, int16_t *g, int16_t *b, size_t columns)
+    void ht_rct_row_32(int tier, int32_t *r, int32_t *g, int32_t *b, size_t columns)
+    void ht_inverse_rct_row_16(int tier, int16_t *y, int16_t *u, int16_t *v, size_t columns)
+    void ht_inverse_rct_row_32(int tier, int32_t *y, int32_t *u, int32_t *v, size_t columns)

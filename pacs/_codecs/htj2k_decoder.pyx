@@ -1,0 +1,490 @@
+"""HTJ2K lossless codestreams of the shape that `htj2k_encoder` makes, whole or without their finest levels.
+
+One tile, one layer, no precincts, code-blocks of at most 64 x 64 with one cleanup pass at bit-plane 0, the reversible
+wavelet. Everything else, and everything damaged, is left to OpenJPH. T.800 Annex A, B.10, F, G; T.814
+"""
+
+from libc.stddef cimport size_t
+from libc.stdint cimport int16_t, int32_t, uint8_t, uint32_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memset
+
+from pacs._codecs.bits cimport Bits, align, bit, bits, bits_of
+from pacs._codecs.ht cimport (
+    BLOCK, HT_I8, HT_I16, HT_I32, HT_U8, HT_U16, MOST_COMPONENTS, MOST_LEVELS, ht_bands_16, ht_bands_32, ht_best_tier,
+    ht_inverse_rct_row_16, ht_inverse_rct_row_32, ht_store_row_16, ht_store_row_32, ht_synthesise_16, ht_synthesise_32,
+    sample,
+)
+from pacs._codecs.markers cimport (
+    CAP, COD, COM, QCD, SIZ, SOC, SOD, SOT, TLM, Reader, left, part, skip, u8, u16, u32,
+)
+from pacs._codecs.packet_header cimport UNBOUNDED, Band, below, shape_tree
+
+cdef extern from "ht/decode_block.h" nogil:
+    ctypedef struct ht_decode_scratch:
+        pass
+    void ht_fill_tables()
+    void ht_fill_decode_tables()
+    int ht_decode_block_16(const uint8_t *data, size_t length, int16_t *samples, ptrdiff_t stride, uint32_t width,
+                           uint32_t height, uint32_t bit_planes, ht_decode_scratch *scratch, int tier)
+    int ht_decode_block_32(const uint8_t *data, size_t length, int32_t *samples, ptrdiff_t stride, uint32_t width,
+                           uint32_t height, uint32_t bit_planes, ht_decode_scratch *scratch, int tier)
+
+cdef enum:
+    MOST_SIDE = 1 << 15         # beyond it a resolution level has several precincts
+    NARROW_BITS = 13            # of samples, after the component transform, whose wavelet never leaves 16 bits
+    NARROW_PLANES = 15
+    WIDE_PLANES = 30
+    KEPT_BYTES = 8 << 20        # of memory that is kept from frame to frame
+    ALIGNMENT = 64
+    HTJ2K_ALONE = 0x40          # of the code-block style: nothing but HT
+
+ht_fill_tables()
+ht_fill_decode_tables()
+cdef int tier_used = ht_best_tier()
+
+
+cdef class Workspace:
+    """Memory for one frame at a time."""
+
+    cdef:
+        void *planes
+        size_t planes_room
+        uint32_t *nodes         # of the tag trees of one packet, then the lengths of its code-blocks
+        size_t nodes_room
+        void *scratch
+
+    def __cinit__(self):
+        self.scratch = malloc(sizeof(ht_decode_scratch) + ALIGNMENT)
+        if self.scratch == NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        free(self.planes)
+        free(self.nodes)
+        free(self.scratch)
+
+    cdef int reserve(self, size_t plane_bytes, size_t nodes) except -1:
+        if self.planes_room < plane_bytes:
+            free(self.planes)
+            self.planes, self.planes_room = malloc(plane_bytes), 0
+            if self.planes == NULL:
+                raise MemoryError
+            self.planes_room = plane_bytes
+        if self.nodes_room < nodes:
+            free(self.nodes)
+            self.nodes, self.nodes_room = <uint32_t *>malloc(nodes * sizeof(uint32_t)), 0
+            if self.nodes == NULL:
+                raise MemoryError
+            self.nodes_room = nodes
+        return 0
+
+    cdef size_t held(self):
+        return self.planes_room + self.nodes_room * sizeof(uint32_t)
+
+
+cdef list idle = []     # workspaces that nobody uses; taking and giving back is under the GIL
+
+
+cdef inline void *aligned(void *memory) noexcept nogil:
+    return <void *>((<size_t>memory + ALIGNMENT - 1) & ~<size_t>(ALIGNMENT - 1))
+
+
+# --- headers ----------------------------------------------------------------------------------------------------------
+
+
+cdef struct Frame:
+    size_t columns
+    size_t rows
+    size_t components
+    uint32_t precision
+    bint is_signed
+    bint rct
+    uint32_t decompositions
+    uint32_t block_columns
+    uint32_t block_rows
+    uint32_t bit_planes[3 * MOST_LEVELS + 1]    # Mb of LL, then HL, LH, HH from the coarsest. T.800 E-2
+    uint32_t dropped
+    int tier
+    # What decoding goes through: the tile-part at hand, its end, and the end of the data.
+    const uint8_t *data
+    size_t at
+    size_t part_end
+    size_t end
+
+
+cdef bint read_siz(Frame *f, Reader s) noexcept nogil:
+    """T.800 A.5.1: from the origin, one tile, components alike."""
+    cdef uint32_t c, depth, first = 0
+    cdef uint32_t fields[8]
+    if u16(&s) & 0x8000:
+        return False    # Part 2
+    for c in range(8):
+        fields[c] = u32(&s)
+    f.columns, f.rows, f.components = fields[0], fields[1], u16(&s)
+    if fields[2] or fields[3] or fields[6] or fields[7] or fields[4] < fields[0] or fields[5] < fields[1]:
+        return False
+    if not (0 < f.components <= MOST_COMPONENTS and 0 < f.columns <= MOST_SIDE and 0 < f.rows <= MOST_SIDE):
+        return False
+    for c in range(f.components):
+        depth = u8(&s)
+        if c == 0:
+            first = depth
+        if depth != first or u8(&s) != 1 or u8(&s) != 1:
+            return False
+    f.is_signed, f.precision = first >> 7, (first & 0x7F) + 1
+    return not s.failed and left(&s) == 0 and f.precision <= 16
+
+
+cdef bint read_cod(Frame *f, Reader s) noexcept nogil:
+    """T.800 A.6.1. With one layer and one precinct a level, LRCP, RLCP and RPCL are one order."""
+    cdef uint32_t transform
+    if u8(&s) != 0 or u8(&s) > 2 or u16(&s) != 1:
+        return False
+    transform = u8(&s)
+    f.rct = transform == 1
+    f.decompositions = u8(&s)
+    f.block_columns, f.block_rows = u8(&s), u8(&s)
+    if u8(&s) != HTJ2K_ALONE or u8(&s) != 1 or s.failed or left(&s):
+        return False
+    if transform > 1 or f.decompositions > MOST_LEVELS or f.block_columns > 4 or f.block_rows > 4:
+        return False
+    if f.block_columns + f.block_rows < 6:
+        return False    # of fewer than 1,024 samples: a frame would have very many
+    f.block_columns, f.block_rows = 4 << f.block_columns, 4 << f.block_rows
+    return not f.rct or f.components == 3
+
+
+cdef bint read_qcd(Frame *f, Reader s) noexcept nogil:
+    """T.800 A.6.4, behind COD."""
+    cdef uint32_t style = u8(&s), k
+    if style & 0x1F or left(&s) != 3 * f.decompositions + 1:
+        return False
+    for k in range(3 * f.decompositions + 1):
+        f.bit_planes[k] = (style >> 5) + (u8(&s) >> 3)
+        if f.bit_planes[k] < 2:
+            return False
+        f.bit_planes[k] -= 1
+    return True
+
+
+cdef bint read_main_header(Frame *f, Reader *r) noexcept nogil:
+    cdef uint32_t marker, length
+    cdef bint siz = False, cod = False, qcd = False
+    cdef Reader s
+    if u16(r) != SOC:
+        return False
+    while True:
+        marker = u16(r)
+        if marker == SOT:
+            r.at -= 2
+            return siz and cod and qcd
+        length = u16(r)
+        if r.failed or length < 2:
+            return False
+        s = part(r, length - 2)
+        if r.failed:
+            return False
+        if marker == SIZ and not siz:
+            siz = read_siz(f, s)
+            if not siz:
+                return False
+        elif marker == COD and siz and not cod:
+            cod = read_cod(f, s)
+            if not cod:
+                return False
+        elif marker == QCD and cod and not qcd:
+            qcd = read_qcd(f, s)
+            if not qcd:
+                return False
+        elif not (marker == CAP or marker == TLM or marker == COM):
+            return False
+
+
+cdef bint open_tile_part(Frame *f) noexcept nogil:
+    """Go to the data of the next tile-part. T.800 A.4.2"""
+    cdef Reader r
+    cdef size_t start = f.at
+    cdef uint32_t length
+    r.data, r.at, r.end, r.failed = f.data, f.at, f.end, False
+    if u16(&r) != SOT or u16(&r) != 10 or u16(&r) != 0:
+        return False
+    length = u32(&r)
+    u16(&r)
+    if u16(&r) != SOD or r.failed or length < 14:
+        return False
+    f.at = r.at
+    # The last one may be cut behind what is asked for: each read is checked.
+    f.part_end = start + length if length <= f.end - start else f.end
+    return True
+
+
+# --- a level ----------------------------------------------------------------------------------------------------------
+
+
+cdef inline size_t reduced(size_t length, uint32_t levels) noexcept nogil:
+    return (length + (<size_t>1 << levels) - 1) >> levels
+
+
+# One sub-band: where it goes, and its part of the packet.
+cdef struct SubBand:
+    uint32_t width
+    uint32_t height
+    uint32_t bit_planes
+    size_t offset           # of its first sample in the plane
+    Band trees
+    uint32_t *lengths       # of the code-blocks, 0 for those that are not included
+
+
+cdef bint read_band(SubBand *band, Bits *s) noexcept nogil:
+    """Which code-blocks are there and their lengths: one cleanup pass each, at bit-plane 0. T.800 B.10, T.814 B.3"""
+    cdef uint32_t x, y, width
+    cdef uint32_t *length = band.lengths
+    for y in range(band.trees.high):
+        for x in range(band.trees.wide):
+            length[0] = 0
+            if below(&band.trees, band.trees.inclusion, x, y, 1, s):
+                below(&band.trees, band.trees.planes, x, y, UNBOUNDED, s)
+                if band.trees.planes[<size_t>y * band.trees.wide + x] >> 1 != band.bit_planes - 1 or bit(s):
+                    return False
+                width = 3
+                while bit(s):
+                    width += 1
+                    if width > 24:
+                        return False
+                length[0] = bits(s, width)
+                if length[0] < 2:
+                    return False
+            if s.failed:
+                return False
+            length += 1
+    return True
+
+
+cdef uint32_t shape_level(Frame *f, uint32_t r, SubBand *bands, size_t stride, Workspace w) noexcept nogil:
+    """The sub-bands of a resolution level and their trees; how many."""
+    cdef uint32_t k, count = 3 if r else 1, levels = f.decompositions - r + (1 if r else 0)
+    cdef size_t low_columns = reduced(f.columns, levels), low_rows = reduced(f.rows, levels)
+    cdef size_t nodes
+    cdef uint32_t *at = w.nodes
+    cdef SubBand *band
+    for k in range(count):
+        band = bands + k
+        band.width, band.height, band.offset = <uint32_t>low_columns, <uint32_t>low_rows, 0
+        if r and k != 1:
+            band.width = <uint32_t>(reduced(f.columns, levels - 1) - low_columns)
+            band.offset += low_columns
+        if r and k != 0:
+            band.height = <uint32_t>(reduced(f.rows, levels - 1) - low_rows)
+            band.offset += low_rows * stride
+        band.bit_planes = f.bit_planes[3 * (r - 1) + 1 + k if r else 0]
+        band.trees.wide = (band.width + f.block_columns - 1) // f.block_columns
+        band.trees.high = (band.height + f.block_rows - 1) // f.block_rows
+        if not band.width or not band.height:
+            band.trees.wide = band.trees.high = 0
+            continue
+        nodes = shape_tree(&band.trees)
+        memset(at, 0, 2 * nodes * sizeof(uint32_t))
+        band.trees.inclusion, band.trees.planes = at, at + nodes
+        band.lengths = at + 2 * nodes
+        at += 2 * nodes + <size_t>band.trees.wide * band.trees.high
+    return count
+
+
+cdef bint decode_blocks(Frame *f, SubBand *band, sample *plane, size_t stride, Workspace w) noexcept nogil:
+    cdef ht_decode_scratch *scratch = <ht_decode_scratch *>aligned(w.scratch)
+    cdef uint32_t x, y, i, j, k, width, height, planes
+    cdef uint32_t *length = band.lengths
+    cdef sample *at
+    cdef int failed
+    planes = min(band.bit_planes, <uint32_t>(NARROW_PLANES if sample is int16_t else WIDE_PLANES))
+    for j in range(band.trees.high):
+        y = j * f.block_rows
+        height = min(f.block_rows, band.height - y)
+        for i in range(band.trees.wide):
+            x = i * f.block_columns
+            width = min(f.block_columns, band.width - x)
+            at = plane + y * stride + x
+            if length[0] == 0:
+                for k in range(height):
+                    memset(at + k * stride, 0, width * sizeof(sample))
+            elif length[0] > f.part_end - f.at:
+                return False
+            else:
+                if sample is int16_t:
+                    failed = ht_decode_block_16(f.data + f.at, length[0], at, stride, width, height, planes, scratch, f.tier)
+                else:
+                    failed = ht_decode_block_32(f.data + f.at, length[0], at, stride, width, height, planes, scratch, f.tier)
+                if failed:
+                    return False
+                f.at += length[0]
+            length += 1
+    return True
+
+
+cdef bint decode_packet(Frame *f, SubBand *bands, uint32_t count, sample *plane, size_t stride, Workspace w) noexcept nogil:
+    """The sub-bands of one component in one resolution level into `plane`."""
+    cdef uint32_t k
+    cdef Bits s
+    cdef bint there
+    while f.at == f.part_end:
+        if not open_tile_part(f):
+            return False
+    s = bits_of(f.data, f.at, f.part_end)
+    there = bit(&s)
+    for k in range(count):
+        if bands[k].trees.wide == 0:
+            continue
+        if not there:
+            memset(bands[k].lengths, 0, <size_t>bands[k].trees.wide * bands[k].trees.high * sizeof(uint32_t))
+        elif not read_band(bands + k, &s):
+            return False
+    align(&s)
+    if s.failed:
+        return False
+    f.at = s.at
+    for k in range(count):
+        if not decode_blocks(f, bands + k, plane + bands[k].offset, stride, w):
+            return False
+    return True
+
+
+# --- the frame --------------------------------------------------------------------------------------------------------
+
+
+cdef bint decode_levels(Frame *f, sample *memory, size_t stride, sample *target, size_t target_stride, int kind,
+                        uint8_t *out, Workspace w) noexcept nogil:
+    """Level by level, coarsest first; `target`, when given, is where the last level of the only component is to be.
+
+    The planes in `memory`: spare rows, the sub-bands, then for each component the image and one of a quarter of it,
+    which take turns in holding the levels so far.
+    """
+    cdef size_t columns = reduced(f.columns, f.dropped), rows = reduced(f.rows, f.dropped), c, y, width, height
+    cdef size_t image_stride, low_stride, item, half = stride * ((rows + 1) // 2), size = stride * rows
+    cdef uint32_t last = f.decompositions - f.dropped, r, count
+    cdef sample *spare = memory
+    cdef sample *plane = spare + 4 * stride
+    cdef sample *images = plane + size
+    cdef sample *image
+    cdef sample *low
+    cdef SubBand bands[3]
+    cdef ht_bands_16 narrow
+    cdef ht_bands_32 wide
+    cdef int32_t shift = 0 if f.is_signed else 1 << (f.precision - 1)
+    for r in range(last + 1):
+        for c in range(f.components):
+            # Memory of the trees is used again by each packet.
+            count = shape_level(f, r, bands, stride, w)
+            image = images + c * (size + half)
+            image_stride = low_stride = stride
+            low = image + size
+            if target != NULL:
+                image, image_stride = target, target_stride
+            if (last - r) & 1:
+                image, low = low, image
+                image_stride, low_stride = low_stride, image_stride
+            if r == 0:
+                if not decode_packet(f, bands, count, image, image_stride, w):
+                    return False
+                continue
+            if not decode_packet(f, bands, count, plane, stride, w):
+                return False
+            width, height = reduced(f.columns, f.decompositions - r), reduced(f.rows, f.decompositions - r)
+            if sample is int16_t:
+                narrow.ll, narrow.ll_stride, narrow.stride = low, low_stride, stride
+                narrow.hl, narrow.lh, narrow.hh = plane + (width + 1) // 2, plane + bands[1].offset, plane + bands[2].offset
+                ht_synthesise_16(f.tier, image, image_stride, width, height, narrow, spare)
+            else:
+                wide.ll, wide.ll_stride, wide.stride = low, low_stride, stride
+                wide.hl, wide.lh, wide.hh = plane + (width + 1) // 2, plane + bands[1].offset, plane + bands[2].offset
+                ht_synthesise_32(f.tier, image, image_stride, width, height, wide, spare)
+    if target != NULL:
+        if shift:
+            for y in range(columns * rows):
+                target[y] = <sample>(target[y] + shift)
+        return True
+    item = 4 if kind == HT_I32 else 1 if kind == HT_U8 or kind == HT_I8 else 2
+    for y in range(rows):
+        image = images + y * stride
+        if f.rct:
+            if sample is int16_t:
+                ht_inverse_rct_row_16(f.tier, image, image + size + half, image + 2 * (size + half), columns)
+            else:
+                ht_inverse_rct_row_32(f.tier, image, image + size + half, image + 2 * (size + half), columns)
+        for c in range(f.components):
+            if sample is int16_t:
+                ht_store_row_16(f.tier, out + y * columns * f.components * item, kind, columns, c, f.components, shift,
+                                image + c * (size + half))
+            else:
+                ht_store_row_32(f.tier, out + y * columns * f.components * item, kind, columns, c, f.components, shift,
+                                image + c * (size + half))
+    return True
+
+
+cdef bint decode_frame(Frame *f, bint narrow, size_t stride, int kind, uint8_t *out, Workspace w) noexcept nogil:
+    cdef void *memory = aligned(w.planes)
+    cdef int16_t *target = NULL
+    if narrow:
+        if f.components == 1 and (kind == HT_U16 or kind == HT_I16):
+            target = <int16_t *>out
+        return decode_levels(f, <int16_t *>memory, stride, target, reduced(f.columns, f.dropped), kind, out, w)
+    return decode_levels(f, <int32_t *>memory, stride, <int32_t *>NULL, 0, kind, out, w)
+
+
+def decode(const uint8_t[::1] codestream not None, uint8_t[::1] out not None, size_t rows, size_t columns,
+           size_t components, int width, bint is_signed, uint32_t precision, uint32_t dropped) -> bool:
+    """Samples by pixel into `out`, `width` bytes each (1, 2, or 4: signed) in the machine's order; whether it could.
+
+    `rows`, `columns`, `components`, sign and `precision` are what the codestream has to declare; without its `dropped`
+    finest levels rows and columns are divided by 2 that often, rounded up. Values beyond `width` wrap. False: it is of
+    another shape, cut or damaged, and `out` holds nothing of use.
+    """
+    cdef Frame f
+    cdef Reader r
+    cdef Workspace w
+    cdef size_t stride, planes, nodes
+    cdef int kind
+    cdef bint narrow, done
+    if codestream.shape[0] < 64:
+        return False
+    r.data, r.at, r.end, r.failed = &codestream[0], 0, codestream.shape[0], False
+    if not read_main_header(&f, &r):
+        return False
+    if (f.rows, f.columns, f.components, f.precision) != (rows, columns, components, precision):
+        return False
+    if f.is_signed != is_signed or dropped > f.decompositions or width not in (1, 2, 4):
+        return False
+    rows, columns = reduced(rows, dropped), reduced(columns, dropped)
+    if <size_t>out.shape[0] != rows * columns * components * width:
+        raise ValueError("the samples are not as many as described")
+    f.dropped, f.tier = dropped, tier_used
+    f.data, f.at, f.part_end, f.end = r.data, r.at, r.at, r.end
+    if width == 4:
+        kind = HT_I32
+    elif width == 2:
+        kind = HT_I16 if is_signed else HT_U16
+    else:
+        kind = HT_I8 if is_signed else HT_U8
+    narrow = f.precision + f.rct <= NARROW_BITS
+    # Rows apart by an odd number of cache lines: the rows of a code-block do not share a few sets of the cache.
+    stride = ((columns + 63) & ~<size_t>63) + 32
+    planes = stride * (4 + rows + components * (rows + (rows + 1) // 2)) + 2
+    # Two trees have less than 8/3 nodes a code-block and a few, and code-blocks are four samples a side at least.
+    nodes = (columns // f.block_columns + 4) * (rows // f.block_rows + 4) * 4 + 64
+    w = idle.pop() if idle else Workspace()
+    try:
+        w.reserve(planes * (2 if narrow else 4) + ALIGNMENT, nodes)
+        with nogil:
+            done = decode_frame(&f, narrow, stride, kind, &out[0], w)
+        return done
+    finally:
+        if w.held() <= KEPT_BYTES:
+            idle.append(w)
+
+
+def tier(int wanted=-1) -> int:
+    """The instructions that are used: 0 portable, 1 AVX2, 2 AVX-512. `wanted` chooses at most that."""
+    global tier_used
+    if wanted >= 0:
+        tier_used = min(wanted, ht_best_tier())
+    return tier_used
