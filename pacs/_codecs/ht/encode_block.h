@@ -16,10 +16,13 @@
 #define HT_CODES_MOST 2560
 
 typedef struct {
-    int32_t rows[HT_BLOCK * HT_BLOCK]; /* a copy of the block, or two rows of 16 bits in the place of one */
+    union { /* a copy of the block */
+        int32_t wide[HT_BLOCK * HT_BLOCK];
+        int16_t narrow[HT_BLOCK * HT_BLOCK];
+    } rows;
     uint8_t events[HT_EVENTS_MOST];
     uint8_t codes[HT_CODES_MOST];
-} ht_encode_scratch; /* aligned to 64 bytes it is faster */
+} ht_encode_scratch; /* aligned to 64 bytes */
 
 HT_INLINE uint8_t *ht_codes_end(ht_encode_scratch *scratch)
 {
@@ -52,33 +55,72 @@ static inline size_t ht_end_streams(ht_streams *streams, uint8_t *out, ht_encode
     return (size_t)(end - out);
 }
 
-static inline size_t ht_encode_portable(const int32_t *rows, uint32_t width, uint32_t height, uint8_t *out,
-                                        ht_encode_scratch *scratch)
+/* Copies the block to rows of HT_BLOCK samples, with zeros up to sixteen columns and two rows. All bits of all magnitudes:
+ * 0 if all samples are 0. */
+#define HT_COPY_ROWS(name, from_type, to_type)                                                                         \
+    HT_INLINE uint32_t name(const from_type *samples, ptrdiff_t stride, uint32_t width, uint32_t height, to_type *rows) \
+    {                                                                                                                  \
+        uint32_t any = 0, beyond = (0 - width) & 15;                                                                   \
+        for (uint32_t y = 0; y < height; y++, samples += stride, rows += HT_BLOCK) {                                   \
+            for (uint32_t x = 0; x < width; x++) {                                                                     \
+                any |= (uint32_t)(samples[x] < 0 ? -samples[x] : samples[x]);                                          \
+                rows[x] = (to_type)samples[x];                                                                         \
+            }                                                                                                          \
+            memset(rows + width, 0, beyond * sizeof *rows);                                                            \
+        }                                                                                                              \
+        if (height & 1) memset(rows, 0, (width + beyond) * sizeof *rows);                                              \
+        return any;                                                                                                    \
+    }
+HT_COPY_ROWS(ht_copy_rows_16, int16_t, int32_t)
+HT_COPY_ROWS(ht_copy_rows_32, int32_t, int32_t)
+#if HT_X86
+HT_COPY_ROWS(ht_copy_narrow_rows_16, int16_t, int16_t)
+HT_COPY_ROWS(ht_copy_narrow_rows_32, int32_t, int16_t)
+#endif
+#undef HT_COPY_ROWS
+
+static inline size_t ht_encode_portable(uint32_t width, uint32_t height, uint8_t *out, ht_encode_scratch *scratch)
 {
     ht_streams streams = ht_begin_streams(out, scratch);
-    ht_encode_rows(rows, width, height, &streams);
+    ht_encode_rows(scratch->rows.wide, width, height, &streams);
     return ht_end_streams(&streams, out, scratch);
 }
 
-/* Copies the block, with zeros beyond an odd width and height. 0 if all samples are 0. */
-#define HT_COPY_ROWS(name, type)                                                                                       \
-    static inline uint32_t name(const type *samples, ptrdiff_t stride, uint32_t width, uint32_t height, int32_t *rows) \
-    {                                                                                                                  \
-        uint32_t any = 0;                                                                                              \
-        for (uint32_t y = 0; y < height; y++) {                                                                        \
-            for (uint32_t x = 0; x < width; x++) any |= (uint32_t)(rows[x] = samples[x]);                              \
-            if (width & 1) rows[width] = 0;                                                                            \
-            samples += stride;                                                                                         \
-            rows += HT_BLOCK;                                                                                          \
-        }                                                                                                              \
-        if (height & 1) memset(rows, 0, (width + 1) * sizeof *rows);                                                   \
-        return any;                                                                                                    \
-    }
-HT_COPY_ROWS(ht_copy_rows_16, int16_t)
-HT_COPY_ROWS(ht_copy_rows_32, int32_t)
-#undef HT_COPY_ROWS
-
 #if HT_X86
+/* Any magnitudes, for the other tiers. */
+HT_AVX2 static inline size_t ht_encode_wide(const int32_t *samples, ptrdiff_t stride, uint32_t width, uint32_t height,
+                                            uint8_t *out, ht_encode_scratch *scratch)
+{
+    ht_streams streams = ht_begin_streams(out, scratch);
+    ht_copy_rows_32(samples, stride, width, height, scratch->rows.wide);
+    ht_encode_rows(scratch->rows.wide, width, height, &streams);
+    return ht_end_streams(&streams, out, scratch);
+}
+
+HT_AVX2 static inline size_t ht_encode_narrow_avx2(uint32_t width, uint32_t height, uint8_t *out,
+                                                   ht_encode_scratch *scratch)
+{
+    ht_streams streams = ht_begin_streams(out, scratch);
+    ht_encode_rows_256(scratch->rows.narrow, width, height, &streams);
+    return ht_end_streams(&streams, out, scratch);
+}
+
+HT_AVX2 static inline size_t ht_encode_16_avx2(const int16_t *samples, ptrdiff_t stride, uint32_t width,
+                                               uint32_t height, uint8_t *out, ht_encode_scratch *scratch)
+{
+    if (!ht_copy_narrow_rows_16(samples, stride, width, height, scratch->rows.narrow)) return 0;
+    return ht_encode_narrow_avx2(width, height, out, scratch);
+}
+
+HT_AVX2 static inline size_t ht_encode_32_avx2(const int32_t *samples, ptrdiff_t stride, uint32_t width,
+                                               uint32_t height, uint8_t *out, ht_encode_scratch *scratch)
+{
+    uint32_t magnitudes = ht_copy_narrow_rows_32(samples, stride, width, height, scratch->rows.narrow);
+    if (magnitudes == 0) return 0;
+    if (magnitudes > INT16_MAX) return ht_encode_wide(samples, stride, width, height, out, scratch);
+    return ht_encode_narrow_avx2(width, height, out, scratch);
+}
+
 HT_AVX512 static inline size_t ht_encode_16_avx512(const int16_t *samples, ptrdiff_t stride, uint32_t width,
                                                    uint32_t height, uint8_t *out, ht_encode_scratch *scratch)
 {
@@ -91,14 +133,10 @@ HT_AVX512 static inline size_t ht_encode_32_avx512(const int32_t *samples, ptrdi
                                                    uint32_t height, uint8_t *out, ht_encode_scratch *scratch)
 {
     uint32_t magnitudes = ht_magnitudes_of_512(samples, stride, width, height);
-    ht_streams streams = ht_begin_streams(out, scratch);
     if (magnitudes == 0) return 0;
-    if (magnitudes > INT16_MAX) {
-        ht_copy_rows_32(samples, stride, width, height, scratch->rows);
-        ht_encode_rows(scratch->rows, width, height, &streams);
-    } else {
-        ht_encode_rows_512(samples, stride, width, height, 4, &streams);
-    }
+    if (magnitudes > INT16_MAX) return ht_encode_wide(samples, stride, width, height, out, scratch);
+    ht_streams streams = ht_begin_streams(out, scratch);
+    ht_encode_rows_512(samples, stride, width, height, 4, &streams);
     return ht_end_streams(&streams, out, scratch);
 }
 #endif
@@ -111,10 +149,11 @@ static inline size_t ht_encode_block_32(const int32_t *samples, ptrdiff_t stride
 {
 #if HT_X86
     if (tier == HT_TIER_AVX512) return ht_encode_32_avx512(samples, stride, width, height, out, scratch);
+    if (tier == HT_TIER_AVX2) return ht_encode_32_avx2(samples, stride, width, height, out, scratch);
 #endif
     (void)tier;
-    if (!ht_copy_rows_32(samples, stride, width, height, scratch->rows)) return 0;
-    return ht_encode_portable(scratch->rows, width, height, out, scratch);
+    if (!ht_copy_rows_32(samples, stride, width, height, scratch->rows.wide)) return 0;
+    return ht_encode_portable(width, height, out, scratch);
 }
 
 /* The same of |samples| < 2^15. */
@@ -123,10 +162,11 @@ static inline size_t ht_encode_block_16(const int16_t *samples, ptrdiff_t stride
 {
 #if HT_X86
     if (tier == HT_TIER_AVX512) return ht_encode_16_avx512(samples, stride, width, height, out, scratch);
+    if (tier == HT_TIER_AVX2) return ht_encode_16_avx2(samples, stride, width, height, out, scratch);
 #endif
     (void)tier;
-    if (!ht_copy_rows_16(samples, stride, width, height, scratch->rows)) return 0;
-    return ht_encode_portable(scratch->rows, width, height, out, scratch);
+    if (!ht_copy_rows_16(samples, stride, width, height, scratch->rows.wide)) return 0;
+    return ht_encode_portable(width, height, out, scratch);
 }
 
 #endif
