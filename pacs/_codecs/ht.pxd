@@ -1,7 +1,7 @@
-# The C below the HTJ2K encoder and decoder: `ht/*.h`, for both widths of wavelet sample. Declarations alone.
+# What the HTJ2K encoder and decoder share: the C of `ht/*.h`, for both widths of wavelet sample, and their limits.
 
 from libc.stddef cimport size_t
-from libc.stdint cimport int16_t, int32_t
+from libc.stdint cimport int16_t, int32_t, uint32_t
 
 ctypedef fused sample:
     int16_t
@@ -11,6 +11,10 @@ cdef enum:
     BLOCK = 64              # columns and rows of a code-block
     MOST_LEVELS = 11        # decompositions; 65,535 samples to 64 take ten
     MOST_COMPONENTS = 3
+    MOST_SIDE = 1 << 15     # beyond it a resolution level has several precincts
+    NARROW_BITS = 13        # of samples, after the component transform, whose wavelet never leaves 16 bits
+    KEPT_BYTES = 8 << 20    # of memory that is kept from frame to frame
+    ALIGNMENT = 64
 
 cdef extern from "ht/wavelet.h" nogil:
     int HT_U8, HT_I8, HT_U16, HT_I16, HT_I32
@@ -45,3 +49,17 @@ cdef extern from "ht/wavelet.h" nogil:
     void ht_rct_row_32(int tier, int32_t *r, int32_t *g, int32_t *b, size_t columns)
     void ht_inverse_rct_row_16(int tier, int16_t *y, int16_t *u, int16_t *v, size_t columns)
     void ht_inverse_rct_row_32(int tier, int32_t *y, int32_t *u, int32_t *v, size_t columns)
+
+
+cdef inline size_t reduced(size_t length, uint32_t levels) noexcept nogil:
+    """Rows or columns without that many resolution levels. T.800 B-15"""
+    return (length + (<size_t>1 << levels) - 1) >> levels
+
+
+cdef inline size_t stride_of(size_t columns) noexcept nogil:
+    """Rows apart by an odd number of cache lines: the rows of a code-block do not share a few sets of the cache."""
+    return ((columns + 63) & ~<size_t>63) + 32
+
+
+cdef inline void *aligned(void *memory) noexcept nogil:
+    return <void *>((<size_t>memory + ALIGNMENT - 1) & ~<size_t>(ALIGNMENT - 1))
