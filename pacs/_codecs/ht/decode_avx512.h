@@ -27,15 +27,15 @@ HT_AVX512 HT_INLINE __m512i ht_nibble_bytes_avx512(__m512i nibbles) {
 
 /* u of 16 quads, from 8 pairs. */
 HT_AVX512 HT_INLINE __m512i ht_u_avx512(const uint32_t *pairs, const uint32_t *windows) {
-  const __m256i three = _mm256_set1_epi32(7), four = _mm256_set1_epi32(15), all = _mm256_set1_epi32(-1);
+  const __m256i three = _mm256_set1_epi32(7), all = _mm256_set1_epi32(-1);
   __m256i pair = _mm256_loadu_si256((const __m256i *)pairs), bits = _mm256_loadu_si256((const __m256i *)windows);
   __m256i suffix = _mm256_and_si256(_mm256_srli_epi32(pair, HT_SUFFIX), three);
   bits = _mm256_srlv_epi32(bits, _mm256_and_si256(_mm256_srli_epi32(pair, HT_PREFIXES), three));
-  __m256i first = _mm256_add_epi32(_mm256_and_si256(_mm256_srli_epi32(pair, HT_U), four),
+  __m256i first = _mm256_add_epi32(_mm256_and_si256(_mm256_srli_epi32(pair, HT_U), three),
                                    _mm256_andnot_si256(_mm256_sllv_epi32(all, suffix), bits));
   bits = _mm256_srlv_epi32(bits, suffix);
   suffix = _mm256_and_si256(_mm256_srli_epi32(pair, HT_SUFFIX_2), three);
-  __m256i second = _mm256_add_epi32(_mm256_and_si256(_mm256_srli_epi32(pair, HT_U_2), four),
+  __m256i second = _mm256_add_epi32(_mm256_and_si256(_mm256_srli_epi32(pair, HT_U_2), three),
                                     _mm256_andnot_si256(_mm256_sllv_epi32(all, suffix), bits));
   return _mm512_cvtepu16_epi32(_mm256_or_si256(first, _mm256_slli_epi32(second, 16)));
 }
@@ -46,7 +46,7 @@ HT_AVX512 HT_INLINE int ht_lengths_of_avx512(__m512i codes, __m512i u, __m512i a
   __mmask16 several = _mm512_test_epi32_mask(codes, _mm512_set1_epi32(HT_SEVERAL));
   __m512i bound = _mm512_add_epi32(u, _mm512_mask_mov_epi32(_mm512_set1_epi32(1), several, above));
   __mmask16 damaged = _mm512_mask_cmpgt_epu32_mask(lanes, bound, _mm512_set1_epi32((int)limit));
-  __m512i there = ht_nibble_bytes_avx512(_mm512_srli_epi32(codes, HT_RHO));
+  __m512i there = ht_nibble_bytes_avx512(codes);
   __m512i known = ht_nibble_bytes_avx512(_mm512_srli_epi32(codes, HT_KNOWN));
   of->ones = ht_nibble_bytes_avx512(_mm512_srli_epi32(codes, HT_ONES));
   of->there = _mm512_movepi8_mask(there);
@@ -116,7 +116,7 @@ HT_AVX512 HT_INLINE int ht_sample_row_avx512_16(ht_decoding *block, uint32_t row
     uint32_t q = x / 2, columns = block->width - x;
     __mmask32 samples = columns >= 32 ? 0xffffffffu : (1u << columns) - 1;
     __mmask16 lanes = (__mmask16)(columns >= 32 ? 0xffffu : (1u << ((columns + 1) >> 1)) - 1);
-    __m512i codes = _mm512_maskz_loadu_epi32(lanes, quads->codes + HT_BEFORE + q);
+    __m512i codes = _mm512_maskz_cvtepu16_epi32(lanes, _mm256_loadu_si256((const __m256i *)(quads->samples + q)));
     __m512i over = _mm512_loadu_si512(above + q);
     over = _mm512_ternarylogic_epi32(over, _mm512_loadu_si512(above + q - 1), _mm512_set1_epi32((int)0xffff0000), 0xf8);
     over = _mm512_ternarylogic_epi32(over, _mm512_loadu_si512(above + q + 1), _mm512_set1_epi32(0xffff), 0xf8);
@@ -143,26 +143,15 @@ HT_AVX512 HT_INLINE int ht_sample_row_avx512_16(ht_decoding *block, uint32_t row
   return 0;
 }
 
-/* As ht_contexts. */
-HT_AVX512 HT_INLINE void ht_contexts_avx512(const ht_quad_row *above, uint32_t columns, uint32_t *contexts) {
-  const __m512i one = _mm512_set1_epi32(HT_CONTEXT), three = _mm512_set1_epi32(4 * HT_CONTEXT);
-  for (uint32_t q = 0; q < columns; q += 16) {
-    const uint32_t *codes = above->codes + HT_BEFORE + q;
-    __m512i here = _mm512_srli_epi32(_mm512_loadu_si512(codes), 8);
-    __m512i left = _mm512_srli_epi32(_mm512_loadu_si512(codes - 1), 10);
-    __m512i right = _mm512_srli_epi32(_mm512_loadu_si512(codes + 1), 6);
-    left = _mm512_ternarylogic_epi32(here, left, one, 0xa8);
-    _mm512_storeu_si512(contexts + q, _mm512_or_si512(left, _mm512_ternarylogic_epi32(here, right, three, 0xa8)));
-  }
-  contexts[columns] = HT_OUTSIDE;
-}
-
+/* The samples of a row wait until the codes of the next one are read, so that both take place at the same time: codes
+ * are a chain of look-ups, and what they have just written could not be loaded at once. */
 HT_AVX512 static inline int ht_decode_avx512_16(ht_decoding *block) {
-  for (uint32_t row = 0; 2 * row < block->height; row++) {
-    if (row > 0) ht_contexts_avx512(&block->scratch->rows[~row & 1], (block->width + 1) >> 1, block->scratch->contexts);
-    if (ht_decode_quads(block, row) || ht_sample_row_avx512_16(block, row)) return 1;
+  uint32_t rows = (block->height + 1) >> 1;
+  for (uint32_t row = 0; row < rows; row++) {
+    if (ht_decode_quads(block, row, 1)) return 1;
+    if (row > 0 && ht_sample_row_avx512_16(block, row - 1)) return 1;
   }
-  return 0;
+  return ht_sample_row_avx512_16(block, rows - 1);
 }
 
 #endif

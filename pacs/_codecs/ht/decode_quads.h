@@ -11,12 +11,11 @@
 
 #define HT_COLUMNS (HT_BLOCK / 2) /* quads in a row, at most */
 
-/* A row of quads; of codes the first one is codes[HT_BEFORE]. */
-enum { HT_BEFORE = 16 };
+/* A row of quads. */
 typedef struct {
-  uint32_t codes[HT_BEFORE + HT_COLUMNS + 16]; /* entries of ht_quad_codes, with zeros on both sides */
-  uint32_t pairs[HT_COLUMNS / 2];              /* entries of ht_u_pairs */
-  uint32_t windows[HT_COLUMNS / 2];            /* the bits that begin with those */
+  uint16_t samples[HT_COLUMNS];     /* of ht_quad_code */
+  uint32_t pairs[HT_COLUMNS / 2];   /* entries of ht_u_pairs */
+  uint32_t windows[HT_COLUMNS / 2]; /* the bits that begin with those */
 } ht_quad_row;
 
 /* Reads VLC bits: the next `count` of them are in `window`, the first one lowest. */
@@ -33,84 +32,150 @@ HT_INLINE void ht_vlc_fill(ht_vlc *vlc) {
   vlc->count |= 56;
 }
 
-/* An entry of a table from an offset in bytes on. */
-HT_INLINE uint32_t ht_entry(const uint32_t *table, size_t offset, uint64_t index) {
-  const uint32_t *from = (const uint32_t *)((const char *)table + offset);
-#if defined(__GNUC__)
-  __asm__("" : "+r"(from)); /* not summed up in another order: the offset is known before the index */
+/* The seven bits behind an entry's own. `bextr`: the processor has BMI. */
+HT_INLINE uint64_t ht_index(uint64_t window, uint64_t next, int bextr) {
+#if HT_X86
+  if (bextr) {
+    uint64_t index;
+    __asm__("bextr %2, %1, %0" : "=r"(index) : "r"(window), "r"(next) : "cc");
+    return index;
+  }
 #endif
-  return from[index];
+  (void)bextr;
+  return window >> (next & HT_LENGTH) & 127;
 }
 
-/* The code of a quad. In context 0 it takes an event of MEL, and if that is 0, there is no code. */
-HT_INLINE uint32_t ht_quad_code(const uint32_t *table, uint32_t context, uint64_t window, uint64_t *events) {
-  uint32_t code = ht_entry(table, context, window & 127);
-  code &= 0u - ((context | ((uint32_t)*events & 1)) != 0);
+/* Keeps the compiler from summing up in another order: what is known early comes first. */
+#if defined(__GNUC__) || defined(__clang__)
+#define HT_EARLY(pointer) __asm__("" : "+r"(pointer))
+#else
+#define HT_EARLY(pointer) (void)(pointer)
+#endif
+
+HT_INLINE const ht_quad_code *ht_quad_code_at(const ht_quad_code *table, size_t context, size_t west, uint64_t index) {
+  const char *from = (const char *)table + context;
+  HT_EARLY(from);
+  return (const ht_quad_code *)(from + west) + index;
+}
+HT_INLINE uint32_t ht_u_pair_at(const uint32_t *table, size_t first, size_t second, uint64_t index) {
+  const char *from = (const char *)table + first;
+  HT_EARLY(from);
+  return ((const uint32_t *)(from + second))[index];
+}
+
+/* In context 0 a quad takes an event of MEL, and if that is 0, it has no code. */
+HT_INLINE uint32_t ht_heard(uint32_t context, uint64_t *events) {
+  uint32_t event = (uint32_t)*events & 1;
   *events >>= context == 0;
-  return code;
+  return (context | event) == 0 ? (uint32_t)HT_OUTSIDE : context;
 }
 
-/* The first row. The events are at least one more than are taken: the one that ends them. */
-HT_INLINE void ht_first_quads(ht_quad_row *row, uint32_t columns, ht_vlc *vlc, ht_mel *mel, uint64_t *events) {
-  uint32_t context = 0, of_next = 7 * HT_CONTEXT;
+/* The code of a quad in a following row; without events if the context cannot be 0. */
+HT_INLINE const ht_quad_code *ht_code_of(uint32_t context, uint32_t west, uint64_t index, uint64_t *events) {
+  if (events == NULL) return ht_quad_code_at(ht_following_codes, context, west, index);
+  return ht_quad_code_at(ht_following_codes, ht_heard(context + west, events), 0, index);
+}
+
+/* The lower samples of a row, and those of a further pair. */
+HT_INLINE uint64_t ht_lower(uint64_t below, uint32_t first, uint32_t second) {
+  return below << 4 | (first >> HT_LOWER << 2) | second >> HT_LOWER;
+}
+
+/* The first row. The lower samples, as ht_following_quads. */
+HT_INLINE uint64_t ht_first_quads(ht_quad_row *row, uint32_t columns, ht_vlc *vlc, ht_mel *mel, uint64_t *events) {
+  uint32_t context = 0;
+  uint64_t below = 0;
   for (uint32_t q = 0; q < columns; q += 2) {
     if (*events < 8) *events = ht_mel_events(mel, *events, 3);
     ht_vlc_fill(vlc);
     uint64_t window = vlc->window;
-    uint32_t first = ht_quad_code(ht_quad_codes[0], context, window, events);
-    window >>= first & HT_LENGTH;
-    context = q + 1 < columns ? first >> 2 & of_next : HT_OUTSIDE;
-    uint32_t second = ht_quad_code(ht_quad_codes[0], context, window, events);
-    window >>= second & HT_LENGTH;
-    context = second >> 2 & of_next;
-    uint32_t told = (first & HT_U_FIRST) | (second & HT_U_SECOND), kind = HT_PAIRS_INITIAL;
-    if (told == (HT_U_FIRST | HT_U_SECOND)) {
+    const ht_quad_code *first = ht_quad_code_at(ht_first_codes, ht_heard(context, events), 0, window & 127);
+    window >>= first->next & HT_LENGTH;
+    context = q + 1 < columns ? ht_heard(first->west, events) : (uint32_t)HT_OUTSIDE;
+    const ht_quad_code *second = ht_quad_code_at(ht_first_codes, context, 0, window & 127);
+    window >>= second->next & HT_LENGTH;
+    context = second->west;
+    int kind = HT_PAIRS_INITIAL;
+    if (first->u && second->u) {
       if (*events & 1) kind = HT_PAIRS_ABOVE_2;
       *events >>= 1;
     }
-    uint32_t pair = ht_entry(ht_u_pairs[kind], told, window & 63);
-    row->codes[HT_BEFORE + q] = first;
-    row->codes[HT_BEFORE + q + 1] = second;
+    uint32_t pair = ht_u_pair_at(ht_u_pairs[kind], first->u / 2, second->u, window & 127);
+    row->samples[q] = first->samples;
+    row->samples[q + 1] = second->samples;
     row->pairs[q / 2] = pair;
     row->windows[q / 2] = (uint32_t)window;
     vlc->window = window >> (pair & HT_LENGTH);
-    vlc->count -= (first & HT_LENGTH) + (second & HT_LENGTH) + (pair & HT_LENGTH);
+    vlc->count -= (first->next & HT_LENGTH) + (second->next & HT_LENGTH) + (pair & HT_LENGTH);
+    below = ht_lower(below, first->samples, second->samples);
   }
+  return below >> (columns & 1) * 2;
 }
 
-/* What the row above gives to the context of each quad: bit 0 from the samples above and above to the left, bit 2 from
- * those above and above to the right. HT_OUTSIDE for the second quad of a pair that is not there. */
-HT_INLINE void ht_contexts(const ht_quad_row *above, uint32_t columns, uint32_t *contexts) {
-  for (uint32_t q = 0; q < columns; q++) {
-    const uint32_t *codes = above->codes + HT_BEFORE + q;
-    contexts[q] = ((codes[0] >> 8 | codes[-1] >> 10) & HT_CONTEXT) | ((codes[0] >> 8 | codes[1] >> 6) & 4 * HT_CONTEXT);
-  }
-  contexts[columns] = HT_OUTSIDE;
+/* What a row gives to the contexts of the next one, two bits for each quad, the last one lowest, of which `below` has
+ * the lower samples: from the samples above and above to the left, from those above and above to the right. */
+HT_INLINE uint64_t ht_contexts(uint64_t below) {
+  const uint64_t even = UINT64_C(0x5555555555555555);
+  return ((below | below << 1) & even) | ((below | below >> 1) & ~even);
 }
 
-/* A following row; `contexts` as above. There are events for all quads. */
-HT_INLINE void ht_following_quads(ht_quad_row *row, const uint32_t *contexts, uint32_t columns, ht_vlc *of_vlc,
-                                  uint64_t *of_events) {
-  const uint32_t *table = ht_quad_codes[1], *pairs = ht_u_pairs[HT_PAIRS_FOLLOWING];
-  ht_vlc vlc = *of_vlc;
-  uint64_t events = *of_events;
-  uint32_t second = 0;
-  for (uint32_t q = 0; q < columns; q += 2) {
-    uint32_t first = ht_quad_code(table, contexts[q] | (second & HT_WEST), vlc.window, &events);
-    ht_vlc_fill(&vlc);
-    vlc.window >>= first & HT_LENGTH;
-    second = ht_quad_code(table, contexts[q + 1] | (first & HT_WEST), vlc.window, &events);
-    vlc.window >>= second & HT_LENGTH;
-    uint32_t pair = ht_entry(pairs, (first & HT_U_FIRST) | (second & HT_U_SECOND), vlc.window & 63);
-    row->codes[HT_BEFORE + q] = first;
-    row->codes[HT_BEFORE + q + 1] = second;
-    row->pairs[q / 2] = pair;
-    row->windows[q / 2] = (uint32_t)vlc.window;
-    vlc.window >>= pair & HT_LENGTH;
-    vlc.count -= (first + second + pair) & HT_LENGTH; /* at most 30 in all */
-  }
-  *of_vlc = vlc;
-  *of_events = events;
+/* Whether none of so many contexts is 0. */
+HT_INLINE int ht_all_heard(uint64_t contexts, uint32_t columns) {
+  const uint64_t even = UINT64_C(0x5555555555555555);
+  return (~(contexts | contexts >> 1) & even >> (64 - 2 * columns)) == 0;
+}
+
+/* Between two pairs of a following row. */
+typedef struct {
+  ht_vlc vlc;
+  uint64_t before;   /* bits that begin with those of the last entry, */
+  uint32_t next;     /* whose length is here */
+  uint32_t west;     /* of the last quad */
+  uint64_t contexts; /* of the next pair highest */
+  uint64_t below, events;
+} ht_following;
+
+HT_INLINE void ht_following_pair(ht_following *of, ht_quad_row *row, size_t p, int heard, int outside, int bextr) {
+  uint64_t *events = heard ? NULL : &of->events;
+  uint64_t contexts = of->contexts = of->contexts << 4 | of->contexts >> 60;
+  uint64_t index = ht_index(of->before, of->next, bextr);
+  const ht_quad_code *first = ht_code_of((contexts & 12) * (HT_CONTEXT / 4), of->west, index, events);
+  uint32_t next = first->next, u = first->u / 2;
+  ht_vlc_fill(&of->vlc);
+  index = ht_index(of->vlc.window, next, bextr);
+  const ht_quad_code *second = outside ? ht_quad_code_at(ht_following_codes, HT_OUTSIDE, 0, index)
+                                       : ht_code_of((contexts & 3) * HT_CONTEXT, first->west, index, events);
+  uint64_t window = of->vlc.window >> (next & HT_LENGTH);
+  uint32_t taken = next;
+  next = second->next;
+  taken += next;
+  index = ht_index(window, next, bextr);
+  window >>= next & HT_LENGTH;
+  next = ht_u_pair_at(ht_u_pairs[HT_PAIRS_FOLLOWING], u, second->u, index);
+  uint32_t first_samples = first->samples, second_samples = second->samples;
+  of->west = second->west;
+  row->samples[2 * p] = (uint16_t)first_samples;
+  row->samples[2 * p + 1] = (uint16_t)second_samples;
+  row->pairs[p] = next;
+  row->windows[p] = (uint32_t)window;
+  of->below = ht_lower(of->below, first_samples, second_samples);
+  of->before = window;
+  of->next = next;
+  of->vlc.window = window >> (next & HT_LENGTH);
+  of->vlc.count -= (taken + next) & HT_LENGTH; /* at most 30 in all */
+}
+
+/* A following row; `contexts` as above. There are events for all quads; none are taken if `heard`: no context is 0.
+ * The lower samples, two bits for each quad, the last one lowest. */
+HT_INLINE uint64_t ht_following_quads(ht_quad_row *row, uint64_t contexts, uint32_t columns, ht_vlc *vlc,
+                                      uint64_t *events, int heard, int bextr) {
+  uint32_t pairs = columns / 2, odd = columns & 1;
+  ht_following of = {*vlc, vlc->window, HT_NEXT, 0, contexts << (64 - 2 * columns), 0, *events};
+  for (size_t p = 0; p < pairs; p++) ht_following_pair(&of, row, p, heard, 0, bextr);
+  if (odd) ht_following_pair(&of, row, pairs, heard, 1, bextr);
+  *vlc = of.vlc;
+  *events = of.events;
+  return of.below >> (2 * odd);
 }
 
 #endif

@@ -13,7 +13,6 @@ typedef struct {
   uint8_t vlc[HT_MOST_SUFFIX + HT_MOST_PAIRS * HT_MOST_PAIR_BITS / 8 + 81];
   uint8_t magnitudes[HT_BLOCK * HT_BLOCK * 4 + HT_AHEAD + 64];
   ht_quad_row rows[2];
-  uint32_t contexts[HT_COLUMNS + 16];
   uint32_t below[2][16 + HT_COLUMNS + 16]; /* of the samples that end a row of quads: see ht_sample_row */
 } ht_decode_scratch;
 
@@ -27,6 +26,7 @@ typedef struct {
   ht_vlc vlc;
   ht_mel mel;
   uint64_t events;
+  uint64_t below; /* the lower samples of the row above: see ht_contexts */
 } ht_decoding;
 
 /* Un-stuffs the segments. What is wrong: not 0. */
@@ -49,42 +49,40 @@ static inline int ht_decode_start(ht_decoding *block, const uint8_t *data, size_
   ht_mel_start(&block->mel, codes, suffix);
   block->events = 1;
   memset(scratch->below, 0, sizeof scratch->below);
-  scratch->rows[0].codes[HT_BEFORE - 1] = scratch->rows[1].codes[HT_BEFORE - 1] = 0;
+  block->below = 0;
   return 0;
 }
 
-/* The quads of row `row`, with contexts of the row above. Not 0: samples outside the code-block are significant. */
-HT_INLINE int ht_decode_quads(ht_decoding *block, uint32_t row) {
-  ht_decode_scratch *scratch = block->scratch;
-  ht_quad_row *quads = &scratch->rows[row & 1];
-  uint32_t *codes = quads->codes + HT_BEFORE;
+/* The quads of row `row`; `bextr` as above. Not 0: samples outside the code-block are significant. */
+HT_INLINE int ht_decode_quads(ht_decoding *block, uint32_t row, int bextr) {
+  ht_quad_row *quads = &block->scratch->rows[row & 1];
   uint32_t columns = (block->width + 1) >> 1;
+  uint64_t contexts = ht_contexts(block->below);
   if (row == 0) {
-    ht_first_quads(quads, columns, &block->vlc, &block->mel, &block->events);
+    block->below = ht_first_quads(quads, columns, &block->vlc, &block->mel, &block->events);
+  } else if (ht_all_heard(contexts, columns)) {
+    block->below = ht_following_quads(quads, contexts, columns, &block->vlc, &block->events, 1, bextr);
   } else {
     if (HT_UNLIKELY(block->events >> 32 == 0)) block->events = ht_mel_events(&block->mel, block->events, 32);
-    ht_following_quads(quads, scratch->contexts, columns, &block->vlc, &block->events);
+    block->below = ht_following_quads(quads, contexts, columns, &block->vlc, &block->events, 0, bextr);
   }
-  codes[columns] = 0; /* right of the last quad */
-  uint32_t outside = 0;
-  if (block->width & 1) outside = codes[columns - 1] & (12u << HT_RHO);
-  if (2 * row + 1 == block->height)
-    for (uint32_t q = 0; q < columns; q++) outside |= codes[q] & (10u << HT_RHO);
+  uint32_t outside = 2 * row + 1 == block->height && block->below;
+  if (block->width & 1) outside |= quads->samples[columns - 1] & 12u;
   return outside != 0;
 }
 
 /* u of the first and second quad of a pair. T.814 7.3.6 */
 HT_INLINE uint32_t ht_u_first(uint32_t pair, uint32_t window) {
-  return (pair >> HT_U & 15) + (window >> (pair >> HT_PREFIXES & 7) & ((1u << (pair >> HT_SUFFIX & 7)) - 1));
+  return (pair >> HT_U & 7) + (window >> (pair >> HT_PREFIXES & 7) & ((1u << (pair >> HT_SUFFIX & 7)) - 1));
 }
 HT_INLINE uint32_t ht_u_second(uint32_t pair, uint32_t window) {
   uint32_t before = (pair >> HT_PREFIXES & 7) + (pair >> HT_SUFFIX & 7);
-  return (pair >> HT_U_2 & 15) + (window >> before & ((1u << (pair >> HT_SUFFIX_2 & 7)) - 1));
+  return (pair >> HT_U_2 & 7) + (window >> before & ((1u << (pair >> HT_SUFFIX_2 & 7)) - 1));
 }
 
 /* 2 (magnitude - 1) and the sign lowest, of sample n of a quad; 0 if it is not significant. T.814 7.3.8 */
 HT_INLINE uint32_t ht_sample(const uint8_t *magnitudes, size_t *at, uint32_t code, uint32_t bound, uint32_t n) {
-  uint32_t length = (bound & (0u - (code >> (HT_RHO + n) & 1))) - (code >> (HT_KNOWN + n) & 1);
+  uint32_t length = (bound & (0u - (code >> n & 1))) - (code >> (HT_KNOWN + n) & 1);
   uint64_t bits = ht_load_64(magnitudes + (*at >> 3)) >> (*at & 7);
   *at += length;
   uint64_t known = UINT64_C(1) << length;
@@ -93,7 +91,7 @@ HT_INLINE uint32_t ht_sample(const uint8_t *magnitudes, size_t *at, uint32_t cod
 
 HT_INLINE int32_t ht_signed(uint32_t sample, uint32_t code, uint32_t n) {
   uint32_t sign = 0u - (sample & 1);
-  return (int32_t)((((sample >> 1) ^ sign) - ~sign) & (0u - (code >> (HT_RHO + n) & 1)));
+  return (int32_t)((((sample >> 1) ^ sign) - ~sign) & (0u - (code >> n & 1)));
 }
 
 HT_INLINE void ht_put(void *samples, ptrdiff_t at, int32_t sample, int wide) {
@@ -112,7 +110,7 @@ HT_INLINE int ht_sample_row(ht_decoding *block, uint32_t row, int wide) {
   size_t at = block->at < block->end ? block->at : block->end;
   uint32_t right = 0, columns = (block->width + 1) >> 1;
   for (uint32_t q = 0; q < columns; q++) {
-    uint32_t code = quads->codes[HT_BEFORE + q], pair = quads->pairs[q / 2], window = quads->windows[q / 2];
+    uint32_t code = quads->samples[q], pair = quads->pairs[q / 2], window = quads->windows[q / 2];
     uint32_t above = ht_bit_length(below[q] | below[q + 1] | 2) - 1;
     uint32_t bound = (q & 1 ? ht_u_second(pair, window) : ht_u_first(pair, window)) + (code & HT_SEVERAL ? above : 1);
     if (HT_UNLIKELY(bound > block->limit)) return 1;
@@ -135,8 +133,7 @@ HT_INLINE int ht_sample_row(ht_decoding *block, uint32_t row, int wide) {
 
 HT_INLINE int ht_decode_rows(ht_decoding *block, int wide) {
   for (uint32_t row = 0; 2 * row < block->height; row++) {
-    if (row > 0) ht_contexts(&block->scratch->rows[~row & 1], (block->width + 1) >> 1, block->scratch->contexts);
-    if (ht_decode_quads(block, row) || ht_sample_row(block, row, wide)) return 1;
+    if (ht_decode_quads(block, row, 0) || ht_sample_row(block, row, wide)) return 1;
   }
   return 0;
 }
