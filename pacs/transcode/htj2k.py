@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import logging
 from typing import Any, Final, NamedTuple
 
 import imagecodecs
@@ -19,6 +21,10 @@ _codecs: Any = imagecodecs
 _RESOLUTIONS: Final = imagecodecs.HTJ2K.TILEPART.RESOLUTIONS
 _HEAD: Final = 4096
 """Bytes that the main header of what OpenJPH encodes is within."""
+_WITNESSED: Final = 64
+"""Of so many frames that a process encodes one, the first to begin with, is decoded by OpenJPH too: 0.02 ms a frame."""
+_encoded = itertools.count()
+_log = logging.getLogger(__name__)
 _LARGEST_SIDE: Final = 1 << 15
 """Rows and columns that a single precinct covers, and our encoder."""
 
@@ -54,16 +60,34 @@ def encode_frame(samples: Samples, geometry: FrameGeometry) -> EncodedFrame:
     rgb = geometry.photometric_interpretation == "RGB" and geometry.samples_per_pixel == 3
     if samples.itemsize > 2 or max(geometry.rows, geometry.columns) > _LARGEST_SIDE or geometry.samples_per_pixel > 3:
         return _by_openjph(samples, geometry, bits, rgb)
-    cells = np.ascontiguousarray(samples).reshape(-1).view(np.uint8).data
+    plain = np.ascontiguousarray(samples)
     try:
-        return EncodedFrame(
+        encoded = EncodedFrame(
             *htj2k_encoder.encode(
-                cells, geometry.rows, geometry.columns, geometry.samples_per_pixel, samples.itemsize, geometry.signed,
-                bits, geometry.decompositions, rgb,
+                plain.reshape(-1).view(np.uint8).data, geometry.rows, geometry.columns, geometry.samples_per_pixel,
+                samples.itemsize, geometry.signed, bits, geometry.decompositions, rgb,
             )
         )  # fmt: skip
     except ValueError as error:
         raise PixelError(f"HTJ2K cannot encode this frame: {error}") from error
+    if next(_encoded) % _WITNESSED == 0:
+        _witness(encoded.codestream, plain)
+    return encoded
+
+
+def _witness(codestream: bytes, samples: Samples) -> None:
+    """Raises PixelError unless another decoder than ours has these samples back.
+
+    Whoever proves a frame with our own decoder shares the tables, and the processor, of our encoder.
+    """
+    try:
+        decoded = _codecs.htj2k_decode(codestream, planar=False if samples.ndim == 3 else None)
+        same = np.array_equal(decoded.reshape(samples.shape), samples)
+    except (imagecodecs.Htj2kError, ValueError):
+        same = False
+    if not same:
+        _log.critical("OpenJPH does not decode the samples that were encoded (instructions %d)", htj2k_encoder.tier())
+        raise PixelError("OpenJPH does not decode the samples that were encoded")
 
 
 def _by_openjph(samples: Samples, geometry: FrameGeometry, bits: int, rgb: bool) -> EncodedFrame:

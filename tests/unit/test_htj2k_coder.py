@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,9 @@ import pytest
 from pacs import codestream as j2k
 from pacs import progression
 from pacs._codecs import htj2k_decoder, htj2k_encoder
+from pacs.errors import PixelError
+from pacs.geometry import FrameGeometry
+from pacs.transcode import htj2k
 
 RNG = np.random.default_rng(815)
 TIERS = {0: "portable", 1: "AVX2", 2: "AVX-512"}
@@ -254,3 +258,22 @@ def test_what_cannot_be_encoded_is_refused() -> None:
     ):  # fmt: skip
         with pytest.raises(ValueError, match="not encoded"):
             htj2k_encoder.encode(cells(samples), rows, columns, components, width, False, bits, levels, False)
+
+
+def test_another_decoder_witnesses_the_first_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And one of 64 after it: were our tables wrong, encoder and proof would still agree."""
+    samples = RNG.integers(0, 4096, (20, 30)).astype(np.uint16)
+    geometry = FrameGeometry(20, 30, 1, 16, 12, 11, 0, 0, "MONOCHROME2", 1)
+    encoded = htj2k.encode_frame(samples, geometry).codestream
+    monkeypatch.setattr(htj2k, "_encoded", itertools.count())
+    htj2k._witness(encoded, samples)
+    with pytest.raises(PixelError, match="OpenJPH does not decode"):
+        htj2k._witness(encoded, samples ^ 1)
+    with pytest.raises(PixelError, match="OpenJPH does not decode"):
+        htj2k._witness(encoded[: len(encoded) // 2], samples)
+    seen = []
+    decode = imagecodecs.htj2k_decode
+    monkeypatch.setattr(imagecodecs, "htj2k_decode", lambda *given, **named: seen.append(1) or decode(*given, **named))
+    for _ in range(128):
+        htj2k.encode_frame(samples, geometry)
+    assert len(seen) == 128 // 64
