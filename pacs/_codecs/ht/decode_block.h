@@ -5,6 +5,7 @@
 #ifndef HT_DECODE_BLOCK_H
 #define HT_DECODE_BLOCK_H
 
+#include "decode_avx2.h"
 #include "decode_avx512.h"
 #include "decode_rows.h"
 
@@ -20,6 +21,7 @@ static inline int ht_decode_block_16(const uint8_t *data, size_t length, int16_t
   if (bit_planes > 15 || ht_decode_start(&block, data, length, bit_planes)) return 1;
 #if HT_X86
   if (tier >= HT_TIER_AVX512) return ht_decode_avx512_16(&block);
+  if (tier >= HT_TIER_AVX2) return ht_decode_avx2_16(&block);
 #else
   (void)tier;
 #endif
@@ -31,8 +33,12 @@ static inline int ht_decode_block_32(const uint8_t *data, size_t length, int32_t
                                      uint32_t width, uint32_t height, uint32_t bit_planes, ht_decode_scratch *scratch,
                                      int tier) {
   ht_decoding block = {.scratch = scratch, .samples = samples, .stride = stride, .width = width, .height = height};
-  (void)tier;
   if (bit_planes > HT_MOST_PLANES || ht_decode_start(&block, data, length, bit_planes)) return 1;
+#if HT_X86
+  if (tier >= HT_TIER_AVX2 && bit_planes <= HT_AVX2_PLANES) return ht_decode_avx2_32(&block);
+#else
+  (void)tier;
+#endif
   return ht_decode_portable_32(&block);
 }
 

@@ -13,7 +13,7 @@ typedef struct {
   uint8_t vlc[HT_MOST_SUFFIX + HT_MOST_PAIRS * HT_MOST_PAIR_BITS / 8 + 81];
   uint8_t magnitudes[HT_BLOCK * HT_BLOCK * 4 + HT_AHEAD + 64];
   ht_quad_row rows[2];
-  uint32_t below[2][16 + HT_COLUMNS + 16]; /* of the samples that end a row of quads: see ht_sample_row */
+  uint32_t below[2][16 + HT_BLOCK + 16]; /* of the samples that end a row of quads: see ht_sample_row */
 } ht_decode_scratch;
 
 /* What is being decoded. */
@@ -49,6 +49,7 @@ static inline int ht_decode_start(ht_decoding *block, const uint8_t *data, size_
   ht_mel_start(&block->mel, codes, suffix);
   block->events = 1;
   memset(scratch->below, 0, sizeof scratch->below);
+  memset(scratch->rows, 0, sizeof scratch->rows);
   block->below = 0;
   return 0;
 }
