@@ -32,6 +32,8 @@ $(STAMP): $(SOURCES)
 serve: build
 	@exec $(BIN)/pacs serve --archive "$(ARCHIVE)" --demo $(ARGS)
 
+# Bytecode is kept, whatever the environment says: two processes test, and commands are started again and again.
+test: export PYTHONDONTWRITEBYTECODE =
 test: build
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from benchmarks import __main__ as benchmarks
-from benchmarks import bench_index, bench_read, comparison, growth, report, workload
+from benchmarks import bench_index, bench_read, comparison, growth, report, servers, workload
 from benchmarks.bench_micro import header_of_250
 from benchmarks.report import Figure
 from benchmarks.rivals import CompressedNginx
@@ -22,6 +24,23 @@ from pacs.bench.corpus import uid
 from pacs.bench.load import Request
 from pacs.storage import check, layout, matching
 from pacs.storage.index import Index
+from tests.conftest import ROOT
+from tests.forked import Forked
+
+
+@pytest.fixture
+def forked_servers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Archives are served by processes that need not load the program first; other servers by their programs."""
+    spawn = servers.Server.spawn
+
+    def forked(self: servers.Server, command: list[str], env: Mapping[str, str] | None = None) -> None:
+        if command[:3] != [sys.executable, "-m", "pacs"]:
+            return spawn(self, command, dict(env or {}))
+        with (self.folder / "log").open("wb") as log:
+            self.process = Forked(command[3:], log.fileno(), log.fileno(), {**os.environ, **(env or {})}, ROOT)  # type: ignore[assignment]
+        return None
+
+    monkeypatch.setattr(servers.Server, "spawn", forked)
 
 
 def test_all_benchmarks_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -37,7 +56,7 @@ def test_all_benchmarks_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert "frames as stored, 8 clients" in capsys.readouterr().out
 
 
-def test_the_slow_link_runs(tmp_path: Path) -> None:
+def test_the_slow_link_runs(tmp_path: Path, forked_servers: None) -> None:
     out = tmp_path / "tiny.json"
     assert benchmarks.main(["slow_link", "--tiny", "--data", str(tmp_path), "--out", str(out)]) == 0
     figures = json.loads(out.read_text())["figures"]
@@ -50,7 +69,7 @@ def test_the_slow_link_runs(tmp_path: Path) -> None:
 
 
 def test_the_comparison_runs_without_rivals(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], forked_servers: None
 ) -> None:
     """Rivals that are not installed are said, and the status tells."""
     from benchmarks import rivals
@@ -100,7 +119,7 @@ def test_nginx_serves_the_frames_of_this_archive() -> None:
         bench_read.verify(server, source, bench_read.STORED)
 
 
-def test_growth_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_growth_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forked_servers: None) -> None:
     monkeypatch.setattr(growth, "QUERIES", {"exact key": growth.QUERIES["exact key"]})
     out = tmp_path / "growth.json"
     arguments = ["--sizes", "6", "--rows", "32", "--per-study", "3", "--processes", "1", "--workers", "1"]
