@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import random
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +30,24 @@ Told = list[tuple[Any, ...]]
 Contents = dict[tuple[int, Turn], tuple[bytes, bytes]]
 
 
+walk = functools.cache(j2k.walk)
+openjpeg = functools.cache(decoders.openjpeg)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forget() -> Iterator[None]:
+    """Many tests walk and decode the same codestream; nobody does after them."""
+    yield
+    walk.cache_clear()
+    openjpeg.cache_clear()
+
+
 def stream(name: str) -> Stream:
     return kinds.stream(name) if name in kinds.NAMES else rewritten.stream(name)
 
 
-@functools.cache
 def walked(name: str) -> Walk:
-    return j2k.walk(stream(name).codestream)
+    return walk(stream(name).codestream)
 
 
 def by_reference(found: Walk) -> Told:
@@ -79,7 +91,7 @@ def contents(found: Walk) -> Contents:
 
 def sound(codestream: bytes) -> Walk:
     """A codestream in which nothing contradicts anything: TLM, PLT, Nsop, TNsot, the progression."""
-    found = j2k.walk(codestream)
+    found = walk(codestream)
     assert found.fault is None
     assert found.notes == []
     assert found.eoc == len(codestream) - 2
@@ -181,8 +193,8 @@ def test_reordered_samples_are_the_same(name: str) -> None:
     given_stream = stream(name)
     again = progression.reorder(given_stream.codestream)
     if "placeholder" not in name:  # which OpenJPEG does not read
-        expected = given_stream.components if given_stream.lossless else decoders.openjpeg(given_stream.codestream)
-        assert_equal_samples(decoders.openjpeg(again), expected)
+        expected = given_stream.components if given_stream.lossless else openjpeg(given_stream.codestream)
+        assert_equal_samples(openjpeg(again), expected)
     if given_stream.ht and not name.endswith(("COC and QCC", "COD in tiles")):  # which ojph_expand does not
         expected = given_stream.components if given_stream.lossless else decoders.openjph(given_stream.codestream)
         assert_equal_samples(decoders.openjph(again), expected)
@@ -197,7 +209,7 @@ def test_levels_of_a_reordered_codestream_are_prefixes(name: str) -> None:
     assert decompositions >= 2
     for dropped in range(1, decompositions + 1):
         prefix = again[: ends[decompositions - dropped]]
-        found = j2k.walk(prefix)  # its packets are all there, those of finer levels are not
+        found = walk(prefix)  # its packets are all there, those of finer levels are not
         assert {packet.resolution for packet in found.packets} == set(range(decompositions - dropped + 1))
         if stream(name).ht:
             expected = decoders.openjph(stream(name).codestream, dropped)
@@ -234,7 +246,7 @@ def test_what_is_cut_is_left_out_and_the_rest_is_the_same(name: str) -> None:
     if "placeholder" not in name and not name.endswith(rewritten.BEYOND_OPENJPEG):
         # OpenJPEG asks COD how many levels may go, also where every component has a COC.
         same = stream(name.split(":")[0]).codestream if "COC" in name else codestream
-        assert_equal_samples(decoders.openjpeg(cut), decoders.openjpeg(same, dropped, kept))
+        assert_equal_samples(openjpeg(cut), openjpeg(same, dropped, kept))
     if stream(name).ht and not name.endswith(rewritten.BEYOND_OPENJPH) and kept == layers:
         assert_equal_samples(decoders.openjph(cut), decoders.openjph(codestream, dropped))
 
@@ -324,9 +336,9 @@ def test_inside_a_region_the_samples_are_those_of_the_whole(name: str) -> None:
     full, found = contents(sound(whole)), contents(sound(part))
     assert found.keys() == full.keys()
     assert all(found[key] == full[key] or found[key][1] == b"" for key in found)
-    openjpeg = "placeholder" not in name
-    openjph = stream(name).ht and not name.endswith(("COD in tiles", "COC and QCC"))
-    for decode in [decoders.openjpeg] * openjpeg + [decoders.openjph] * openjph:
+    by_openjpeg = "placeholder" not in name
+    by_openjph = stream(name).ht and not name.endswith(("COD in tiles", "COC and QCC"))
+    for decode in [openjpeg] * by_openjpeg + [decoders.openjph] * by_openjph:
         inside, expected = decode(part), decode(whole)
         for (y, x), plane, original in zip(
             component_slices(walked(name), rectangle, dropped), inside, expected, strict=True

@@ -11,6 +11,10 @@ class Malformed(Exception):
         self.at = at
 
 
+_ANY = 1 << 62
+"""Above every number in a tag tree."""
+
+
 class Bits:
     """Bits of a packet header, most significant first. After a byte of 0xFF the next holds 7. T.800 B.10.1"""
 
@@ -81,11 +85,9 @@ class TagTree:
         return least < threshold
 
     def value(self, bits: Bits, row: int, column: int) -> int:
-        """The number of a leaf."""
-        threshold = 1
-        while not self.is_below(bits, row, column, threshold):
-            threshold += 1
-        return threshold - 1
+        """The number of a leaf. A node is only looked at once those above it are known: all bits of each in turn."""
+        assert self.is_below(bits, row, column, _ANY)
+        return self.at_least[0, row, column]
 
 
 def coding_passes(bits: Bits) -> int:
