@@ -186,8 +186,23 @@ HT_AVX2 HT_INLINE int ht_decode_rows_avx2(ht_decoding *block, int wide) {
   return ht_sample_row_avx2(block, rows - 1, wide);
 }
 
+HT_AVX2 HT_INLINE int ht_decode_rows_of_two_avx2(ht_decoding *a, ht_decoding *b, int wide) {
+  uint32_t rows = (a->height + 1) >> 1;
+  for (uint32_t row = 0; row < rows; row++) {
+    if (ht_decode_quads_of_two(a, b, row, 1)) return 1;
+    if (row > 0 && (ht_sample_row_avx2(a, row - 1, wide) || ht_sample_row_avx2(b, row - 1, wide))) return 1;
+  }
+  return ht_sample_row_avx2(a, rows - 1, wide) || ht_sample_row_avx2(b, rows - 1, wide);
+}
+
 HT_AVX2 static inline int ht_decode_avx2_16(ht_decoding *block) { return ht_decode_rows_avx2(block, 0); }
 HT_AVX2 static inline int ht_decode_avx2_32(ht_decoding *block) { return ht_decode_rows_avx2(block, 1); }
+HT_AVX2 static inline int ht_decode_two_avx2_16(ht_decoding *a, ht_decoding *b) {
+  return ht_decode_rows_of_two_avx2(a, b, 0);
+}
+HT_AVX2 static inline int ht_decode_two_avx2_32(ht_decoding *a, ht_decoding *b) {
+  return ht_decode_rows_of_two_avx2(a, b, 1);
+}
 
 #endif
 #endif

@@ -154,5 +154,14 @@ HT_AVX512 static inline int ht_decode_avx512_16(ht_decoding *block) {
   return ht_sample_row_avx512_16(block, rows - 1);
 }
 
+HT_AVX512 static inline int ht_decode_two_avx512_16(ht_decoding *a, ht_decoding *b) {
+  uint32_t rows = (a->height + 1) >> 1;
+  for (uint32_t row = 0; row < rows; row++) {
+    if (ht_decode_quads_of_two(a, b, row, 1)) return 1;
+    if (row > 0 && (ht_sample_row_avx512_16(a, row - 1) || ht_sample_row_avx512_16(b, row - 1))) return 1;
+  }
+  return ht_sample_row_avx512_16(a, rows - 1) || ht_sample_row_avx512_16(b, rows - 1);
+}
+
 #endif
 #endif

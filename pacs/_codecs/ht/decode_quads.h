@@ -165,17 +165,46 @@ HT_INLINE void ht_following_pair(ht_following *of, ht_quad_row *row, size_t p, i
   of->vlc.count -= (taken + next) & HT_LENGTH; /* at most 30 in all */
 }
 
+HT_INLINE void ht_following_start(ht_following *of, uint64_t contexts, uint32_t columns, const ht_vlc *vlc,
+                                  uint64_t events) {
+  *of = (ht_following){*vlc, vlc->window, HT_NEXT, 0, contexts << (64 - 2 * columns), 0, events};
+}
+
 /* A following row; `contexts` as above. There are events for all quads; none are taken if `heard`: no context is 0.
  * The lower samples, two bits for each quad, the last one lowest. */
 HT_INLINE uint64_t ht_following_quads(ht_quad_row *row, uint64_t contexts, uint32_t columns, ht_vlc *vlc,
                                       uint64_t *events, int heard, int bextr) {
   uint32_t pairs = columns / 2, odd = columns & 1;
-  ht_following of = {*vlc, vlc->window, HT_NEXT, 0, contexts << (64 - 2 * columns), 0, *events};
+  ht_following of;
+  ht_following_start(&of, contexts, columns, vlc, *events);
   for (size_t p = 0; p < pairs; p++) ht_following_pair(&of, row, p, heard, 0, bextr);
   if (odd) ht_following_pair(&of, row, pairs, heard, 1, bextr);
   *vlc = of.vlc;
   *events = of.events;
   return of.below >> (2 * odd);
+}
+
+/* The same of two code-blocks at once: two chains of look-ups take hardly longer than one. */
+HT_INLINE void ht_following_quads_of_two(ht_quad_row *row[2], const uint64_t contexts[2], uint32_t columns, ht_vlc *vlc[2],
+                                         uint64_t *events[2], uint64_t *below[2], int heard, int bextr) {
+  uint32_t pairs = columns / 2, odd = columns & 1;
+  ht_following a, b;
+  ht_following_start(&a, contexts[0], columns, vlc[0], *events[0]);
+  ht_following_start(&b, contexts[1], columns, vlc[1], *events[1]);
+  for (size_t p = 0; p < pairs; p++) {
+    ht_following_pair(&a, row[0], p, heard, 0, bextr);
+    ht_following_pair(&b, row[1], p, heard, 0, bextr);
+  }
+  if (odd) {
+    ht_following_pair(&a, row[0], pairs, heard, 1, bextr);
+    ht_following_pair(&b, row[1], pairs, heard, 1, bextr);
+  }
+  *vlc[0] = a.vlc;
+  *vlc[1] = b.vlc;
+  *events[0] = a.events;
+  *events[1] = b.events;
+  *below[0] = a.below >> (2 * odd);
+  *below[1] = b.below >> (2 * odd);
 }
 
 #endif

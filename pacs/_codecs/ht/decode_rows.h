@@ -54,6 +54,19 @@ static inline int ht_decode_start(ht_decoding *block, const uint8_t *data, size_
   return 0;
 }
 
+/* Not 0: samples outside the code-block are significant in row `row`. */
+HT_INLINE int ht_outside(const ht_decoding *block, uint32_t row) {
+  uint32_t columns = (block->width + 1) >> 1;
+  uint32_t outside = 2 * row + 1 == block->height && block->below;
+  if (block->width & 1) outside |= block->scratch->rows[row & 1].samples[columns - 1] & 12u;
+  return outside != 0;
+}
+
+/* Events of MEL for all quads of a following row. */
+HT_INLINE void ht_listen(ht_decoding *block) {
+  if (HT_UNLIKELY(block->events >> 32 == 0)) block->events = ht_mel_events(&block->mel, block->events, 32);
+}
+
 /* The quads of row `row`; `bextr` as above. Not 0: samples outside the code-block are significant. */
 HT_INLINE int ht_decode_quads(ht_decoding *block, uint32_t row, int bextr) {
   ht_quad_row *quads = &block->scratch->rows[row & 1];
@@ -64,12 +77,28 @@ HT_INLINE int ht_decode_quads(ht_decoding *block, uint32_t row, int bextr) {
   } else if (ht_all_heard(contexts, columns)) {
     block->below = ht_following_quads(quads, contexts, columns, &block->vlc, &block->events, 1, bextr);
   } else {
-    if (HT_UNLIKELY(block->events >> 32 == 0)) block->events = ht_mel_events(&block->mel, block->events, 32);
+    ht_listen(block);
     block->below = ht_following_quads(quads, contexts, columns, &block->vlc, &block->events, 0, bextr);
   }
-  uint32_t outside = 2 * row + 1 == block->height && block->below;
-  if (block->width & 1) outside |= quads->samples[columns - 1] & 12u;
-  return outside != 0;
+  return ht_outside(block, row);
+}
+
+/* The same of two code-blocks of one size. */
+HT_INLINE int ht_decode_quads_of_two(ht_decoding *a, ht_decoding *b, uint32_t row, int bextr) {
+  if (row == 0) return ht_decode_quads(a, row, bextr) | ht_decode_quads(b, row, bextr);
+  ht_quad_row *quads[2] = {&a->scratch->rows[row & 1], &b->scratch->rows[row & 1]};
+  uint64_t contexts[2] = {ht_contexts(a->below), ht_contexts(b->below)};
+  ht_vlc *vlc[2] = {&a->vlc, &b->vlc};
+  uint64_t *events[2] = {&a->events, &b->events}, *below[2] = {&a->below, &b->below};
+  uint32_t columns = (a->width + 1) >> 1;
+  if (ht_all_heard(contexts[0], columns) & ht_all_heard(contexts[1], columns)) {
+    ht_following_quads_of_two(quads, contexts, columns, vlc, events, below, 1, bextr);
+  } else {
+    ht_listen(a);
+    ht_listen(b);
+    ht_following_quads_of_two(quads, contexts, columns, vlc, events, below, 0, bextr);
+  }
+  return ht_outside(a, row) | ht_outside(b, row);
 }
 
 /* u of the first and second quad of a pair. T.814 7.3.6 */
