@@ -7,6 +7,93 @@
 
 #if HT_X86
 
+/* 64 bytes behind `carry`, of which `count` bits (at most 7) are there. */
+HT_AVX512 HT_INLINE void ht_put_bytes_avx512(uint8_t *to, __m512i bytes, uint32_t carry, uint32_t count) {
+  __m512i before = _mm512_alignr_epi64(bytes, _mm512_setzero_si512(), 7);
+  bytes = _mm512_shldv_epi64(bytes, before, _mm512_set1_epi64((int)count));
+  _mm512_storeu_si512(to, _mm512_or_si512(bytes, _mm512_zextsi128_si512(_mm_cvtsi32_si128((int)carry))));
+}
+
+HT_AVX512 HT_INLINE __mmask64 ht_first_bytes_avx512(size_t count) {
+  return count >= 64 ? ~UINT64_C(0) : (UINT64_C(1) << count) - 1;
+}
+
+/* As ht_unstuff_forward, from FF to FF; up to 64 bytes more are written. */
+HT_AVX512 static inline size_t ht_unstuff_forward_avx512(const uint8_t *data, size_t length, uint8_t *to, size_t room) {
+  uint8_t *out = to, *most = to + room;
+  uint32_t carry = 0, count = 0;
+  size_t at = 0;
+  while (at < length && out < most) {
+    size_t left = length - at < 64 ? length - at : 64;
+    __m512i bytes = _mm512_maskz_loadu_epi8(ht_first_bytes_avx512(left), data + at);
+    uint64_t full = _mm512_cmpeq_epi8_mask(bytes, _mm512_set1_epi8(-1));
+    ht_put_bytes_avx512(out, bytes, carry, count);
+    if (full) left = ht_trailing_zeros(full) + 1;
+    at += left;
+    out += left;
+    carry = (uint32_t)data[at - 1] << count >> 8;
+    uint32_t byte = full ? 255 : 0;
+    while (byte == 255 && at < length && out < most) {
+      byte = data[at++];
+      carry |= byte << count;
+      *out = (uint8_t)carry;
+      out += count > 0; /* seven bits more */
+      carry >>= count > 0 ? 8 : 0;
+      count = (count + 7) & 7;
+    }
+  }
+  ht_store_64(out, carry | ~UINT64_C(0) << count);
+  return (size_t)(out - to) * 8 + count;
+}
+
+/* As ht_unstuff_backward, from one byte of seven bits to the next. */
+HT_AVX512 static inline uint8_t *ht_unstuff_backward_avx512(const uint8_t *data, size_t suffix, uint8_t *out) {
+  const __m512i order = _mm512_set_epi64(0x0001020304050607, 0x08090a0b0c0d0e0f, 0x1011121314151617, 0x18191a1b1c1d1e1f,
+                                         0x2021222324252627, 0x28292a2b2c2d2e2f, 0x3031323334353637, 0x38393a3b3c3d3e3f);
+  uint32_t carry = data[suffix - 2] >> 4u, count = (carry & 7) == 7 ? 3 : 4;
+  uint64_t above = carry > 8;
+  size_t left = suffix - 2;
+  while (left > 0) {
+    size_t some = left < 64 ? left : 64;
+    __mmask64 there = ht_first_bytes_avx512(some);
+    __m512i bytes = _mm512_maskz_loadu_epi8(there, data + left - some);
+    bytes = _mm512_maskz_permutexvar_epi8(there, _mm512_add_epi8(order, _mm512_set1_epi8((char)some)), bytes);
+    uint64_t high = _mm512_cmpgt_epu8_mask(bytes, _mm512_set1_epi8((char)0x8f));
+    __m512i low = _mm512_and_si512(bytes, _mm512_set1_epi8(0x7f));
+    uint64_t stuffed = _mm512_cmpeq_epi8_mask(low, _mm512_set1_epi8(0x7f)) & (high << 1 | above);
+    ht_put_bytes_avx512(out, bytes, carry, count);
+    if (stuffed) some = ht_trailing_zeros(stuffed);
+    if (some > 0) {
+      left -= some;
+      out += some;
+      carry = (uint32_t)data[left] << count >> 8;
+      above = high >> (some - 1) & 1;
+    }
+    if (stuffed) {
+      uint32_t byte = data[--left];
+      carry |= byte << count;
+      *out = (uint8_t)carry;
+      out += count > 0;
+      carry >>= count > 0 ? 8 : 0;
+      count = (count + 7) & 7;
+      above = byte > 0x8f;
+    }
+  }
+  ht_store_64(out, carry);
+  return out + 8;
+}
+
+/* As ht_decode_start. */
+HT_AVX512 static inline int ht_decode_start_avx512(ht_decoding *block, const uint8_t *data, size_t length) {
+  size_t suffix;
+  if (ht_decode_suffix(data, length, &suffix)) return 1;
+  size_t prefix = length - suffix;
+  size_t end = ht_unstuff_forward_avx512(data, prefix, block->scratch->magnitudes, ht_most_magnitudes(block));
+  uint8_t *vlc_end = ht_unstuff_backward_avx512(data + prefix, suffix, block->scratch->vlc);
+  ht_decode_segments(block, data + prefix, suffix, end, vlc_end);
+  return 0;
+}
+
 /* Of 16 quads, what MagSgn has of their samples. */
 typedef struct {
   __m512i lengths;   /* a byte for each sample: how many bits MagSgn has of it */

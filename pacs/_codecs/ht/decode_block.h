@@ -12,6 +12,15 @@
 static inline int ht_decode_portable_16(ht_decoding *block) { return ht_decode_rows(block, 0); }
 static inline int ht_decode_portable_32(ht_decoding *block) { return ht_decode_rows(block, 1); }
 
+/* Un-stuffs the segments. What is wrong with them: not 0. */
+static inline int ht_decode_segments_of(ht_decoding *block, const uint8_t *data, size_t length, int tier) {
+#if HT_X86
+  if (tier >= HT_TIER_AVX512) return ht_decode_start_avx512(block, data, length);
+#endif
+  (void)tier;
+  return ht_decode_start(block, data, length);
+}
+
 static inline int ht_decode_started_16(ht_decoding *block, int tier) {
 #if HT_X86
   if (tier >= HT_TIER_AVX512) return ht_decode_avx512_16(block);
@@ -34,8 +43,9 @@ static inline int ht_decode_started_32(ht_decoding *block, int tier) {
 static inline int ht_decode_block_16(const uint8_t *data, size_t length, int16_t *samples, ptrdiff_t stride,
                                      uint32_t width, uint32_t height, uint32_t bit_planes, ht_decode_scratch *scratch,
                                      int tier) {
-  ht_decoding block = {.scratch = scratch, .samples = samples, .stride = stride, .width = width, .height = height};
-  if (bit_planes > 15 || ht_decode_start(&block, data, length, bit_planes)) return 1;
+  ht_decoding block = {.scratch = scratch, .samples = samples, .stride = stride,
+                       .width = width, .height = height, .limit = bit_planes + 1};
+  if (bit_planes > 15 || ht_decode_segments_of(&block, data, length, tier)) return 1;
   return ht_decode_started_16(&block, tier);
 }
 
@@ -43,8 +53,9 @@ static inline int ht_decode_block_16(const uint8_t *data, size_t length, int16_t
 static inline int ht_decode_block_32(const uint8_t *data, size_t length, int32_t *samples, ptrdiff_t stride,
                                      uint32_t width, uint32_t height, uint32_t bit_planes, ht_decode_scratch *scratch,
                                      int tier) {
-  ht_decoding block = {.scratch = scratch, .samples = samples, .stride = stride, .width = width, .height = height};
-  if (bit_planes > HT_MOST_PLANES || ht_decode_start(&block, data, length, bit_planes)) return 1;
+  ht_decoding block = {.scratch = scratch, .samples = samples, .stride = stride,
+                       .width = width, .height = height, .limit = bit_planes + 1};
+  if (bit_planes > HT_MOST_PLANES || ht_decode_segments_of(&block, data, length, tier)) return 1;
   return ht_decode_started_32(&block, tier);
 }
 
@@ -53,10 +64,12 @@ static inline int ht_decode_block_32(const uint8_t *data, size_t length, int32_t
 static inline int ht_decode_block_pair_16(const uint8_t *const data[2], const size_t length[2],
                                           int16_t *const samples[2], ptrdiff_t stride, uint32_t width, uint32_t height,
                                           uint32_t bit_planes, ht_decode_scratch *scratch, int tier) {
-  ht_decoding a = {.scratch = scratch, .samples = samples[0], .stride = stride, .width = width, .height = height};
-  ht_decoding b = {.scratch = scratch + 1, .samples = samples[1], .stride = stride, .width = width, .height = height};
-  if (bit_planes > 15 || ht_decode_start(&a, data[0], length[0], bit_planes) ||
-      ht_decode_start(&b, data[1], length[1], bit_planes))
+  ht_decoding a = {.scratch = scratch, .samples = samples[0], .stride = stride,
+                   .width = width, .height = height, .limit = bit_planes + 1};
+  ht_decoding b = {.scratch = scratch + 1, .samples = samples[1], .stride = stride,
+                   .width = width, .height = height, .limit = bit_planes + 1};
+  if (bit_planes > 15 || ht_decode_segments_of(&a, data[0], length[0], tier) ||
+      ht_decode_segments_of(&b, data[1], length[1], tier))
     return 1;
 #if HT_X86
   if (tier >= HT_TIER_AVX512) return ht_decode_two_avx512_16(&a, &b);
@@ -68,10 +81,12 @@ static inline int ht_decode_block_pair_16(const uint8_t *const data[2], const si
 static inline int ht_decode_block_pair_32(const uint8_t *const data[2], const size_t length[2],
                                           int32_t *const samples[2], ptrdiff_t stride, uint32_t width, uint32_t height,
                                           uint32_t bit_planes, ht_decode_scratch *scratch, int tier) {
-  ht_decoding a = {.scratch = scratch, .samples = samples[0], .stride = stride, .width = width, .height = height};
-  ht_decoding b = {.scratch = scratch + 1, .samples = samples[1], .stride = stride, .width = width, .height = height};
-  if (bit_planes > HT_MOST_PLANES || ht_decode_start(&a, data[0], length[0], bit_planes) ||
-      ht_decode_start(&b, data[1], length[1], bit_planes))
+  ht_decoding a = {.scratch = scratch, .samples = samples[0], .stride = stride,
+                   .width = width, .height = height, .limit = bit_planes + 1};
+  ht_decoding b = {.scratch = scratch + 1, .samples = samples[1], .stride = stride,
+                   .width = width, .height = height, .limit = bit_planes + 1};
+  if (bit_planes > HT_MOST_PLANES || ht_decode_segments_of(&a, data[0], length[0], tier) ||
+      ht_decode_segments_of(&b, data[1], length[1], tier))
     return 1;
 #if HT_X86
   if (tier >= HT_TIER_AVX2 && bit_planes <= HT_AVX2_PLANES) return ht_decode_two_avx2_32(&a, &b);

@@ -10,7 +10,7 @@
 
 /* At least 64 bytes aligned; one for each thread. */
 typedef struct {
-  uint8_t vlc[HT_MOST_SUFFIX + HT_MOST_PAIRS * HT_MOST_PAIR_BITS / 8 + 81];
+  uint8_t vlc[HT_MOST_SUFFIX + 2 * HT_ROW_VLC + 153];
   uint8_t magnitudes[HT_BLOCK * HT_BLOCK * 4 + HT_AHEAD + 64];
   ht_quad_row rows[2];
   uint32_t below[2][16 + HT_BLOCK + 16]; /* of the samples that end a row of quads: see ht_sample_row */
@@ -23,35 +23,57 @@ typedef struct {
   ptrdiff_t stride;
   uint32_t width, height, limit; /* limit: of U_q */
   size_t at, end;                /* bits of MagSgn: read, there */
+  const uint8_t *vlc_end;
   ht_vlc vlc;
   ht_mel mel;
   uint64_t events;
   uint64_t below; /* the lower samples of the row above: see ht_contexts */
 } ht_decoding;
 
-/* Un-stuffs the segments. What is wrong: not 0. */
-static inline int ht_decode_start(ht_decoding *block, const uint8_t *data, size_t length, uint32_t bit_planes) {
+/* What is wrong with the lengths of the segments: not 0. */
+HT_INLINE int ht_decode_suffix(const uint8_t *data, size_t length, size_t *suffix) {
   if (length < 2) return 1;
-  size_t suffix = (size_t)data[length - 1] << 4 | (data[length - 2] & 15);
-  if (suffix < 2 || suffix > length || suffix > HT_MOST_SUFFIX) return 1;
-  const uint8_t *codes = data + length - suffix;
+  *suffix = (size_t)data[length - 1] << 4 | (data[length - 2] & 15);
+  return *suffix < 2 || *suffix > length || *suffix > HT_MOST_SUFFIX;
+}
+
+/* Behind un-stuffed segments: `end` bits of MagSgn, bytes of VLC to `vlc_end`. */
+static inline void ht_decode_segments(ht_decoding *block, const uint8_t *suffix, size_t suffix_length, size_t end,
+                                      uint8_t *vlc_end) {
   ht_decode_scratch *scratch = block->scratch;
-  block->limit = bit_planes + 1;
-  size_t room = ((size_t)block->width * block->height * block->limit + 7) / 8;
-  block->end = ht_unstuff_forward(data, length - suffix, scratch->magnitudes, room);
   block->at = 0;
-  memset(scratch->magnitudes + block->end / 64 * 8 + 8, 255, block->width * block->limit / 4 + 80);
-  uint8_t *vlc_end = ht_unstuff_backward(codes, suffix, scratch->vlc);
-  uint32_t pairs = ((block->width + 3) >> 2) * ((block->height + 1) >> 1);
-  memset(vlc_end, 0, pairs * HT_MOST_PAIR_BITS / 8 + 32);
+  block->end = end;
+  memset(scratch->magnitudes + end / 64 * 8 + 8, 255, block->width * block->limit / 4 + 80);
+  memset(vlc_end, 0, 2 * HT_ROW_VLC + 16);
+  block->vlc_end = vlc_end;
   block->vlc = (ht_vlc){scratch->vlc, 0, 0};
   ht_vlc_fill(&block->vlc);
-  ht_mel_start(&block->mel, codes, suffix);
+  ht_mel_start(&block->mel, suffix, suffix_length);
   block->events = 1;
   memset(scratch->below, 0, sizeof scratch->below);
   memset(scratch->rows, 0, sizeof scratch->rows);
   block->below = 0;
+}
+
+/* The bytes of MagSgn that all samples may take. */
+HT_INLINE size_t ht_most_magnitudes(const ht_decoding *block) {
+  return ((size_t)block->width * block->height * block->limit + 7) / 8;
+}
+
+/* Un-stuffs the segments. What is wrong with them: not 0. */
+static inline int ht_decode_start(ht_decoding *block, const uint8_t *data, size_t length) {
+  size_t suffix;
+  if (ht_decode_suffix(data, length, &suffix)) return 1;
+  size_t prefix = length - suffix;
+  size_t end = ht_unstuff_forward(data, prefix, block->scratch->magnitudes, ht_most_magnitudes(block));
+  uint8_t *vlc_end = ht_unstuff_backward(data + prefix, suffix, block->scratch->vlc);
+  ht_decode_segments(block, data + prefix, suffix, end, vlc_end);
   return 0;
+}
+
+/* VLC gives zeros behind its end, for a row at least. */
+HT_INLINE void ht_vlc_stay(ht_decoding *block) {
+  block->vlc.next = block->vlc.next < block->vlc_end ? block->vlc.next : block->vlc_end;
 }
 
 /* Not 0: samples outside the code-block are significant in row `row`. */
@@ -72,6 +94,7 @@ HT_INLINE int ht_decode_quads(ht_decoding *block, uint32_t row, int bextr) {
   ht_quad_row *quads = &block->scratch->rows[row & 1];
   uint32_t columns = (block->width + 1) >> 1;
   uint64_t contexts = ht_contexts(block->below);
+  ht_vlc_stay(block);
   if (row == 0) {
     block->below = ht_first_quads(quads, columns, &block->vlc, &block->mel, &block->events);
   } else if (ht_all_heard(contexts, columns)) {
@@ -91,6 +114,8 @@ HT_INLINE int ht_decode_quads_of_two(ht_decoding *a, ht_decoding *b, uint32_t ro
   ht_vlc *vlc[2] = {&a->vlc, &b->vlc};
   uint64_t *events[2] = {&a->events, &b->events}, *below[2] = {&a->below, &b->below};
   uint32_t columns = (a->width + 1) >> 1;
+  ht_vlc_stay(a);
+  ht_vlc_stay(b);
   if (ht_all_heard(contexts[0], columns) & ht_all_heard(contexts[1], columns)) {
     ht_following_quads_of_two(quads, contexts, columns, vlc, events, below, 1, bextr);
   } else {

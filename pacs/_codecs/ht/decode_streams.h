@@ -8,8 +8,7 @@
 #include "decode_tables.h"
 
 #define HT_MOST_SUFFIX 4079 /* bytes of MEL and VLC together */
-#define HT_MOST_PAIRS (HT_BLOCK * HT_BLOCK / 8)
-#define HT_MOST_PAIR_BITS 30 /* two codes of 7 bits, two prefixes of 3, two suffixes of 5 */
+#define HT_ROW_VLC 60 /* bytes of a row of 16 pairs: two codes of 7 bits, two prefixes of 3, two suffixes of 5 each */
 
 #define HT_EVERY_BYTE(byte) ((byte) * UINT64_C(0x0101010101010101))
 
