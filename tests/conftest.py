@@ -8,6 +8,7 @@ import functools
 import http.client
 import itertools
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -47,10 +48,13 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 @functools.cache
 def _in_one_worker(module: str) -> str:
-    """What the tests of a module share: one browser, or what is made once for the module; "" for nothing."""
+    """What the tests of a module share: a browser, codestreams of every kind, what is made once for it; "": nothing."""
     if module.startswith("tests/browser/"):
         return "browser"
-    return module if 'scope="module"' in (ROOT / module).read_text(encoding="utf-8") else ""
+    source = (ROOT / module).read_text(encoding="utf-8")
+    if re.search(r"^from tests\.streams import .*\b(kinds|rewritten)\b", source, re.MULTILINE):
+        return "streams"
+    return module if 'scope="module"' in source else ""
 
 
 @pytest.hookimpl(optionalhook=True)
