@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-LENGTH = 500 << 20
-LIMIT = 250 << 20
+LENGTH = 300 << 20
+"""Above every size from which this program goes another way."""
+LIMIT = 150 << 20
 """Bytes of private memory that the process may take: half of one value."""
 
 STORE = """
