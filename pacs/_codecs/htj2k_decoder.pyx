@@ -28,6 +28,12 @@ cdef extern from "ht/decode_block.h" nogil:
                            uint32_t height, uint32_t bit_planes, ht_decode_scratch *scratch, int tier)
     int ht_decode_block_32(const uint8_t *data, size_t length, int32_t *samples, ptrdiff_t stride, uint32_t width,
                            uint32_t height, uint32_t bit_planes, ht_decode_scratch *scratch, int tier)
+    int ht_decode_block_pair_16(const uint8_t **data, const size_t *length, int16_t **samples, ptrdiff_t stride,
+                                uint32_t width, uint32_t height, uint32_t bit_planes, ht_decode_scratch *scratch,
+                                int tier)
+    int ht_decode_block_pair_32(const uint8_t **data, const size_t *length, int32_t **samples, ptrdiff_t stride,
+                                uint32_t width, uint32_t height, uint32_t bit_planes, ht_decode_scratch *scratch,
+                                int tier)
 
 cdef enum:
     NARROW_PLANES = 15
@@ -49,7 +55,7 @@ cdef class Workspace:
         void *scratch
 
     def __cinit__(self):
-        self.scratch = malloc(sizeof(ht_decode_scratch) + ALIGNMENT)
+        self.scratch = malloc(2 * sizeof(ht_decode_scratch) + ALIGNMENT)
         if self.scratch == NULL:
             raise MemoryError
 
@@ -148,12 +154,42 @@ cdef uint32_t shape_level(Frame *f, uint32_t r, SubBand *bands, size_t stride, W
     return count
 
 
-cdef bint decode_blocks(Frame *f, SubBand *band, sample *plane, size_t stride, Workspace w) noexcept nogil:
+# A code-block that waits for another one of its size: two at once take less time than one by one.
+cdef struct Waiting:
+    const uint8_t *data[2]
+    size_t length[2]
+    void *samples[2]
+    uint32_t width
+    uint32_t height
+    uint32_t count
+
+
+cdef bint decode_waiting(Frame *f, Waiting *blocks, size_t stride, uint32_t planes, sample *kind, Workspace w) noexcept nogil:
+    """Those that wait, one or two; `kind` only chooses the type of samples."""
     cdef ht_decode_scratch *scratch = <ht_decode_scratch *>aligned(w.scratch)
+    cdef uint32_t count = blocks.count
+    blocks.count = 0
+    if sample is int16_t:
+        if count == 2:
+            return ht_decode_block_pair_16(blocks.data, blocks.length, <int16_t **>blocks.samples, stride, blocks.width,
+                                           blocks.height, planes, scratch, f.tier) == 0
+        return count == 0 or ht_decode_block_16(blocks.data[0], blocks.length[0], <int16_t *>blocks.samples[0], stride,
+                                                blocks.width, blocks.height, planes, scratch, f.tier) == 0
+    else:
+        if count == 2:
+            return ht_decode_block_pair_32(blocks.data, blocks.length, <int32_t **>blocks.samples, stride, blocks.width,
+                                           blocks.height, planes, scratch, f.tier) == 0
+        return count == 0 or ht_decode_block_32(blocks.data[0], blocks.length[0], <int32_t *>blocks.samples[0], stride,
+                                                blocks.width, blocks.height, planes, scratch, f.tier) == 0
+
+
+cdef bint decode_blocks(Frame *f, SubBand *band, sample *plane, size_t stride, Workspace w) noexcept nogil:
+    """The code-blocks of a sub-band, in raster order; those that are not included are zero."""
     cdef uint32_t x, y, i, j, k, width, height, planes
     cdef uint32_t *length = band.lengths
     cdef sample *at
-    cdef int failed
+    cdef Waiting blocks
+    blocks.count = blocks.width = blocks.height = 0
     planes = min(band.bit_planes, <uint32_t>(NARROW_PLANES if sample is int16_t else WIDE_PLANES))
     for j in range(band.trees.high):
         y = j * f.block_rows
@@ -168,15 +204,15 @@ cdef bint decode_blocks(Frame *f, SubBand *band, sample *plane, size_t stride, W
             elif length[0] > f.part_end - f.at:
                 return False
             else:
-                if sample is int16_t:
-                    failed = ht_decode_block_16(f.data + f.at, length[0], at, stride, width, height, planes, scratch, f.tier)
-                else:
-                    failed = ht_decode_block_32(f.data + f.at, length[0], at, stride, width, height, planes, scratch, f.tier)
-                if failed:
-                    return False
+                if blocks.count and (blocks.count == 2 or blocks.width != width or blocks.height != height):
+                    if not decode_waiting(f, &blocks, stride, planes, plane, w):
+                        return False
+                blocks.data[blocks.count], blocks.length[blocks.count] = f.data + f.at, length[0]
+                blocks.samples[blocks.count], blocks.width, blocks.height = at, width, height
+                blocks.count += 1
                 f.at += length[0]
             length += 1
-    return True
+    return decode_waiting(f, &blocks, stride, planes, plane, w)
 
 
 cdef bint decode_packet(Frame *f, SubBand *bands, uint32_t count, sample *plane, size_t stride, Workspace w) noexcept nogil:
