@@ -44,12 +44,13 @@ class PowerLoss:
 
     def __init__(self, start: Path, root: Path) -> None:
         """`start` holds what was there, all of it durable, when the recording of `root` began."""
-        self._root = root
+        self._prefix = f"{root}/"
         self._top = _load(start)
         self._changes: list[Change] = []
 
     def _find(self, path: str) -> tuple[Directory, str]:
-        *parents, name = Path(path).relative_to(self._root).parts
+        assert path.startswith(self._prefix), path
+        *parents, name = path.removeprefix(self._prefix).split("/")
         directory = self._top
         for parent in parents:
             found = directory.live[parent]
@@ -58,7 +59,7 @@ class PowerLoss:
         return directory, name
 
     def _node(self, path: str) -> File | Directory:
-        if Path(path) == self._root:
+        if path + "/" == self._prefix:
             return self._top
         directory, name = self._find(path)
         return directory.live[name]
