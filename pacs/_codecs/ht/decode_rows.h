@@ -135,18 +135,19 @@ HT_INLINE uint32_t ht_u_second(uint32_t pair, uint32_t window) {
   return (pair >> HT_U_2 & 7) + (window >> before & ((1u << (pair >> HT_SUFFIX_2 & 7)) - 1));
 }
 
-/* 2 (magnitude - 1) and the sign lowest, of sample n of a quad; 0 if it is not significant. T.814 7.3.8 */
-HT_INLINE uint32_t ht_sample(const uint8_t *magnitudes, size_t *at, uint32_t code, uint32_t bound, uint32_t n) {
-  uint32_t length = (bound & (0u - (code >> n & 1))) - (code >> (HT_KNOWN + n) & 1);
+/* The bits of a nibble, one in each byte. */
+HT_INLINE uint32_t ht_bytes_of(uint32_t nibble) { return (nibble & 15) * 0x00204081u & 0x01010101u; }
+
+/* 2 (magnitude - 1) and the sign lowest, of a sample of `length` bits, and a one above them if `one` is one. T.814 7.3.8 */
+HT_INLINE uint32_t ht_sample(const uint8_t *magnitudes, size_t *at, uint32_t length, uint32_t one) {
   uint64_t bits = ht_load_64(magnitudes + (*at >> 3)) >> (*at & 7);
   *at += length;
-  uint64_t known = UINT64_C(1) << length;
-  return (uint32_t)((bits & (known - 1)) | (known & (UINT64_C(0) - (code >> (HT_ONES + n) & 1))));
+  return ((uint32_t)bits & ((1u << length) - 1)) | one << length;
 }
 
-HT_INLINE int32_t ht_signed(uint32_t sample, uint32_t code, uint32_t n) {
-  uint32_t sign = 0u - (sample & 1);
-  return (int32_t)((((sample >> 1) ^ sign) - ~sign) & (0u - (code >> n & 1)));
+HT_INLINE int32_t ht_signed(uint32_t sample, uint32_t there) {
+  uint32_t sign = sample & 1;
+  return (int32_t)(((sample >> 1) ^ (0u - sign)) + (sign ^ there));
 }
 
 HT_INLINE void ht_put(void *samples, ptrdiff_t at, int32_t sample, int wide) {
@@ -166,19 +167,24 @@ HT_INLINE int ht_sample_row(ht_decoding *block, uint32_t row, int wide) {
   uint32_t right = 0, columns = (block->width + 1) >> 1;
   for (uint32_t q = 0; q < columns; q++) {
     uint32_t code = quads->samples[q], pair = quads->pairs[q / 2], window = quads->windows[q / 2];
-    uint32_t above = ht_bit_length(below[q] | below[q + 1] | 2) - 1;
-    uint32_t bound = (q & 1 ? ht_u_second(pair, window) : ht_u_first(pair, window)) + (code & HT_SEVERAL ? above : 1);
+    uint32_t above = ht_bit_length(below[q] | below[q + 1] | 2) - 2;
+    uint32_t u = q & 1 ? ht_u_second(pair, window) : ht_u_first(pair, window);
+    uint32_t bound = u + 1 + (above & (0u - (code / HT_SEVERAL & 1)));
     if (HT_UNLIKELY(bound > block->limit)) return 1;
-    uint32_t v[4];
-    for (uint32_t n = 0; n < 4; n++) v[n] = ht_sample(magnitudes, &at, code, bound, n);
-    below[q] = v[1] | right;
-    right = v[3];
+    uint32_t there = ht_bytes_of(code), ones = ht_bytes_of(code >> HT_ONES);
+    uint32_t lengths = there * bound - ht_bytes_of(code >> HT_KNOWN);
+    uint32_t a = ht_sample(magnitudes, &at, lengths & 255, ones & 1);
+    uint32_t b = ht_sample(magnitudes, &at, lengths >> 8 & 255, ones >> 8 & 1);
+    uint32_t c = ht_sample(magnitudes, &at, lengths >> 16 & 255, ones >> 16 & 1);
+    uint32_t d = ht_sample(magnitudes, &at, lengths >> 24, ones >> 24);
+    below[q] = b | right;
+    right = d;
     ptrdiff_t x = 2 * (ptrdiff_t)q;
-    ht_put(block->samples, upper + x, ht_signed(v[0], code, 0), wide);
-    if (!last) ht_put(block->samples, lower + x, ht_signed(v[1], code, 1), wide);
+    ht_put(block->samples, upper + x, ht_signed(a, there & 1), wide);
+    if (!last) ht_put(block->samples, lower + x, ht_signed(b, there >> 8 & 1), wide);
     if (2 * q + 1 < block->width) {
-      ht_put(block->samples, upper + x + 1, ht_signed(v[2], code, 2), wide);
-      if (!last) ht_put(block->samples, lower + x + 1, ht_signed(v[3], code, 3), wide);
+      ht_put(block->samples, upper + x + 1, ht_signed(c, there >> 16 & 1), wide);
+      if (!last) ht_put(block->samples, lower + x + 1, ht_signed(d, there >> 24), wide);
     }
   }
   below[columns] = right;
