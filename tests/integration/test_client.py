@@ -20,6 +20,7 @@ from pacs.errors import AnswerError, PixelError, RemoteError, UnreachableError, 
 from pacs.transcode.decoders import DECODERS
 from tests.conftest import Server
 from tests.objects import images
+from tests.objects.base import Built
 from tests.streams import decoders
 
 COUNT = 7
@@ -49,6 +50,16 @@ def series(server: Server) -> Series:
     with Client(server.url) as client:
         tally = client.store(found.files)
         assert tally.files[Status.STORED] == COUNT and tally.in_order
+    return found
+
+
+@pytest.fixture(scope="module")
+def every_kind(server: Server) -> list[Built]:
+    """An image of each kind, uploaded."""
+    found = [*images.natives(), *images.compressions()]
+    with Client(server.url) as client:
+        for built in found:
+            client.store(built.file)
     return found
 
 
@@ -102,11 +113,10 @@ def test_frames_as_stored_and_decoded(client: Client, series: Series) -> None:
         assert np.array_equal(array, series.arrays[instance]) and array.dtype == series.arrays[instance].dtype
 
 
-def test_frames_of_every_kind(client: Client) -> None:
-    for built in (*images.natives(), *images.compressions()):
+def test_frames_of_every_kind(client: Client, every_kind: list[Built]) -> None:
+    for built in every_kind:
         data = pydicom.dcmread(io.BytesIO(built.file), force=True)
         names = (data.StudyInstanceUID, data.SeriesInstanceUID, data.SOPInstanceUID)
-        client.store(built.file)
         try:
             wanted = pydicom.pixels.pixel_array(data, raw=True)
         except (RuntimeError, AttributeError, ValueError, NotImplementedError):
@@ -210,11 +220,10 @@ def test_a_stream_that_nobody_wants_to_the_end(client: Client, series: Series) -
     assert len(list(client.series_stream(series.study, series.uid))) == 2 * COUNT
 
 
-def test_frames_of_every_kind_become_final(client: Client) -> None:
+def test_frames_of_every_kind_become_final(client: Client, every_kind: list[Built]) -> None:
     """Multi-frame, colour, floating, other codecs: what cannot be a prefix comes once and whole."""
-    for built in (*images.natives(), *images.compressions()):
+    for built in every_kind:
         data = pydicom.dcmread(io.BytesIO(built.file), force=True)
-        client.store(built.file)
         names = (data.StudyInstanceUID, data.SeriesInstanceUID)
         try:
             wanted = [array.copy() for array in client.arrays(*names, data.SOPInstanceUID)]
