@@ -9,6 +9,11 @@
 
 #define HT_AVX2_PLANES 24 /* a sample of more has bits in five bytes */
 
+/* As ht_decode_start. */
+HT_AVX2 static inline int ht_decode_start_avx2(ht_decoding *block, const uint8_t *data, size_t length) {
+  return ht_decode_start(block, data, length);
+}
+
 /* Of eight quads, what MagSgn has of their samples. */
 typedef struct {
   __m256i lengths; /* a byte for each sample: how many bits */
@@ -34,8 +39,8 @@ HT_AVX2 HT_INLINE __m256i ht_u_avx2(const uint32_t *pairs, const uint32_t *windo
   return _mm256_cvtepu16_epi32(_mm_or_si128(first, _mm_slli_epi32(second, 16)));
 }
 
-/* The greatest exponent of the samples above each of eight quads less 1, at least 1. `above`: the first one's lower left
- * sample in the row above. T.814 7.3.7 */
+/* The greatest exponent of the samples above each of eight quads less 1, at least 1. `above`: the one above the first
+ * quad's upper left sample. T.814 7.3.7 */
 HT_AVX2 HT_INLINE __m256i ht_above_avx2(const uint32_t *above) {
   __m256i low = _mm256_or_si256(_mm256_loadu_si256((const __m256i *)(above - 1)),
                                 _mm256_loadu_si256((const __m256i *)(above + 1)));
@@ -59,7 +64,7 @@ HT_AVX2 HT_INLINE __m256i ht_bits_avx2(__m256i quads, int places) {
 
 /* How many bits each sample has, if no U_q is above `limit`; else not 0. */
 HT_AVX2 HT_INLINE int ht_lengths_of_avx2(__m256i codes, __m256i u, __m256i above, uint32_t limit, ht_lengths_avx2 *of) {
-  const __m256i first = _mm256_set_epi32(0x0c0c0c0c, 0x08080808, 0x04040404, 0, 0x0c0c0c0c, 0x08080808, 0x04040404, 0);
+  const __m256i first = _mm256_broadcastsi128_si256(_mm_set_epi32(0x0c0c0c0c, 0x08080808, 0x04040404, 0));
   const __m256i one = _mm256_set1_epi32(1);
   __m256i several = _mm256_cmpgt_epi32(_mm256_and_si256(codes, _mm256_set1_epi32(HT_SEVERAL)), _mm256_setzero_si256());
   __m256i bound = _mm256_add_epi32(u, _mm256_blendv_epi8(one, above, several));
@@ -91,7 +96,7 @@ HT_AVX2 HT_INLINE __m128i ht_two_avx2(__m256i bytes, int low, int high) {
  * quad begin. */
 HT_AVX2 HT_INLINE __m256i ht_samples_avx2(const uint8_t *magnitudes, const ht_lengths_avx2 *of, const uint32_t *at,
                                           __m256i shifts, int low, int high) {
-  const __m256i dup = _mm256_set_epi32(0x0c0c0c0c, 0x08080808, 0x04040404, 0, 0x0c0c0c0c, 0x08080808, 0x04040404, 0);
+  const __m256i dup = _mm256_broadcastsi128_si256(_mm_set_epi32(0x0c0c0c0c, 0x08080808, 0x04040404, 0));
   __m256i bytes = _mm256_inserti128_si256(
       _mm256_castsi128_si256(_mm_loadu_si128((const __m128i *)(magnitudes + (at[low] >> 3)))),
       _mm_loadu_si128((const __m128i *)(magnitudes + (at[high] >> 3))), 1);
@@ -115,8 +120,8 @@ HT_AVX2 HT_INLINE __m256i ht_signed_avx2(__m256i samples, __m128i there) {
 
 /* Eight samples of the upper row and eight of the lower one, if `count` is as great: the quads are 0 and 2 of four, and
  * 1 and 3. */
-HT_AVX2 HT_INLINE void ht_put_avx2(ht_decoding *block, ptrdiff_t at, uint32_t count, int last, __m256i even, __m256i odd,
-                                   int wide) {
+HT_AVX2 HT_INLINE void ht_put_avx2(ht_decoding *block, ptrdiff_t at, uint32_t count, int last, __m256i even,
+                                   __m256i odd, int wide) {
   if (wide) {
     __m256 a = _mm256_castsi256_ps(even), b = _mm256_castsi256_ps(odd);
     int32_t *upper = (int32_t *)block->samples + at, *lower = upper + block->stride, rest[16];
@@ -141,12 +146,25 @@ HT_AVX2 HT_INLINE void ht_put_avx2(ht_decoding *block, ptrdiff_t at, uint32_t co
   }
 }
 
+/* The samples of quads `q` to `q` + 3 of eight, those of the left one in column `x`. */
+HT_AVX2 HT_INLINE void ht_four_avx2(ht_decoding *block, uint32_t row, uint32_t x, const uint8_t *bytes,
+                                    const ht_lengths_avx2 *of, const uint32_t *places, __m256i shifts, int q, int wide,
+                                    uint32_t *below) {
+  __m256i even = ht_samples_avx2(bytes, of, places, shifts, q, q + 2);
+  __m256i odd = ht_samples_avx2(bytes, of, places, shifts, q + 1, q + 3);
+  __m256 lower = _mm256_shuffle_ps(_mm256_castsi256_ps(even), _mm256_castsi256_ps(odd), 0xdd);
+  _mm256_storeu_si256((__m256i *)(below + x), _mm256_castps_si256(lower));
+  even = ht_signed_avx2(even, ht_two_avx2(of->there, q, q + 2));
+  odd = ht_signed_avx2(odd, ht_two_avx2(of->there, q + 1, q + 3));
+  ptrdiff_t at = (ptrdiff_t)(2 * row) * block->stride + x;
+  ht_put_avx2(block, at, block->width - x, 2 * row + 1 == block->height, even, odd, wide);
+}
+
 /* As ht_sample_row. `below` has the lower samples of the row. */
 HT_AVX2 HT_INLINE int ht_sample_row_avx2(ht_decoding *block, uint32_t row, int wide) {
   const ht_quad_row *quads = &block->scratch->rows[row & 1];
   const uint32_t *above = block->scratch->below[row & 1] + 16;
   uint32_t *below = block->scratch->below[~row & 1] + 16;
-  int last = 2 * row + 1 == block->height;
   size_t at = block->at < block->end ? block->at : block->end;
   for (uint32_t x = 0; x < block->width; x += 16) {
     uint32_t q = x / 2;
@@ -160,16 +178,8 @@ HT_AVX2 HT_INLINE int ht_sample_row_avx2(ht_decoding *block, uint32_t row, int w
     const uint8_t *bytes = block->scratch->magnitudes + (at >> 3);
     at += of.sum;
     place = _mm256_and_si256(place, _mm256_set1_epi32(7));
-    for (int half = 0; half < 8 && x + 2 * (uint32_t)half < block->width; half += 4) {
-      __m256i even = half ? ht_samples_avx2(bytes, &of, places, place, 4, 6) : ht_samples_avx2(bytes, &of, places, place, 0, 2);
-      __m256i odd = half ? ht_samples_avx2(bytes, &of, places, place, 5, 7) : ht_samples_avx2(bytes, &of, places, place, 1, 3);
-      _mm256_storeu_si256((__m256i *)(below + x + 2 * half), _mm256_castps_si256(_mm256_shuffle_ps(
-          _mm256_castsi256_ps(even), _mm256_castsi256_ps(odd), 0xdd)));
-      even = ht_signed_avx2(even, half ? ht_two_avx2(of.there, 4, 6) : ht_two_avx2(of.there, 0, 2));
-      odd = ht_signed_avx2(odd, half ? ht_two_avx2(of.there, 5, 7) : ht_two_avx2(of.there, 1, 3));
-      uint32_t here = x + 2 * (uint32_t)half;
-      ht_put_avx2(block, (ptrdiff_t)(2 * row) * block->stride + here, block->width - here, last, even, odd, wide);
-    }
+    ht_four_avx2(block, row, x, bytes, &of, places, place, 0, wide, below);
+    if (x + 8 < block->width) ht_four_avx2(block, row, x + 8, bytes, &of, places, place, 4, wide, below);
   }
   block->at = at;
   return 0;

@@ -1,5 +1,5 @@
-/* The samples of a row of quads by AVX-512, 16 quads at a time. Bits are brought to their places by permutations of bytes
- * and shifts of each word, after a sum over the lengths has told where those of each quad begin. */
+/* The samples of a row of quads by AVX-512, 16 quads at a time. Bits are brought to their places by permutations of
+ * bytes and shifts of each word, after a sum over the lengths has told where those of each quad begin. */
 #ifndef HT_DECODE_AVX512_H
 #define HT_DECODE_AVX512_H
 
@@ -48,8 +48,9 @@ HT_AVX512 static inline size_t ht_unstuff_forward_avx512(const uint8_t *data, si
 
 /* As ht_unstuff_backward, from one byte of seven bits to the next. */
 HT_AVX512 static inline uint8_t *ht_unstuff_backward_avx512(const uint8_t *data, size_t suffix, uint8_t *out) {
-  const __m512i order = _mm512_set_epi64(0x0001020304050607, 0x08090a0b0c0d0e0f, 0x1011121314151617, 0x18191a1b1c1d1e1f,
-                                         0x2021222324252627, 0x28292a2b2c2d2e2f, 0x3031323334353637, 0x38393a3b3c3d3e3f);
+  const __m512i order = _mm512_setr_epi64(0x38393a3b3c3d3e3f, 0x3031323334353637, 0x28292a2b2c2d2e2f,
+                                          0x2021222324252627, 0x18191a1b1c1d1e1f, 0x1011121314151617,
+                                          0x08090a0b0c0d0e0f, 0x0001020304050607); /* -1, -2 ... modulo 64 */
   uint32_t carry = data[suffix - 2] >> 4u, count = (carry & 7) == 7 ? 3 : 4;
   uint64_t above = carry > 8;
   size_t left = suffix - 2;
@@ -158,9 +159,10 @@ HT_AVX512 HT_INLINE int ht_lengths_of_avx512(__m512i codes, __m512i u, __m512i a
 
 /* The 32 samples, 16 bits each, of quads 8 * `half` and on, 2 (magnitude - 1) and the sign lowest. `at`: of each quad,
  * where its bits begin in `bytes`. */
-HT_AVX512 HT_INLINE __m512i ht_samples_avx512_16(const uint8_t *bytes, const ht_lengths_avx512 *of, __m512i at, int half) {
+HT_AVX512 HT_INLINE __m512i ht_samples_avx512_16(const uint8_t *bytes, const ht_lengths_avx512 *of, __m512i at,
+                                                 int half) {
   const __m512i eight = _mm512_set1_epi64(0x0706050403020100), bytes_of = _mm512_set1_epi64(0x0101010101010101);
-  const __m512i quads = half ? _mm512_setr_epi64(32, 36, 40, 44, 48, 52, 56, 60) : _mm512_setr_epi64(0, 4, 8, 12, 16, 20, 24, 28);
+  const __m512i quads = _mm512_add_epi64(_mm512_setr_epi64(0, 4, 8, 12, 16, 20, 24, 28), _mm512_set1_epi64(32 * half));
   const __m512i here = _mm512_mullo_epi64(quads, bytes_of);
   __m512i index = _mm512_add_epi8(_mm512_permutexvar_epi8(here, _mm512_srli_epi32(at, 3)), eight);
   __m512i low = _mm512_permutexvar_epi8(index, _mm512_loadu_si512(bytes));
@@ -170,8 +172,8 @@ HT_AVX512 HT_INLINE __m512i ht_samples_avx512_16(const uint8_t *bytes, const ht_
   __m512i bits = _mm512_shrdv_epi64(low, high, shift);
   __m256i half_before = half ? _mm512_extracti64x4_epi64(of->before, 1) : _mm512_castsi512_si256(of->before);
   __m512i before = _mm512_cvtepu8_epi16(half_before);
-  before = _mm512_add_epi8(_mm512_shuffle_epi8(before, _mm512_set4_epi32(0x0e0e0c0c, 0x0a0a0808, 0x06060404, 0x02020000)),
-                           _mm512_set1_epi16(0x0800));
+  const __m512i twice = _mm512_set4_epi32(0x0e0e0c0c, 0x0a0a0808, 0x06060404, 0x02020000);
+  before = _mm512_add_epi8(_mm512_shuffle_epi8(before, twice), _mm512_set1_epi16(0x0800));
   bits = _mm512_multishift_epi64_epi8(before, bits);
   __m256i half_lengths = half ? _mm512_extracti64x4_epi64(of->lengths, 1) : _mm512_castsi512_si256(of->lengths);
   __m256i half_ones = half ? _mm512_extracti64x4_epi64(of->ones, 1) : _mm512_castsi512_si256(of->ones);
@@ -203,16 +205,16 @@ HT_AVX512 HT_INLINE int ht_sample_row_avx512_16(ht_decoding *block, uint32_t row
     uint32_t q = x / 2, columns = block->width - x;
     __mmask32 samples = columns >= 32 ? 0xffffffffu : (1u << columns) - 1;
     __mmask16 lanes = (__mmask16)(columns >= 32 ? 0xffffu : (1u << ((columns + 1) >> 1)) - 1);
-    __m512i codes = _mm512_maskz_cvtepu16_epi32(lanes, _mm256_loadu_si256((const __m256i *)(quads->samples + q)));
+    __m256i words = _mm256_loadu_si256((const __m256i *)(quads->samples + q));
+    __m512i codes = _mm512_maskz_cvtepu16_epi32(lanes, words);
+    __m512i u = ht_u_avx512(quads->pairs + q / 2, quads->windows + q / 2);
     __m512i over = _mm512_loadu_si512(above + q);
     over = _mm512_ternarylogic_epi32(over, _mm512_loadu_si512(above + q - 1), _mm512_set1_epi32((int)0xffff0000), 0xf8);
     over = _mm512_ternarylogic_epi32(over, _mm512_loadu_si512(above + q + 1), _mm512_set1_epi32(0xffff), 0xf8);
     over = _mm512_ternarylogic_epi32(over, _mm512_slli_epi32(over, 16), _mm512_set1_epi32(0x20000), 0xfe);
     over = _mm512_sub_epi32(_mm512_set1_epi32(15), _mm512_lzcnt_epi32(over));
     ht_lengths_avx512 of;
-    if (HT_UNLIKELY(ht_lengths_of_avx512(codes, ht_u_avx512(quads->pairs + q / 2, quads->windows + q / 2), over, lanes,
-                                         block->limit, &of)))
-      return 1;
+    if (HT_UNLIKELY(ht_lengths_of_avx512(codes, u, over, lanes, block->limit, &of))) return 1;
     const uint8_t *bytes = block->scratch->magnitudes;
     size_t at8 = at + of.sum8;
     __m512i places = _mm512_add_epi32(of.at, _mm512_set1_epi32((int)(at & 7)));
@@ -248,6 +250,59 @@ HT_AVX512 static inline int ht_decode_two_avx512_16(ht_decoding *a, ht_decoding 
     if (row > 0 && (ht_sample_row_avx512_16(a, row - 1) || ht_sample_row_avx512_16(b, row - 1))) return 1;
   }
   return ht_sample_row_avx512_16(a, rows - 1) || ht_sample_row_avx512_16(b, rows - 1);
+}
+
+/* Most magnitudes of 32-bit samples are small: they are decoded to 16 bits, in which those below 2^14 have their place.
+ * Not 0: it cannot be, or is damaged. Then `block` is as it was before. */
+#define HT_NARROW 15 /* the limit of U_q */
+
+HT_AVX512 HT_INLINE void ht_narrow_avx512(ht_decoding *block) {
+  block->samples = block->scratch->narrow;
+  block->stride = HT_BLOCK;
+  block->limit = block->limit < HT_NARROW ? block->limit : HT_NARROW;
+}
+
+HT_AVX512 HT_INLINE void ht_restart_avx512(ht_decoding *block, const ht_decoding *before) {
+  *block = *before;
+  memset(block->scratch->below, 0, sizeof block->scratch->below);
+  memset(block->scratch->rows, 0, sizeof block->scratch->rows);
+}
+
+HT_AVX512 HT_INLINE void ht_widen_avx512(const ht_decoding *block) {
+  for (uint32_t y = 0; y < block->height; y++) {
+    const int16_t *from = block->scratch->narrow + y * HT_BLOCK;
+    int32_t *to = (int32_t *)block->samples + (ptrdiff_t)y * block->stride;
+    for (uint32_t x = 0; x < block->width; x += 16) {
+      uint32_t left = block->width - x;
+      __mmask16 there = (__mmask16)(left >= 16 ? 0xffffu : (1u << left) - 1);
+      __m256i words = _mm256_loadu_si256((const __m256i *)(from + x));
+      _mm512_mask_storeu_epi32(to + x, there, _mm512_cvtepi16_epi32(words));
+    }
+  }
+}
+
+HT_AVX512 static inline int ht_decode_narrow_avx512(ht_decoding *block) {
+  ht_decoding narrow = *block;
+  ht_narrow_avx512(&narrow);
+  int wide = ht_decode_avx512_16(&narrow);
+  if (wide) ht_restart_avx512(&narrow, block);
+  else ht_widen_avx512(block);
+  return wide;
+}
+
+HT_AVX512 static inline int ht_decode_two_narrow_avx512(ht_decoding *a, ht_decoding *b) {
+  ht_decoding of_a = *a, of_b = *b;
+  ht_narrow_avx512(&of_a);
+  ht_narrow_avx512(&of_b);
+  int wide = ht_decode_two_avx512_16(&of_a, &of_b);
+  if (wide) {
+    ht_restart_avx512(&of_a, a);
+    ht_restart_avx512(&of_b, b);
+  } else {
+    ht_widen_avx512(a);
+    ht_widen_avx512(b);
+  }
+  return wide;
 }
 
 #endif

@@ -16,6 +16,7 @@ static inline int ht_decode_portable_32(ht_decoding *block) { return ht_decode_r
 static inline int ht_decode_segments_of(ht_decoding *block, const uint8_t *data, size_t length, int tier) {
 #if HT_X86
   if (tier >= HT_TIER_AVX512) return ht_decode_start_avx512(block, data, length);
+  if (tier >= HT_TIER_AVX2) return ht_decode_start_avx2(block, data, length);
 #endif
   (void)tier;
   return ht_decode_start(block, data, length);
@@ -32,6 +33,7 @@ static inline int ht_decode_started_16(ht_decoding *block, int tier) {
 
 static inline int ht_decode_started_32(ht_decoding *block, int tier) {
 #if HT_X86
+  if (tier >= HT_TIER_AVX512 && ht_decode_narrow_avx512(block) == 0) return 0;
   if (tier >= HT_TIER_AVX2 && block->limit <= HT_AVX2_PLANES + 1) return ht_decode_avx2_32(block);
 #endif
   (void)tier;
@@ -59,8 +61,8 @@ static inline int ht_decode_block_32(const uint8_t *data, size_t length, int32_t
   return ht_decode_started_32(&block, tier);
 }
 
-/* Two code-blocks of one size, which take less time together than one by one; `scratch` is two. 0, or not 0 if either is
- * damaged: then the samples of both are anything. */
+/* Two code-blocks of one size, which take less time together than one by one; `scratch` is two. 0, or not 0 if either
+ * is damaged: then the samples of both are anything. */
 static inline int ht_decode_block_pair_16(const uint8_t *const data[2], const size_t length[2],
                                           int16_t *const samples[2], ptrdiff_t stride, uint32_t width, uint32_t height,
                                           uint32_t bit_planes, ht_decode_scratch *scratch, int tier) {
@@ -89,6 +91,7 @@ static inline int ht_decode_block_pair_32(const uint8_t *const data[2], const si
       ht_decode_segments_of(&b, data[1], length[1], tier))
     return 1;
 #if HT_X86
+  if (tier >= HT_TIER_AVX512 && ht_decode_two_narrow_avx512(&a, &b) == 0) return 0;
   if (tier >= HT_TIER_AVX2 && bit_planes <= HT_AVX2_PLANES) return ht_decode_two_avx2_32(&a, &b);
 #endif
   return ht_decode_started_32(&a, tier) || ht_decode_started_32(&b, tier);

@@ -185,8 +185,9 @@ HT_INLINE uint64_t ht_following_quads(ht_quad_row *row, uint64_t contexts, uint3
 }
 
 /* The same of two code-blocks at once: two chains of look-ups take hardly longer than one. */
-HT_INLINE void ht_following_quads_of_two(ht_quad_row *row[2], const uint64_t contexts[2], uint32_t columns, ht_vlc *vlc[2],
-                                         uint64_t *events[2], uint64_t *below[2], int heard, int bextr) {
+HT_INLINE void ht_following_quads_of_two(ht_quad_row *row[2], const uint64_t contexts[2], uint32_t columns,
+                                         ht_vlc *vlc[2], uint64_t *events[2], uint64_t *below[2], int heard,
+                                         int bextr) {
   uint32_t pairs = columns / 2, odd = columns & 1;
   ht_following a, b;
   ht_following_start(&a, contexts[0], columns, vlc[0], *events[0]);

@@ -1,5 +1,5 @@
-/* What is decoded of an HT code-block, row by row of quads, in portable C: codes from MEL and VLC (decode_quads.h), then
- * magnitudes and signs from MagSgn. T.814 clause 7 */
+/* What is decoded of an HT code-block, row by row of quads, in portable C: codes from MEL and VLC (decode_quads.h),
+ * then magnitudes and signs from MagSgn. T.814 clause 7 */
 #ifndef HT_DECODE_ROWS_H
 #define HT_DECODE_ROWS_H
 
@@ -14,6 +14,7 @@ typedef struct {
   uint8_t magnitudes[HT_BLOCK * HT_BLOCK * 4 + HT_AHEAD + 64];
   ht_quad_row rows[2];
   uint32_t below[2][16 + HT_BLOCK + 16]; /* of the samples that end a row of quads: see ht_sample_row */
+  int16_t narrow[HT_BLOCK * HT_BLOCK];
 } ht_decode_scratch;
 
 /* What is being decoded. */
@@ -61,7 +62,7 @@ HT_INLINE size_t ht_most_magnitudes(const ht_decoding *block) {
 }
 
 /* Un-stuffs the segments. What is wrong with them: not 0. */
-static inline int ht_decode_start(ht_decoding *block, const uint8_t *data, size_t length) {
+HT_INLINE int ht_decode_start(ht_decoding *block, const uint8_t *data, size_t length) {
   size_t suffix;
   if (ht_decode_suffix(data, length, &suffix)) return 1;
   size_t prefix = length - suffix;
@@ -138,7 +139,7 @@ HT_INLINE uint32_t ht_u_second(uint32_t pair, uint32_t window) {
 /* The bits of a nibble, one in each byte. */
 HT_INLINE uint32_t ht_bytes_of(uint32_t nibble) { return (nibble & 15) * 0x00204081u & 0x01010101u; }
 
-/* 2 (magnitude - 1) and the sign lowest, of a sample of `length` bits, and a one above them if `one` is one. T.814 7.3.8 */
+/* 2 (magnitude - 1) and the sign lowest, of a sample of `length` bits, and above them `one`. T.814 7.3.8 */
 HT_INLINE uint32_t ht_sample(const uint8_t *magnitudes, size_t *at, uint32_t length, uint32_t one) {
   uint64_t bits = ht_load_64(magnitudes + (*at >> 3)) >> (*at & 7);
   *at += length;

@@ -19,7 +19,7 @@ typedef struct {
   uint32_t count; /* of bits in `word`, at most 63 */
 } ht_gathered;
 
-/* One byte, of which `held` bits count. A highest bit that does not count is or-ed to the next one: it ought to be 0. */
+/* One byte, of which `held` bits count. A highest bit that does not is or-ed to the next one: it ought to be 0. */
 HT_INLINE void ht_gather_byte(ht_gathered *bits, uint32_t byte, uint32_t held) {
   bits->word |= (uint64_t)byte << bits->count;
   bits->count += held;
@@ -37,9 +37,9 @@ HT_INLINE void ht_gather_word(ht_gathered *bits, uint64_t word) {
   bits->word = word >> 1 >> (63 - bits->count);
 }
 
-/* The MagSgn segment into `to`, at least `room` bytes of it if there are as many; at most 8 more are written. After FF a
- * byte holds 7 bits. How many bits there are; what is behind them in the last word is one. T.814 7.3.2 */
-static inline size_t ht_unstuff_forward(const uint8_t *data, size_t length, uint8_t *to, size_t room) {
+/* The MagSgn segment into `to`, at least `room` bytes of it if there are as many; few more are written. After FF a byte
+ * holds 7 bits. How many bits there are; what is behind them in the last word is one. T.814 7.3.2 */
+HT_INLINE size_t ht_unstuff_forward(const uint8_t *data, size_t length, uint8_t *to, size_t room) {
   ht_gathered bits = {to, 0, 0};
   uint32_t held = 8;
   size_t at = 0;
@@ -75,7 +75,7 @@ HT_INLINE uint64_t ht_reversed(uint64_t word) {
 
 /* The VLC segment, which grows backward from the upper half of the last byte but one of `suffix` bytes of MEL and VLC,
  * into `to`. After a byte above 8F one of 7F holds 7 bits. Where the next byte is to be written. T.814 7.3.4 */
-static inline uint8_t *ht_unstuff_backward(const uint8_t *data, size_t suffix, uint8_t *to) {
+HT_INLINE uint8_t *ht_unstuff_backward(const uint8_t *data, size_t suffix, uint8_t *to) {
   uint32_t first = data[suffix - 2] >> 4u;
   ht_gathered bits = {to, first, (first & 7) == 7 ? 3 : 4};
   int above = first > 8;

@@ -9,7 +9,7 @@ typedef struct {
   uint16_t next;
   uint16_t west;    /* what it gives to the context of the next quad, in bytes of ht_quad_codes */
   uint16_t u;       /* u_off, in bytes of ht_u_pairs if it is the second quad of a pair */
-  uint16_t samples; /* rho in bits 0 to 3, e_k in 4 to 7, e_1 in 8 to 11, HT_SEVERAL; in 15 and 14 its lower samples */
+  uint16_t samples; /* rho in bits 0 to 3, e_k in 4 to 7, e_1 in 8 to 11, HT_SEVERAL, its lower samples in 15 and 14 */
 } ht_quad_code;
 enum {
   HT_KNOWN = 4,
@@ -20,22 +20,23 @@ enum {
   HT_LENGTH = 63 /* of `next` */
 };
 
-/* By context and the next seven bits, for the first row and the following ones. In the latter the context lies otherwise
- * than in T.814: of the samples above its bits 0 and 2 in bits 1 and 0, of those to the west bit 1 in bit 2. The context 8 (and 12, with the quad to
- * the west) is that of a quad that is outside the code-block or has no code. */
+/* By context and the next seven bits, for the first row and the following ones. In the latter the context lies
+ * otherwise than in T.814: of the samples above its bits 0 and 2 in bits 1 and 0, of those to the west bit 1 in bit 2.
+ * The context 8 (and 12, with the quad to the west) is that of a quad that is outside the code-block or has no code. */
 enum { HT_CONTEXT = 128 * sizeof(ht_quad_code), HT_OUTSIDE = 8 * HT_CONTEXT };
 static ht_quad_code ht_first_codes[13 << 7], ht_following_codes[13 << 7];
 
 /* u of two quads: by u_off of both and the next seven bits; [2] is for two quads of the first row that both are above 2
  * by a MEL event, of which only the last 128 entries are used. T.814 Table 3, 7.3.6
- * As `next` above in bits 0 to 15, the length of the two prefixes in 16 to 18, of the suffixes in 19 to 21 and 22 to 24,
- * u_pfx in 25 to 27 and 28 to 30. */
-enum { HT_PREFIXES = 16, HT_SUFFIX = 19, HT_SUFFIX_2 = 22, HT_U = 25, HT_U_2 = 28, HT_U_OFF = 2 * 128 * sizeof(uint32_t) };
+ * As `next` above in bits 0 to 15, the length of the two prefixes in 16 to 18, of the suffixes in 19 to 21 and 22 to
+ * 24, u_pfx in 25 to 27 and 28 to 30. */
+enum { HT_PREFIXES = 16, HT_SUFFIX = 19, HT_SUFFIX_2 = 22, HT_U = 25, HT_U_2 = 28 };
+enum { HT_U_OFF = 2 * 128 * sizeof(uint32_t) };
 enum { HT_PAIRS_INITIAL, HT_PAIRS_FOLLOWING, HT_PAIRS_ABOVE_2 };
 static uint32_t ht_u_pairs[3][4 << 7];
 
-/* MEL: by state << 6 | the next six bits: how many bits a run takes in bits 0 to 5, how many events it makes in 8 to 15,
- * whether the last one is a 1 in bit 16, the next state in 24 to 27. T.814 7.3.3 */
+/* MEL: by state << 6 | the next six bits: how many bits a run takes in bits 0 to 5, how many events it makes in 8 to
+ * 15, whether the last one is a 1 in bit 16, the next state in 24 to 27. T.814 7.3.3 */
 enum { HT_EVENTS = 8, HT_LAST_ONE = 16, HT_STATE = 24 };
 static uint32_t ht_runs[13 << 6];
 
