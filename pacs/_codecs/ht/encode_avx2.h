@@ -1,6 +1,7 @@
 /* The quads of a code-block to codes and magnitudes, eight at a time, for AVX2 and magnitudes below 2^15.
  *
- * As encode_avx512.h, which see, with half the width and what AVX2 has for masks and shifts of 16 bits.
+ * As encode_avx512.h, which see, with half the width. PEXT is slow on some of these processors: bits are joined by
+ * variable shifts, to words of up to four quads.
  */
 #ifndef HT_ENCODE_AVX2_H
 #define HT_ENCODE_AVX2_H
@@ -144,7 +145,7 @@ HT_AVX2 HT_INLINE int ht_too_long_256(__m256i lengths)
 }
 
 /* Eight quads to MagSgn. Four of them are joined if that is short enough for all, or two. */
-HT_AVX2 HT_INLINE void ht_append_quads_256(ht_magnitude_stream *stream, const ht_quads_256 *quads, __m256i lengths)
+HT_AVX2 HT_INLINE void ht_append_quads_256(ht_bit_stream *stream, const ht_quads_256 *quads, __m256i lengths)
 {
     const __m256i zero = _mm256_setzero_si256(), one = _mm256_set1_epi16(1);
     uint64_t words[8] __attribute__((aligned(32))), sizes[8] __attribute__((aligned(32)));
@@ -154,19 +155,21 @@ HT_AVX2 HT_INLINE void ht_append_quads_256(ht_magnitude_stream *stream, const ht
     __m256i high = _mm256_shuffle_epi8(ht_table_256(0, 0x8040201008040201), index);
     __m256i even_mask = _mm256_sub_epi16(_mm256_unpacklo_epi8(low, high), one);
     __m256i odd_mask = _mm256_sub_epi16(_mm256_unpackhi_epi8(low, high), one);
-    ht_words_256 even = ht_magnitudes_256(_mm256_and_si256(quads->words[0], even_mask), _mm256_unpacklo_epi8(lengths, zero));
-    ht_words_256 odd = ht_magnitudes_256(_mm256_and_si256(quads->words[1], odd_mask), _mm256_unpackhi_epi8(lengths, zero));
+    __m256i even_words = _mm256_and_si256(quads->words[0], even_mask);
+    __m256i odd_words = _mm256_and_si256(quads->words[1], odd_mask);
+    ht_words_256 even = ht_magnitudes_256(even_words, _mm256_unpacklo_epi8(lengths, zero));
+    ht_words_256 odd = ht_magnitudes_256(odd_words, _mm256_unpackhi_epi8(lengths, zero));
     ht_words_256 even_pairs = ht_join_64_256(even), odd_pairs = ht_join_64_256(odd);
     __m256i total = _mm256_add_epi64(even_pairs.lengths, odd_pairs.lengths);
     if (!ht_too_long_256(total)) {
         __m256i joined = _mm256_sllv_epi64(odd_pairs.words, even_pairs.lengths);
         _mm256_store_si256((__m256i *)words, _mm256_or_si256(even_pairs.words, joined));
         _mm256_store_si256((__m256i *)sizes, total);
-        for (int i = 0; i < 4; i += 2) ht_append_magnitudes(stream, words[i], (uint32_t)sizes[i]);
+        for (int i = 0; i < 4; i += 2) ht_append(stream, words[i], (uint32_t)sizes[i]);
     } else if (!ht_too_long_256(_mm256_max_epi32(even_pairs.lengths, odd_pairs.lengths))) {
         _mm256_store_si256((__m256i *)words, _mm256_unpacklo_epi64(even_pairs.words, odd_pairs.words));
         _mm256_store_si256((__m256i *)sizes, _mm256_unpacklo_epi64(even_pairs.lengths, odd_pairs.lengths));
-        for (int i = 0; i < 4; i++) ht_append_magnitudes(stream, words[i], (uint32_t)sizes[i]);
+        for (int i = 0; i < 4; i++) ht_append(stream, words[i], (uint32_t)sizes[i]);
     } else {
         _mm256_store_si256((__m256i *)words, even.words);
         _mm256_store_si256((__m256i *)(words + 4), odd.words);
@@ -174,7 +177,7 @@ HT_AVX2 HT_INLINE void ht_append_quads_256(ht_magnitude_stream *stream, const ht
         _mm256_store_si256((__m256i *)(sizes + 4), odd.lengths);
         for (int i = 0; i < 8; i++) {
             int at = (i >> 2 << 1) | (i & 1) | (i & 2) << 1;
-            ht_append_magnitudes_64(stream, words[at], (uint32_t)sizes[at]);
+            ht_append_64(stream, words[at], (uint32_t)sizes[at]);
         }
     }
 }
@@ -212,11 +215,11 @@ HT_AVX2 HT_INLINE ht_u_256 ht_first_row_u_of_256(__m256i u)
 }
 
 /* Codes of eight quads (of ht_encoder_codes) and their u to VLC. T.814 7.3.4 */
-HT_AVX2 HT_INLINE void ht_append_codes_256(ht_code_stream *stream, __m256i codes, ht_u_256 u)
+HT_AVX2 HT_INLINE void ht_append_codes_256(ht_bit_stream *stream, __m256i codes, ht_u_256 u)
 {
     uint64_t words[4] __attribute__((aligned(32))), sizes[4] __attribute__((aligned(32)));
     __m256i lengths = _mm256_and_si256(_mm256_srli_epi32(codes, 4), _mm256_set1_epi32(7));
-    __m256i first = ht_join_32_256(_mm256_srli_epi32(codes, 8), lengths);
+    __m256i first = ht_join_32_256(_mm256_and_si256(_mm256_srli_epi32(codes, 8), _mm256_set1_epi32(0x7f)), lengths);
     __m256i prefixes = ht_join_32_256(u.prefixes, u.prefix_lengths);
     __m256i suffixes = ht_join_32_256(u.suffixes, u.suffix_lengths);
     __m256i to_prefixes = ht_sum_32_256(lengths);
@@ -228,7 +231,7 @@ HT_AVX2 HT_INLINE void ht_append_codes_256(ht_code_stream *stream, __m256i codes
     pairs = ht_join_64_256(pairs);
     _mm256_store_si256((__m256i *)words, pairs.words);
     _mm256_store_si256((__m256i *)sizes, pairs.lengths);
-    for (int i = 0; i < 4; i += 2) ht_append_codes_64(stream, words[i], (uint32_t)sizes[i]);
+    for (int i = 0; i < 4; i += 2) ht_append_64(stream, words[i], (uint32_t)sizes[i]);
 }
 
 /* A bit for each lane of 32 bits whose highest bit is 1. */
@@ -245,8 +248,10 @@ HT_AVX2 HT_INLINE void ht_encode_quads_256(const ht_quads_256 *quads, __m256i le
 {
     const __m256i zero = _mm256_setzero_si256(), one = _mm256_set1_epi8(1);
     __m256i context, kappa = one;
-    if (first_row) context = _mm256_or_si256(_mm256_srli_epi32(left_rho, 1), _mm256_and_si256(left_rho, _mm256_set1_epi32(1)));
-    else context = ht_context_256(above, quads->rho, left_rho, &kappa);
+    if (first_row)
+        context = _mm256_or_si256(_mm256_srli_epi32(left_rho, 1), _mm256_and_si256(left_rho, _mm256_set1_epi32(1)));
+    else
+        context = ht_context_256(above, quads->rho, left_rho, &kappa);
     /* The largest exponent of each quad, in all of its bytes. */
     __m256i turned = _mm256_or_si256(_mm256_slli_epi32(quads->exponents, 16), _mm256_srli_epi32(quads->exponents, 16));
     __m256i most = _mm256_max_epu8(quads->exponents, turned);
@@ -259,8 +264,8 @@ HT_AVX2 HT_INLINE void ht_encode_quads_256(const ht_quads_256 *quads, __m256i le
     __m256i largest = _mm256_and_si256(_mm256_cmpeq_epi8(quads->exponents, most), _mm256_and_si256(coded, weights));
     __m256i index = _mm256_or_si256(_mm256_slli_epi32(context, 8), _mm256_slli_epi32(quads->rho, 4));
     index = _mm256_or_si256(index, ht_sum_of_bytes_256(largest));
-    __m256i codes = _mm256_i32gather_epi32((const int *)ht_encoder_codes[!first_row], index, 2);
-    codes = _mm256_and_si256(codes, _mm256_and_si256(valid, _mm256_set1_epi32(0xffff)));
+    __m256i codes = _mm256_i32gather_epi32((const int *)ht_encoder_codes[!first_row], index, 4);
+    codes = _mm256_and_si256(codes, valid);
 
     uint64_t significant = ht_mask_256(_mm256_cmpgt_epi32(quads->rho, zero));
     events->silent |= ht_mask_256(_mm256_and_si256(valid, _mm256_cmpeq_epi32(context, zero))) << at;
@@ -300,7 +305,7 @@ HT_AVX2 HT_INLINE void ht_encode_row_256(const int16_t *rows, uint32_t columns, 
 }
 
 /* A code-block whose samples are in `rows`, zeros beyond it up to whole lanes and an even height. */
-HT_AVX2 static inline void ht_encode_rows_256(const int16_t *rows, uint32_t width, uint32_t height, ht_streams *streams)
+HT_AVX2 HT_INLINE void ht_encode_rows_256(const int16_t *rows, uint32_t width, uint32_t height, ht_streams *streams)
 {
     ht_row_256 borders[2] __attribute__((aligned(32)));
     uint32_t columns = (width + 1) / 2;

@@ -1,9 +1,9 @@
 /* The quads of a code-block to codes and magnitudes, sixteen at a time, for AVX-512 and magnitudes below 2^15.
  *
- * Nothing but the packing of bits depends on what was coded before, so all of it is computed for sixteen quads (32
- * samples of two rows) at once: in lanes of 32 bits, one byte for each sample of a quad in order of T.814 Figure 2, what
- * belongs to the quad in all four bytes or in the lowest one. Bits are joined by variable shifts, to words of up to four
- * quads, which are then appended to the streams.
+ * Nothing but the packing of bits depends on what was coded before, so the rest is computed for sixteen quads (32 samples
+ * of two rows) at once: in lanes of 32 bits, one byte for each sample of a quad in order of T.814 Figure 2, what belongs
+ * to the quad in all four bytes or in the lowest one. Vectors end as words of fields with their masks, which PEXT packs:
+ * it is fast on every processor with VBMI2.
  */
 #ifndef HT_ENCODE_AVX512_H
 #define HT_ENCODE_AVX512_H
@@ -12,8 +12,8 @@
 
 #if HT_X86
 
-#define HT_EVEN_32 0x5555     /* lanes of 32 bits that are the lower half of 64 */
-#define HT_EVEN_16 0x55555555 /* lanes of 16 bits that are the lower half of 32 */
+/* Compilers are to load what was just stored, not to take vectors apart, which is slower. */
+#define HT_LOADED(array) __asm__ volatile("" : "+m"(array))
 
 /* Of sixteen quads, what the row of quads below asks for. T.814 7.3.5, 7.3.7 */
 typedef struct {
@@ -57,8 +57,9 @@ HT_AVX512 HT_INLINE ht_above_512 ht_above_of_512(__m512i before, __m512i exponen
     const __m512i lower_left = _mm512_set4_epi32(0x0d0d0d0d, 0x09090909, 0x05050505, 0x01010101);
     const __m512i lower_right = _mm512_set4_epi32(0x0f0f0f0f, 0x0b0b0b0b, 0x07070707, 0x03030303);
     __m512i previous = _mm512_alignr_epi32(exponents, before, 15), next = _mm512_alignr_epi32(after, exponents, 1);
-    __m512i left = _mm512_max_epu8(_mm512_shuffle_epi8(exponents, lower_left), _mm512_shuffle_epi8(previous, lower_right));
-    __m512i right = _mm512_max_epu8(_mm512_shuffle_epi8(exponents, lower_right), _mm512_shuffle_epi8(next, lower_left));
+    __m512i left = _mm512_shuffle_epi8(exponents, lower_left), right = _mm512_shuffle_epi8(exponents, lower_right);
+    left = _mm512_max_epu8(left, _mm512_shuffle_epi8(previous, lower_right));
+    right = _mm512_max_epu8(right, _mm512_shuffle_epi8(next, lower_left));
     const __m512i one = _mm512_set1_epi8(1);
     ht_above_512 above;
     above.kappa = _mm512_max_epu8(_mm512_subs_epu8(_mm512_max_epu8(left, right), one), one);
@@ -67,147 +68,23 @@ HT_AVX512 HT_INLINE ht_above_512 ht_above_of_512(__m512i before, __m512i exponen
     return above;
 }
 
-/* Joins two lanes of `half` bits to one, the lower one first: values, whose lower one may have bits above its length.
- * `room`: in each lower lane `half` less its length, in each upper one 0. */
-HT_AVX512 HT_INLINE __m512i ht_join_16(__m512i values, __m512i room)
-{
-    return _mm512_srlv_epi32(_mm512_sllv_epi16(values, room), room);
-}
-
-HT_AVX512 HT_INLINE __m512i ht_join_32(__m512i values, __m512i room)
-{
-    return _mm512_srlv_epi64(_mm512_sllv_epi32(values, room), room);
-}
-
-HT_AVX512 HT_INLINE __m512i ht_room_32(__m512i lengths)
-{
-    return _mm512_maskz_sub_epi32(HT_EVEN_32, _mm512_set1_epi32(32), lengths);
-}
-
-/* The sum of two lanes of 32 bits, as a lane of 64. */
-HT_AVX512 HT_INLINE __m512i ht_sum_32(__m512i lengths)
-{
-    return _mm512_maskz_add_epi32(HT_EVEN_32, lengths, _mm512_srli_epi64(lengths, 32));
-}
-
-/* Words of 64 bits and their lengths. */
+/* A row of quads on the way to its codes: what is computed of it before they are looked up. Two parts of sixteen. */
 typedef struct {
-    __m512i words;
-    __m512i lengths;
-} ht_words_512;
+    uint64_t words[2][16]; /* of ht_quads_512: four times 16 bits of each quad */
+    uint32_t codes[2][16]; /* indices of ht_encoder_codes, then what stands there */
+    __m512i absent[2];     /* of each sample 16 less the bits that MagSgn holds of it, if the code tells none */
+    __m512i u[2];          /* in all bytes */
+    uint32_t significant[2];
+    uint32_t above_2[2];
+} ht_row_512;
 
-/* Joins the words of lanes 0 and 1, 2 and 3 and so on; they stand in the even lanes then. */
-HT_AVX512 HT_INLINE ht_words_512 ht_join_64(ht_words_512 of)
+/* Contexts, kappa, exponents and u of sixteen quads, of which those in `valid` are in the code-block; `before`: rho of the
+ * sixteen quads before. Adds to `events` at bit 16 `part`. T.814 7.3.5, 7.3.7 */
+HT_AVX512 HT_INLINE void ht_classify_512(const ht_quads_512 *quads, __m512i before, const ht_above_512 *above,
+                                         int first_row, __mmask16 valid, int part, ht_row_events *events,
+                                         ht_row_512 *row)
 {
-    ht_words_512 joined;
-    joined.words = _mm512_or_si512(of.words, _mm512_sllv_epi64(_mm512_unpackhi_epi64(of.words, of.words), of.lengths));
-    joined.lengths = _mm512_add_epi64(of.lengths, _mm512_unpackhi_epi64(of.lengths, of.lengths));
-    return joined;
-}
-
-/* What MagSgn holds of eight quads: of each sample the lower `lengths` bits. T.814 7.3.8 */
-HT_AVX512 HT_INLINE ht_words_512 ht_magnitudes_512(__m512i values, __m512i lengths)
-{
-    const __m512i all = _mm512_set1_epi16(-1);
-    ht_words_512 quads;
-    values = _mm512_andnot_si512(_mm512_sllv_epi16(all, lengths), values);
-    values = ht_join_16(values, _mm512_maskz_sub_epi16(HT_EVEN_16, _mm512_set1_epi16(16), lengths));
-    lengths = _mm512_madd_epi16(lengths, _mm512_set1_epi16(1));
-    quads.words = ht_join_32(values, ht_room_32(lengths));
-    quads.lengths = ht_sum_32(lengths);
-    return quads;
-}
-
-/* Sixteen quads to MagSgn. Four of them are joined if that is short enough for all, or two. */
-HT_AVX512 HT_INLINE void ht_append_quads_512(ht_magnitude_stream *stream, const ht_quads_512 *quads, __m512i lengths)
-{
-    const __m512i zero = _mm512_setzero_si512(), most = _mm512_set1_epi64(HT_APPENDED_MOST);
-    uint64_t words[16] __attribute__((aligned(64))), sizes[16] __attribute__((aligned(64)));
-    ht_words_512 even = ht_magnitudes_512(quads->words[0], _mm512_unpacklo_epi8(lengths, zero));
-    ht_words_512 odd = ht_magnitudes_512(quads->words[1], _mm512_unpackhi_epi8(lengths, zero));
-    ht_words_512 even_pairs = ht_join_64(even), odd_pairs = ht_join_64(odd);
-    __m512i total = _mm512_add_epi64(even_pairs.lengths, odd_pairs.lengths);
-    if (!(_mm512_cmpgt_epu64_mask(total, most) & 0x55)) {
-        __m512i joined = _mm512_sllv_epi64(odd_pairs.words, even_pairs.lengths);
-        _mm512_store_si512(words, _mm512_or_si512(even_pairs.words, joined));
-        _mm512_store_si512(sizes, total);
-        for (int i = 0; i < 8; i += 2) ht_append_magnitudes(stream, words[i], (uint32_t)sizes[i]);
-        return;
-    }
-    if (!(_mm512_cmpgt_epu64_mask(_mm512_max_epu64(even_pairs.lengths, odd_pairs.lengths), most) & 0x55)) {
-        _mm512_store_si512(words, _mm512_unpacklo_epi64(even_pairs.words, odd_pairs.words));
-        _mm512_store_si512(sizes, _mm512_unpacklo_epi64(even_pairs.lengths, odd_pairs.lengths));
-        for (int i = 0; i < 8; i++) ht_append_magnitudes(stream, words[i], (uint32_t)sizes[i]);
-        return;
-    }
-    _mm512_store_si512(words, even.words);
-    _mm512_store_si512(words + 8, odd.words);
-    _mm512_store_si512(sizes, even.lengths);
-    _mm512_store_si512(sizes + 8, odd.lengths);
-    for (int i = 0; i < 16; i++) {
-        int at = (i >> 2 << 1) | (i & 1) | (i & 2) << 2;
-        ht_append_magnitudes_64(stream, words[at], (uint32_t)sizes[at]);
-    }
-}
-
-/* Prefix and suffix of u of sixteen quads, and their lengths. */
-typedef struct {
-    __m512i prefixes;
-    __m512i prefix_lengths;
-    __m512i suffixes;
-    __m512i suffix_lengths;
-} ht_u_512;
-
-/* Of each u below 16, in lanes of 32 bits. T.814 Table 3 */
-HT_AVX512 HT_INLINE ht_u_512 ht_u_of_512(__m512i u)
-{
-    ht_u_512 of;
-    of.prefixes = _mm512_shuffle_epi8(_mm512_set4_epi32(0, 0, 0x00000004, 0x04020100), u);
-    of.prefix_lengths = _mm512_shuffle_epi8(_mm512_set4_epi32(0x03030303, 0x03030303, 0x03030303, 0x03020100), u);
-    of.suffixes = _mm512_shuffle_epi8(_mm512_set4_epi32(0x0a090807, 0x06050403, 0x02010001, 0x00000000), u);
-    of.suffix_lengths = _mm512_shuffle_epi8(_mm512_set4_epi32(0x05050505, 0x05050505, 0x05050501, 0x01000000), u);
-    return of;
-}
-
-/* The same in the first row of quads: where both of a pair are above 2 they are less by 2; where only the first one is,
- * the second one is a single bit. T.814 7.3.6 */
-HT_AVX512 HT_INLINE ht_u_512 ht_first_row_u_of_512(__m512i u, __mmask16 above_2)
-{
-    uint32_t both = above_2 & above_2 >> 1 & HT_EVEN_32, first = above_2 & HT_EVEN_32 & ~both;
-    ht_u_512 of = ht_u_of_512(_mm512_mask_sub_epi32(u, (__mmask16)(both | both << 1), u, _mm512_set1_epi32(2)));
-    __mmask16 single = (__mmask16)(first << 1) & _mm512_test_epi32_mask(u, u);
-    of.prefixes = _mm512_mask_sub_epi32(of.prefixes, single, u, _mm512_set1_epi32(1));
-    of.prefix_lengths = _mm512_mask_mov_epi32(of.prefix_lengths, single, _mm512_set1_epi32(1));
-    return of;
-}
-
-/* Codes of sixteen quads (of ht_encoder_codes) and their u to VLC. T.814 7.3.4 */
-HT_AVX512 HT_INLINE void ht_append_codes_512(ht_code_stream *stream, __m512i codes, ht_u_512 u)
-{
-    const __m512i byte = _mm512_set1_epi32(0xff), seven = _mm512_set1_epi32(7);
-    uint64_t words[8] __attribute__((aligned(64))), sizes[8] __attribute__((aligned(64)));
-    __m512i lengths = _mm512_and_si512(_mm512_srli_epi32(codes, 4), seven);
-    __m512i words_of_codes = ht_join_32(_mm512_and_si512(_mm512_srli_epi32(codes, 8), byte), ht_room_32(lengths));
-    __m512i prefixes = ht_join_32(u.prefixes, ht_room_32(u.prefix_lengths));
-    __m512i suffixes = ht_join_32(u.suffixes, ht_room_32(u.suffix_lengths));
-    __m512i to_prefixes = ht_sum_32(lengths);
-    __m512i to_suffixes = _mm512_add_epi64(to_prefixes, ht_sum_32(u.prefix_lengths));
-    ht_words_512 pairs;
-    pairs.words = _mm512_ternarylogic_epi64(words_of_codes, _mm512_sllv_epi64(prefixes, to_prefixes),
-                                            _mm512_sllv_epi64(suffixes, to_suffixes), 0xfe);
-    pairs.lengths = _mm512_add_epi64(to_suffixes, ht_sum_32(u.suffix_lengths));
-    pairs = ht_join_64(pairs);
-    _mm512_store_si512(words, pairs.words);
-    _mm512_store_si512(sizes, pairs.lengths);
-    for (int i = 0; i < 8; i += 2) ht_append_codes_64(stream, words[i], (uint32_t)sizes[i]);
-}
-
-/* Sixteen quads: which of `valid` are in the code-block, `left` rho of the quads before. Adds to `events` at bit `at`. */
-HT_AVX512 HT_INLINE void ht_encode_quads_512(const ht_quads_512 *quads, __m512i before, const ht_above_512 *above,
-                                             int first_row, __mmask16 valid, uint32_t at, ht_row_events *events,
-                                             ht_streams *streams)
-{
-    const __m512i one = _mm512_set1_epi8(1), weights = _mm512_set1_epi32(0x08040201);
+    const __m512i one = _mm512_set1_epi8(1);
     __m512i left = _mm512_alignr_epi32(quads->rho, before, 15), context, kappa = one;
     if (first_row) {
         context = _mm512_or_si512(_mm512_srli_epi32(left, 1), _mm512_and_si512(left, _mm512_set1_epi32(1)));
@@ -222,31 +99,134 @@ HT_AVX512 HT_INLINE void ht_encode_quads_512(const ht_quads_512 *quads, __m512i 
     /* The largest exponent of each quad, in all of its bytes. */
     __m512i most = _mm512_max_epu8(quads->exponents, _mm512_rol_epi32(quads->exponents, 16));
     most = _mm512_max_epu8(most, _mm512_rol_epi32(most, 8));
-    __m512i u_q = _mm512_max_epu8(most, kappa);
-    __m512i u = _mm512_and_si512(_mm512_sub_epi8(u_q, kappa), _mm512_set1_epi32(0xff));
+    __m512i u_q = _mm512_max_epu8(most, kappa), u = _mm512_sub_epi8(u_q, kappa);
     __mmask16 coded = _mm512_test_epi32_mask(u, u);
-    __m512i largest = _mm512_maskz_mov_epi8(_mm512_cmpeq_epi8_mask(quads->exponents, most), weights);
+    __m512i largest = _mm512_set1_epi32(0x08040201);
+    largest = _mm512_maskz_mov_epi8(_mm512_cmpeq_epi8_mask(quads->exponents, most), largest);
     __m512i index = _mm512_or_si512(_mm512_slli_epi32(context, 8), _mm512_slli_epi32(quads->rho, 4));
-    index = _mm512_add_epi32(index, _mm512_maskz_dpbusd_epi32(coded, _mm512_setzero_si512(), largest, one));
-    __m512i codes = _mm512_mask_i32gather_epi32(_mm512_setzero_si512(), valid, index, ht_encoder_codes[!first_row], 2);
-
-    uint64_t significant = _mm512_test_epi32_mask(quads->rho, quads->rho);
-    events->silent |= (uint64_t)_mm512_mask_testn_epi32_mask(valid, context, context) << at;
-    events->significant |= significant << at;
+    index = _mm512_mask_dpbusd_epi32(index, coded, largest, one);
+    /* Index 0 has no code. */
+    _mm512_store_si512(row->codes[part], _mm512_maskz_mov_epi32(valid, index));
+    __mmask64 significant = _mm512_test_epi8_mask(quads->exponents, quads->exponents);
+    row->absent[part] = _mm512_mask_sub_epi8(_mm512_set1_epi8(16), significant, _mm512_set1_epi8(16), u_q);
+    row->u[part] = u;
+    _mm512_store_si512(row->words[part], quads->words[0]);
+    _mm512_store_si512(row->words[part] + 8, quads->words[1]);
+    row->significant[part] = _mm512_test_epi32_mask(quads->rho, quads->rho);
+    events->silent |= (uint64_t)_mm512_mask_testn_epi32_mask(valid, context, context) << 16 * part;
+    events->significant |= (uint64_t)row->significant[part] << 16 * part;
     if (first_row) {
-        __mmask16 above_2 = _mm512_cmpgt_epi32_mask(u, _mm512_set1_epi32(2));
-        events->coded |= (uint64_t)coded << at;
-        events->above_2 |= (uint64_t)above_2 << at;
-        ht_append_codes_512(&streams->codes, codes, ht_first_row_u_of_512(u, above_2));
-    } else {
-        ht_append_codes_512(&streams->codes, codes, ht_u_of_512(u));
+        row->above_2[part] = _mm512_cmpgt_epi32_mask(u, _mm512_set1_epi32(0x02020202));
+        events->coded |= (uint64_t)coded << 16 * part;
+        events->above_2 |= (uint64_t)row->above_2[part] << 16 * part;
     }
-    if (significant == 0) return;
-    /* Of each significant sample U_q bits, one less where the code tells the highest one. */
+}
+
+/* The codes of a part of a row. A gather takes twice as long. */
+HT_INLINE void ht_look_up_codes(uint32_t codes[16], int first_row)
+{
+    HT_LOADED(*(uint32_t(*)[16])codes);
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; i++) codes[i] = ht_encoder_codes[!first_row][codes[i]];
+}
+
+/* The bits of `words` under the ones of `masks`, four times 16 of each quad, `quads` from quad `first` on as one word.
+ * In both stand quads 0, 1, 4, 5, 8, 9, 12, 13, then the other ones. */
+HT_AVX512 HT_INLINE void ht_append_quads_512(ht_bit_stream *stream, const uint64_t words[16], const uint64_t masks[16],
+                                             int first, int quads)
+{
+    uint64_t joined = 0;
+    uint32_t length = 0;
+#pragma GCC unroll 4
+    for (int quad = first; quad < first + quads; quad++) {
+        int at = (quad >> 2 << 1) | (quad & 1) | (quad & 2) << 2;
+        joined |= _pext_u64(words[at], masks[at]) << length;
+        length += (uint32_t)_mm_popcnt_u64(masks[at]);
+    }
+    if (quads > 1) ht_append(stream, joined, length);
+    else ht_append_64(stream, joined, length);
+}
+
+/* MagSgn of sixteen quads: of each significant sample U_q bits, one less where the code tells the highest one.
+ * T.814 7.3.8 */
+HT_AVX512 HT_INLINE void ht_pack_magnitudes_512(ht_bit_stream *stream, const ht_row_512 *row, int part, __m512i codes)
+{
+    const __m512i zero = _mm512_setzero_si512(), all = _mm512_set1_epi16(-1);
     const __m512i spread = _mm512_set4_epi32(0x0c0c0c0c, 0x08080808, 0x04040404, 0);
-    __m512i lengths = _mm512_maskz_mov_epi8(_mm512_test_epi8_mask(quads->exponents, quads->exponents), u_q);
-    __mmask64 known = _mm512_test_epi8_mask(_mm512_shuffle_epi8(codes, spread), weights);
-    ht_append_quads_512(&streams->magnitudes, quads, _mm512_mask_sub_epi8(lengths, known, lengths, one));
+    uint64_t masks[16] __attribute__((aligned(64)));
+    __mmask64 known = _mm512_test_epi8_mask(_mm512_shuffle_epi8(codes, spread), _mm512_set1_epi32(0x08040201));
+    __m512i absent = _mm512_mask_add_epi8(row->absent[part], known, row->absent[part], _mm512_set1_epi8(1));
+    _mm512_store_si512(masks, _mm512_srlv_epi16(all, _mm512_unpacklo_epi8(absent, zero)));
+    _mm512_store_si512(masks + 8, _mm512_srlv_epi16(all, _mm512_unpackhi_epi8(absent, zero)));
+    /* Words of four quads if all of these are short enough, of two, or of one. Lengths as 16 bits less a sample. */
+    __m512i two = _mm512_sad_epu8(absent, zero), four = _mm512_add_epi64(two, _mm512_shuffle_epi32(two, _MM_PERM_BADC));
+    if (!_mm512_cmplt_epu64_mask(four, _mm512_set1_epi64(256 - HT_APPENDED_MOST))) {
+        HT_LOADED(masks);
+#pragma GCC unroll 4
+        for (int quad = 0; quad < 16; quad += 4) ht_append_quads_512(stream, row->words[part], masks, quad, 4);
+    } else if (!_mm512_cmplt_epu64_mask(two, _mm512_set1_epi64(128 - HT_APPENDED_MOST))) {
+        HT_LOADED(masks);
+#pragma GCC unroll 8
+        for (int quad = 0; quad < 16; quad += 2) ht_append_quads_512(stream, row->words[part], masks, quad, 2);
+    } else {
+        HT_LOADED(masks);
+        for (int quad = 0; quad < 16; quad++) ht_append_quads_512(stream, row->words[part], masks, quad, 1);
+    }
+}
+
+/* Of each u below 16 in all bytes of 32 bits: in byte 2 the prefix, in 3 the suffix. T.814 Table 3 */
+HT_AVX512 HT_INLINE __m512i ht_u_words_512(__m512i u)
+{
+    const __m512i words = _mm512_setr_epi32(0, 0, 0, 0, 0, 0, 0, 0, 0x04020100, 0x00000004, 0, 0, 0, 0x02010001,
+                                            0x06050403, 0x0a090807);
+    return _mm512_permutexvar_epi8(_mm512_add_epi8(u, _mm512_set1_epi32(0x30201000)), words);
+}
+
+/* As many ones as they have bits: in byte 0 of the prefix, in 1 of the suffix. */
+HT_AVX512 HT_INLINE __m512i ht_u_masks_512(__m512i u)
+{
+    const __m512i masks = _mm512_setr_epi32(0x07030100, 0x07070707, 0x07070707, 0x07070707, 0x01000000, 0x1f1f1f01,
+                                            0x1f1f1f1f, 0x1f1f1f1f, 0, 0, 0, 0, 0, 0, 0, 0);
+    return _mm512_permutexvar_epi8(_mm512_add_epi8(u, _mm512_set1_epi32(0x30201000)), masks);
+}
+
+/* VLC of sixteen quads: of two of them the codes, then the prefixes of u, then the suffixes. T.814 7.3.4, 7.3.6 */
+HT_AVX512 HT_INLINE void ht_pack_codes_512(ht_bit_stream *stream, const ht_row_512 *row, int part, int first_row,
+                                           __m512i codes)
+{
+    uint64_t words[8] __attribute__((aligned(64))), masks[8] __attribute__((aligned(64)));
+    __m512i u = row->u[part];
+    uint32_t both = 0, single = 0;
+    if (first_row) {
+        /* Where both of a pair are above 2 they are less by 2; where only the first is, the second is a single bit. */
+        both = row->above_2[part] & row->above_2[part] >> 1 & 0x5555;
+        single = (row->above_2[part] & 0x5555 & ~both) << 1;
+        single &= _mm512_test_epi32_mask(u, u);
+        u = _mm512_mask_sub_epi8(u, _mm512_movepi8_mask(_mm512_movm_epi32((__mmask16)(both | both << 1))), u,
+                                 _mm512_set1_epi8(2));
+    }
+    __m512i word = ht_u_words_512(u), mask = ht_u_masks_512(u);
+    if (first_row) {
+        const __m512i prefix = _mm512_set1_epi32(0xff0000), one = _mm512_set1_epi32(0x10000);
+        word = _mm512_mask_sub_epi32(word, (__mmask16)single, _mm512_and_si512(u, prefix), one);
+        mask = _mm512_mask_mov_epi32(mask, (__mmask16)single, _mm512_set1_epi32(1));
+    }
+    /* Bytes 1 of `word` and 2 of `mask` are the code's. */
+    word = _mm512_ternarylogic_epi32(word, codes, _mm512_set1_epi32(0x7f00), 0xf8);
+    mask = _mm512_ternarylogic_epi32(mask, codes, _mm512_set1_epi32(0x7f0000), 0xf8);
+    if (_mm512_test_epi32_mask(mask, mask) == 0) return;
+    const __m512i of_words = _mm512_set4_epi32((int)0xffff0f0b, 0x0e0a0d09, (int)0xffff0703, 0x06020501);
+    const __m512i of_masks = _mm512_set4_epi32((int)0xffff0d09, 0x0c080e0a, (int)0xffff0501, 0x04000602);
+    _mm512_store_si512(words, _mm512_shuffle_epi8(word, of_words));
+    _mm512_store_si512(masks, _mm512_shuffle_epi8(mask, of_masks));
+    HT_LOADED(words);
+    HT_LOADED(masks);
+#pragma GCC unroll 4
+    for (int i = 0; i < 8; i += 2) {
+        uint32_t length = (uint32_t)_mm_popcnt_u64(masks[i]);
+        uint64_t joined = _pext_u64(words[i], masks[i]) | _pext_u64(words[i + 1], masks[i + 1]) << length;
+        ht_append_64(stream, joined, length + (uint32_t)_mm_popcnt_u64(masks[i + 1]));
+    }
 }
 
 /* 32 samples of 16 bits, those in `mask`, from samples of 16 or 32 bits. */
@@ -266,9 +246,11 @@ HT_INLINE uint32_t ht_ones_below(uint32_t count)
     return count >= 32 ? 0xffffffff : (1u << count) - 1;
 }
 
-/* One row of quads; `above` is of the row before and becomes that of this one. The exponents that are significant. */
-HT_AVX512 HT_INLINE __m512i ht_encode_row_512(const void *samples, ptrdiff_t stride, uint32_t width, int single,
-                                              int first_row, int bytes, ht_above_512 above[2], ht_streams *streams)
+/* One row of quads up to the look-up of codes; `above` is of the row before and becomes that of this one. The exponents
+ * that are significant. */
+HT_AVX512 HT_INLINE __m512i ht_begin_row_512(const void *samples, ptrdiff_t stride, uint32_t width, int single,
+                                             int first_row, int bytes, ht_above_512 above[2], ht_row_512 *row,
+                                             ht_event_stream *stream)
 {
     const __m512i zero = _mm512_setzero_si512();
     ht_row_events events = {0, 0, 0, 0};
@@ -279,28 +261,43 @@ HT_AVX512 HT_INLINE __m512i ht_encode_row_512(const void *samples, ptrdiff_t str
     for (int i = 0; i < parts; i++) {
         __m512i upper = ht_load_512(samples, 32 * i, masks[i], bytes);
         quads[i] = ht_quads_of_512(upper, single ? zero : ht_load_512(samples, stride + 32 * i, masks[i], bytes));
-    }
-    for (int i = 0; i < parts; i++) {
         uint32_t columns = (width + 1) / 2 - 16 * (uint32_t)i;
-        ht_encode_quads_512(&quads[i], i ? quads[0].rho : zero, &above[i], first_row, (__mmask16)ht_ones_below(columns),
-                            16 * (uint32_t)i, &events, streams);
+        ht_classify_512(&quads[i], i ? quads[0].rho : zero, &above[i], first_row, (__mmask16)ht_ones_below(columns), i,
+                        &events, row);
     }
-    ht_append_row_events(&streams->events, &events, first_row);
+    for (int i = 0; i < parts; i++) ht_look_up_codes(row->codes[i], first_row);
+    ht_append_row_events(stream, &events, first_row);
     above[0] = ht_above_of_512(zero, quads[0].exponents, quads[1].exponents);
     if (parts > 1) above[1] = ht_above_of_512(quads[0].exponents, quads[1].exponents, zero);
     return _mm512_or_si512(quads[0].exponents, quads[1].exponents);
 }
 
-/* A code-block of samples of 2 or 4 `bytes`, whose magnitudes are below 2^15. 0 if all are 0. */
+/* The rest of it. */
+HT_AVX512 HT_INLINE void ht_end_row_512(const ht_row_512 *row, uint32_t width, int first_row, ht_streams *streams)
+{
+    for (int i = 0; i < (width > 32 ? 2 : 1); i++) {
+        __m512i codes = _mm512_load_si512(row->codes[i]);
+        ht_pack_codes_512(&streams->codes, row, i, first_row, codes);
+        if (row->significant[i]) ht_pack_magnitudes_512(&streams->magnitudes, row, i, codes);
+    }
+}
+
+/* A code-block of samples of 2 or 4 `bytes`, whose magnitudes are below 2^15. 0 if all are 0.
+ * A row is ended after the next one was begun: codes that were stored one by one are not loaded at once. */
 HT_AVX512 HT_INLINE int ht_encode_rows_512(const void *samples, ptrdiff_t stride, uint32_t width, uint32_t height,
                                            int bytes, ht_streams *streams)
 {
     ht_above_512 above[2];
-    __m512i any = ht_encode_row_512(samples, stride, width, height == 1, 1, bytes, above, streams);
-    for (uint32_t y = 2; y < height; y += 2) {
+    ht_row_512 rows[2] __attribute__((aligned(64)));
+    __m512i any = ht_begin_row_512(samples, stride, width, height == 1, 1, bytes, above, &rows[0], &streams->events);
+    uint32_t y = 2;
+    for (; y < height; y += 2) {
         const char *row = (const char *)samples + (ptrdiff_t)y * stride * bytes;
-        any = _mm512_or_si512(any, ht_encode_row_512(row, stride, width, y + 1 == height, 0, bytes, above, streams));
+        any = _mm512_or_si512(any, ht_begin_row_512(row, stride, width, y + 1 == height, 0, bytes, above,
+                                                    &rows[y >> 1 & 1], &streams->events));
+        ht_end_row_512(&rows[~y >> 1 & 1], width, y == 2, streams);
     }
+    ht_end_row_512(&rows[~y >> 1 & 1], width, y == 2, streams);
     return _mm512_test_epi8_mask(any, any) != 0;
 }
 

@@ -7,11 +7,13 @@
 
 #include "encode_avx2.h"
 #include "encode_avx512.h"
+#include "encode_stuff.h"
 
 /* MagSgn has at most 31 bits a sample, the codes 30 for two quads, MEL less than 2 an event, all of them one bit more
  * after 7 or 15: less than 20,000 bytes. And room for what is stored eight bytes at a time. */
 #define HT_ENCODED_MOST 20480
 
+#define HT_MAGNITUDES_MOST (HT_BLOCK * HT_BLOCK * 31 / 8 + HT_AHEAD)
 #define HT_EVENTS_MOST 512
 #define HT_CODES_MOST 2560
 
@@ -20,43 +22,38 @@ typedef struct {
         int32_t wide[HT_BLOCK * HT_BLOCK];
         int16_t narrow[HT_BLOCK * HT_BLOCK];
     } rows;
-    uint8_t events[HT_EVENTS_MOST];
+    uint8_t magnitude_bits[HT_MAGNITUDES_MOST]; /* without stuffed bits */
+    uint8_t code_bits[HT_CODES_MOST];
     uint8_t codes[HT_CODES_MOST];
+    uint8_t events[HT_EVENTS_MOST];
 } ht_encode_scratch; /* aligned to 64 bytes */
 
-HT_INLINE uint8_t *ht_codes_end(ht_encode_scratch *scratch)
+HT_INLINE ht_streams ht_begin_streams(ht_encode_scratch *scratch)
 {
-    return scratch->codes + HT_CODES_MOST;
-}
-
-HT_INLINE ht_streams ht_begin_streams(uint8_t *out, ht_encode_scratch *scratch)
-{
-    ht_streams streams;
-    streams.magnitudes.bits = 0;
-    streams.magnitudes.count = 0;
-    streams.magnitudes.at = out;
-    ht_begin_codes(&streams.codes, ht_codes_end(scratch));
-    ht_begin_events(&streams.events, scratch->events);
+    /* The last 12 bits of VLC, which are its first, are Scup's and ones for now. T.814 7.1.4 */
+    ht_streams streams = {{0, 0, scratch->magnitude_bits}, {15, 4, scratch->code_bits}, {0, 8, 0, 0, scratch->events}};
     return streams;
 }
 
 /* Puts MEL and VLC behind MagSgn, with their length (Scup) in the last 12 bits. T.814 7.1.1, 7.1.2 */
-static inline size_t ht_end_streams(ht_streams *streams, uint8_t *out, ht_encode_scratch *scratch)
+HT_INLINE size_t ht_end_streams(ht_streams streams, uint8_t *out, ht_encode_scratch *scratch, int tier)
 {
-    ht_end_magnitudes(&streams->magnitudes);
-    ht_end_events_and_codes(&streams->events, &streams->codes, ht_codes_end(scratch));
-    size_t events = (size_t)(streams->events.at - scratch->events);
-    size_t codes = (size_t)(ht_codes_end(scratch) - streams->codes.at);
-    memcpy(streams->magnitudes.at, scratch->events, events);
-    memcpy(streams->magnitudes.at + events, streams->codes.at, codes);
-    uint8_t *end = streams->magnitudes.at + events + codes;
+    uint8_t *codes_end = scratch->codes + HT_CODES_MOST;
+    codes_end[-1] = 0xff;
+    ht_code_bytes code_bytes = ht_stuff_codes(streams.codes, scratch->code_bits, codes_end - 1, tier);
+    ht_end_events_and_codes(&streams.events, &code_bytes, codes_end);
+    uint8_t *end = ht_stuff_magnitudes(streams.magnitudes, scratch->magnitude_bits, out, tier);
+    size_t events = (size_t)(streams.events.at - scratch->events), codes = (size_t)(codes_end - code_bytes.at);
+    memcpy(end, scratch->events, events);
+    memcpy(end + events, code_bytes.at, codes);
+    end += events + codes;
     end[-1] = (uint8_t)((events + codes) >> 4);
     end[-2] = (uint8_t)((end[-2] & 0xf0) | ((events + codes) & 15));
     return (size_t)(end - out);
 }
 
-/* Copies the block to rows of HT_BLOCK samples, with zeros up to sixteen columns and two rows. All bits of all magnitudes:
- * 0 if all samples are 0. */
+/* Copies the block to rows of HT_BLOCK samples, with zeros up to sixteen columns and two rows. All bits of all
+ * magnitudes: 0 if all samples are 0. */
 #define HT_COPY_ROWS(name, from_type, to_type)                                                                         \
     HT_INLINE uint32_t name(const from_type *samples, ptrdiff_t stride, uint32_t width, uint32_t height, to_type *rows) \
     {                                                                                                                  \
@@ -81,9 +78,9 @@ HT_COPY_ROWS(ht_copy_narrow_rows_32, int32_t, int16_t)
 
 static inline size_t ht_encode_portable(uint32_t width, uint32_t height, uint8_t *out, ht_encode_scratch *scratch)
 {
-    ht_streams streams = ht_begin_streams(out, scratch);
+    ht_streams streams = ht_begin_streams(scratch);
     ht_encode_rows(scratch->rows.wide, width, height, &streams);
-    return ht_end_streams(&streams, out, scratch);
+    return ht_end_streams(streams, out, scratch, HT_PORTABLE);
 }
 
 #if HT_X86
@@ -91,18 +88,18 @@ static inline size_t ht_encode_portable(uint32_t width, uint32_t height, uint8_t
 HT_AVX2 static inline size_t ht_encode_wide(const int32_t *samples, ptrdiff_t stride, uint32_t width, uint32_t height,
                                             uint8_t *out, ht_encode_scratch *scratch)
 {
-    ht_streams streams = ht_begin_streams(out, scratch);
+    ht_streams streams = ht_begin_streams(scratch);
     ht_copy_rows_32(samples, stride, width, height, scratch->rows.wide);
     ht_encode_rows(scratch->rows.wide, width, height, &streams);
-    return ht_end_streams(&streams, out, scratch);
+    return ht_end_streams(streams, out, scratch, HT_TIER_AVX2);
 }
 
 HT_AVX2 static inline size_t ht_encode_narrow_avx2(uint32_t width, uint32_t height, uint8_t *out,
                                                    ht_encode_scratch *scratch)
 {
-    ht_streams streams = ht_begin_streams(out, scratch);
+    ht_streams streams = ht_begin_streams(scratch);
     ht_encode_rows_256(scratch->rows.narrow, width, height, &streams);
-    return ht_end_streams(&streams, out, scratch);
+    return ht_end_streams(streams, out, scratch, HT_TIER_AVX2);
 }
 
 HT_AVX2 static inline size_t ht_encode_16_avx2(const int16_t *samples, ptrdiff_t stride, uint32_t width,
@@ -124,9 +121,9 @@ HT_AVX2 static inline size_t ht_encode_32_avx2(const int32_t *samples, ptrdiff_t
 HT_AVX512 static inline size_t ht_encode_16_avx512(const int16_t *samples, ptrdiff_t stride, uint32_t width,
                                                    uint32_t height, uint8_t *out, ht_encode_scratch *scratch)
 {
-    ht_streams streams = ht_begin_streams(out, scratch);
+    ht_streams streams = ht_begin_streams(scratch);
     if (!ht_encode_rows_512(samples, stride, width, height, 2, &streams)) return 0;
-    return ht_end_streams(&streams, out, scratch);
+    return ht_end_streams(streams, out, scratch, HT_TIER_AVX512);
 }
 
 HT_AVX512 static inline size_t ht_encode_32_avx512(const int32_t *samples, ptrdiff_t stride, uint32_t width,
@@ -135,9 +132,9 @@ HT_AVX512 static inline size_t ht_encode_32_avx512(const int32_t *samples, ptrdi
     uint32_t magnitudes = ht_magnitudes_of_512(samples, stride, width, height);
     if (magnitudes == 0) return 0;
     if (magnitudes > INT16_MAX) return ht_encode_wide(samples, stride, width, height, out, scratch);
-    ht_streams streams = ht_begin_streams(out, scratch);
+    ht_streams streams = ht_begin_streams(scratch);
     ht_encode_rows_512(samples, stride, width, height, 4, &streams);
-    return ht_end_streams(&streams, out, scratch);
+    return ht_end_streams(streams, out, scratch, HT_TIER_AVX512);
 }
 #endif
 

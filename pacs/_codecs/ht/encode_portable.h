@@ -4,12 +4,6 @@
 
 #include "encode_pack.h"
 
-typedef struct {
-    ht_magnitude_stream magnitudes;
-    ht_code_stream codes;
-    ht_event_stream events;
-} ht_streams;
-
 /* For each column of quads and one more: the largest exponent of the two samples of the row above that lie beside its
  * left border, 0 if they are not significant. T.814 7.3.5, 7.3.7: what contexts and kappa are made of */
 typedef uint8_t ht_borders[HT_BLOCK / 2 + 2];
@@ -31,7 +25,7 @@ HT_INLINE uint32_t ht_magnitude_and_sign(int32_t sample)
 /* Of a quad, its samples in order of T.814 Figure 2: upper left, lower left, upper right, lower right.
  * `left`: rho of the quad before. */
 HT_INLINE ht_quad ht_encode_quad(const int32_t sample[4], int first_row, uint32_t left, const uint8_t *above,
-                                 uint8_t *below, ht_magnitude_stream *magnitudes)
+                                 uint8_t *below, ht_bit_stream *magnitudes)
 {
     ht_quad quad = {0, 0, 0, 0};
     uint32_t word[4], exponent[4], most = 0;
@@ -67,10 +61,10 @@ HT_INLINE ht_quad ht_encode_quad(const int32_t sample[4], int first_row, uint32_
         length[i >> 1] += bits;
     }
     if (length[0] + length[1] > HT_APPENDED_MOST) {
-        ht_append_magnitudes_64(magnitudes, half[0], length[0]);
-        ht_append_magnitudes_64(magnitudes, half[1], length[1]);
+        ht_append_64(magnitudes, half[0], length[0]);
+        ht_append_64(magnitudes, half[1], length[1]);
     } else {
-        ht_append_magnitudes(magnitudes, half[0] | half[1] << length[0], length[0] + length[1]);
+        ht_append(magnitudes, half[0] | half[1] << length[0], length[0] + length[1]);
     }
     return quad;
 }
@@ -78,11 +72,11 @@ HT_INLINE ht_quad ht_encode_quad(const int32_t sample[4], int first_row, uint32_
 /* The codes of two quads, then their prefixes of u, then the suffixes. T.814 7.3.6
  * In the first row of quads, if both have a u, a MEL event tells whether both are above 2 (then they are less by 2);
  * if not and the first one is, the second one is a single bit. */
-HT_INLINE void ht_append_pair(ht_code_stream *codes, ht_quad first, ht_quad second, int first_row)
+HT_INLINE void ht_append_pair(ht_bit_stream *codes, ht_quad first, ht_quad second, int first_row)
 {
     uint32_t u = first.u, v = second.u;
     uint32_t length = first.code >> 4 & 7;
-    uint32_t word = first.code >> 8 | second.code >> 8 << length;
+    uint32_t word = (first.code >> 8 & 0x7f) | (second.code >> 8 & 0x7f) << length;
     length += second.code >> 4 & 7;
     int single = 0;
     if (first_row && u > 2 && v > 0) {
@@ -98,29 +92,32 @@ HT_INLINE void ht_append_pair(ht_code_stream *codes, ht_quad first, ht_quad seco
     length += ht_u_suffix_length(u);
     word |= (single ? 0 : ht_u_suffix(v)) << length;
     length += single ? 0 : ht_u_suffix_length(v);
-    ht_append_codes(codes, word, length);
+    ht_append(codes, word, length);
 }
 
 /* Rows 2 n and 2 n + 1 of a code-block, `columns` of quads, in `rows` with zeros beyond an odd width and height. */
 HT_INLINE void ht_encode_quad_row(const int32_t *rows, uint32_t columns, int first_row, const uint8_t *above,
                                   uint8_t *below, ht_streams *streams)
 {
-    uint64_t events = 0;
-    uint32_t count = 0, left = 0;
+    ht_row_events events = {0, 0, 0, 0};
+    uint32_t left = 0;
     below[0] = 0;
     for (uint32_t q = 0; q < columns; q += 2) {
         ht_quad pair[2] = {{0, 0, 0, 0}, {0, 0, 0, 0}};
-        for (uint32_t i = 0; i < 2 && q + i < columns; i++) {
-            const int32_t *at = rows + 2 * (q + i);
+        for (uint32_t i = q; i < q + 2 && i < columns; i++) {
+            const int32_t *at = rows + 2 * i;
             const int32_t sample[4] = {at[0], at[HT_BLOCK], at[1], at[HT_BLOCK + 1]};
-            pair[i] = ht_encode_quad(sample, first_row, left, above + q + i, below + q + i, &streams->magnitudes);
-            left = pair[i].rho;
-            if (pair[i].context == 0) events |= (uint64_t)(left > 0) << count++;
+            ht_quad quad = ht_encode_quad(sample, first_row, left, above + i, below + i, &streams->magnitudes);
+            left = quad.rho;
+            events.silent |= (uint64_t)(quad.context == 0) << i;
+            events.significant |= (uint64_t)(quad.rho > 0) << i;
+            events.coded |= (uint64_t)(quad.u > 0) << i;
+            events.above_2 |= (uint64_t)(quad.u > 2) << i;
+            pair[i - q] = quad;
         }
-        if (first_row && pair[0].u > 0 && pair[1].u > 0) events |= (uint64_t)(pair[0].u > 2 && pair[1].u > 2) << count++;
         ht_append_pair(&streams->codes, pair[0], pair[1], first_row);
     }
-    ht_append_events(&streams->events, events, count);
+    ht_append_row_events(&streams->events, &events, first_row);
 }
 
 HT_INLINE void ht_encode_rows(const int32_t *rows, uint32_t width, uint32_t height, ht_streams *streams)

@@ -68,9 +68,9 @@ static const char *const ht_codes[2][8] = {{
 
 /* By row (0 for the first row of quads, 1 for the following ones) and context << 8 | rho << 4 | epsilon, which tells the
  * samples whose exponent is U_q if u_q is above 0, and else is 0. The code with the most known bits that fits:
- * e_k in bits 0 to 3, the length in 4 to 6, the codeword from 8 on. 0 where context and rho are 0: only MEL tells it.
- * A word more than there are codes: gathers read 32 bits. */
-static uint16_t ht_encoder_codes[2][2048 + 2];
+ * e_k in bits 0 to 3, the length in 4 to 6, the codeword in 8 to 14, as many ones as it has bits in 16 to 22.
+ * 0 where context and rho are 0: only MEL tells it. */
+static uint32_t ht_encoder_codes[2][2048];
 
 /* By row and context << 7 | the next seven bits: rho in bits 0 to 3, e_k in 4 to 7, e_1 in 8 to 11, u_off in 12, the
  * length in 13 to 15. */
@@ -93,11 +93,6 @@ static inline uint32_t ht_hexadecimal(const char *digits, int count)
     return value;
 }
 
-static inline uint32_t ht_count_ones(uint32_t nibble)
-{
-    return (uint32_t)(0x4332322132212110u >> (nibble * 4)) & 15;
-}
-
 /* Enters one code into both look-up tables. */
 static inline void ht_fill_code(int row, uint32_t context, uint32_t code)
 {
@@ -107,9 +102,9 @@ static inline void ht_fill_code(int row, uint32_t context, uint32_t code)
     for (uint32_t bits = word; bits < 128; bits += 1u << length)
         ht_decoder_codes[row][context << 7 | bits] =
                 (uint16_t)(rho | known << 4 | ones << 8 | u_off << 12 | length << 13);
-    uint16_t entry = (uint16_t)(known | length << 4 | word << 8);
+    uint32_t entry = known | length << 4 | word << 8 | ((1u << length) - 1) << 16;
     for (uint32_t epsilon = u_off; epsilon < (u_off ? 16 : 1); epsilon++) {
-        uint16_t *best = &ht_encoder_codes[row][context << 8 | rho << 4 | epsilon];
+        uint32_t *best = &ht_encoder_codes[row][context << 8 | rho << 4 | epsilon];
         if ((epsilon & ~rho) == 0 && (epsilon & known) == ones &&
                 (*best == 0 || ht_count_ones(known) > ht_count_ones(*best & 15)))
       *best = entry;

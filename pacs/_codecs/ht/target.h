@@ -82,6 +82,17 @@ HT_INLINE uint32_t ht_trailing_zeros(uint64_t number)
 #endif
 }
 
+HT_INLINE uint32_t ht_count_ones(uint64_t number)
+{
+#if defined(__GNUC__) || defined(__clang__)
+    return (uint32_t)__builtin_popcountll(number);
+#else
+    uint32_t ones = 0;
+    for (; number; number &= number - 1) ones++;
+    return ones;
+#endif
+}
+
 /* Eight bytes at any address, the first one lowest. */
 HT_INLINE uint64_t ht_load_64(const uint8_t *from)
 {
