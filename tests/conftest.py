@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import functools
+import gc
 import http.client
 import itertools
 import os
@@ -31,6 +32,15 @@ STOP_SECONDS = 20
 # Deadlines of hypothesis measure the machine, not the code, on two busy cores.
 settings.register_profile("house", deadline=None, print_blob=True)
 settings.load_profile("house")
+
+
+# The collector of cyclic garbage would take a tenth of the time of the process that tests.
+gc.set_threshold(10_000, 10, 10)
+
+
+def pytest_collection_finish() -> None:
+    """Modules and tests stay: what looks for garbage need not visit them."""
+    gc.freeze()
 
 
 def find_shared_data() -> Path | None:
