@@ -1,9 +1,9 @@
 /* The quads of a code-block to codes and magnitudes, sixteen at a time, for AVX-512 and magnitudes below 2^15.
  *
- * Nothing but the packing of bits depends on what was coded before, so the rest is computed for sixteen quads (32 samples
- * of two rows) at once: in lanes of 32 bits, one byte for each sample of a quad in order of T.814 Figure 2, what belongs
- * to the quad in all four bytes or in the lowest one. Vectors end as words of fields with their masks, which PEXT packs:
- * it is fast on every processor with VBMI2.
+ * Nothing but the packing of bits depends on what was coded before, so the rest is computed for sixteen quads (32
+ * samples of two rows) at once: in lanes of 32 bits, one byte for each sample of a quad in order of T.814 Figure 2, what
+ * belongs to the quad in all four bytes or in the lowest one. Vectors end as words of fields with their masks, which
+ * PEXT packs: it is fast on every processor with VBMI2.
  */
 #ifndef HT_ENCODE_AVX512_H
 #define HT_ENCODE_AVX512_H
@@ -78,8 +78,8 @@ typedef struct {
     uint32_t above_2[2];
 } ht_row_512;
 
-/* Contexts, kappa, exponents and u of sixteen quads, of which those in `valid` are in the code-block; `before`: rho of the
- * sixteen quads before. Adds to `events` at bit 16 `part`. T.814 7.3.5, 7.3.7 */
+/* Contexts, kappa, exponents and u of sixteen quads, of which those in `valid` are in the code-block; `before`: rho of
+ * the sixteen quads before. Adds to `events` at bit 16 `part`. T.814 7.3.5, 7.3.7 */
 HT_AVX512 HT_INLINE void ht_classify_512(const ht_quads_512 *quads, __m512i before, const ht_above_512 *above,
                                          int first_row, __mmask16 valid, int part, ht_row_events *events,
                                          ht_row_512 *row)

@@ -15,52 +15,47 @@ typedef struct {
     uint32_t context;
 } ht_quad;
 
-/* 2 (magnitude - 1) + sign, T.814 7.3.8: what MagSgn holds. Of 0 it is nothing, and not used. */
-HT_INLINE uint32_t ht_magnitude_and_sign(int32_t sample)
-{
-    uint32_t sign = (uint32_t)sample >> 31;
-    return (((uint32_t)sample ^ (0u - sign)) + sign) * 2 - 2 + sign;
-}
-
-/* Of a quad, its samples in order of T.814 Figure 2: upper left, lower left, upper right, lower right.
- * `left`: rho of the quad before. */
+/* Of a quad, its samples in order of T.814 Figure 2: upper left, lower left, upper right, lower right. `left`: rho of
+ * the quad before. Without branches, but for quads in which nothing is significant. */
 HT_INLINE ht_quad ht_encode_quad(const int32_t sample[4], int first_row, uint32_t left, const uint8_t *above,
                                  uint8_t *below, ht_bit_stream *magnitudes)
 {
     ht_quad quad = {0, 0, 0, 0};
     uint32_t word[4], exponent[4], most = 0;
     for (int i = 0; i < 4; i++) {
-        word[i] = ht_magnitude_and_sign(sample[i]);
-        exponent[i] = sample[i] ? ht_bit_length(word[i] | 1) : 0;
+        uint32_t sign = (uint32_t)sample[i] >> 31, magnitude = ((uint32_t)sample[i] ^ (0u - sign)) + sign;
+        /* 2 (magnitude - 1) + sign, what MagSgn holds, T.814 7.3.8; of 0 it is not used. */
+        word[i] = magnitude * 2 - 2 + sign;
+        exponent[i] = ht_bit_length_31(magnitude * 2 - (magnitude != 0));
         most = exponent[i] > most ? exponent[i] : most;
-        quad.rho |= (uint32_t)(sample[i] != 0) << i;
+        quad.rho |= (uint32_t)(magnitude != 0) << i;
     }
     uint32_t kappa = 1;
     if (first_row) {
         quad.context = left >> 1 | (left & 1);
     } else {
-        uint32_t highest = above[0] > above[1] ? above[0] : above[1];
+        uint32_t highest = above[0] > above[1] ? above[0] : above[1], several = (quad.rho & (quad.rho - 1)) != 0;
         quad.context = (uint32_t)(above[0] > 0) | (uint32_t)((left & 12) > 0) << 1 | (uint32_t)(above[1] > 0) << 2;
-        if (quad.rho & (quad.rho - 1) && highest > 2) kappa = highest - 1;
+        highest = highest & (0 - several);
+        kappa = highest > 2 ? highest - 1 : 1;
     }
     below[0] = (uint8_t)(exponent[1] > below[0] ? exponent[1] : below[0]);
     below[1] = (uint8_t)exponent[3];
     uint32_t u_q = most > kappa ? most : kappa, epsilon = 0;
     quad.u = u_q - kappa;
-    if (quad.u > 0)
-        for (int i = 0; i < 4; i++) epsilon |= (uint32_t)(exponent[i] == most) << i;
+    for (int i = 0; i < 4; i++) epsilon |= (uint32_t)(exponent[i] == most) << i;
+    epsilon &= 0 - (uint32_t)(quad.u > 0);
     quad.code = ht_encoder_codes[!first_row][quad.context << 8 | quad.rho << 4 | epsilon];
     if (quad.rho == 0) return quad;
 
-    uint64_t half[2];
+    uint64_t half[2] = {0, 0};
     uint32_t length[2] = {0, 0};
     for (int i = 0; i < 4; i++) {
-        uint32_t bits = quad.rho >> i & 1 ? u_q - (quad.code >> i & 1) : 0;
-        uint64_t part = word[i] & ((1ull << bits) - 1);
-        half[i >> 1] = i & 1 ? half[i >> 1] | part << length[i >> 1] : part;
+        uint32_t bits = (u_q - (quad.code >> i & 1)) & (0 - (quad.rho >> i & 1));
+        half[i >> 1] |= (word[i] & ((1ull << bits) - 1)) << length[i >> 1];
         length[i >> 1] += bits;
     }
-    if (length[0] + length[1] > HT_APPENDED_MOST) {
+    if (HT_UNLIKELY(length[0] + length[1] > HT_APPENDED_MOST)) {
         ht_append_64(magnitudes, half[0], length[0]);
         ht_append_64(magnitudes, half[1], length[1]);
     } else {
@@ -74,24 +69,23 @@ HT_INLINE ht_quad ht_encode_quad(const int32_t sample[4], int first_row, uint32_
  * if not and the first one is, the second one is a single bit. */
 HT_INLINE void ht_append_pair(ht_bit_stream *codes, ht_quad first, ht_quad second, int first_row)
 {
-    uint32_t u = first.u, v = second.u;
-    uint32_t length = first.code >> 4 & 7;
-    uint32_t word = (first.code >> 8 & 0x7f) | (second.code >> 8 & 0x7f) << length;
-    length += second.code >> 4 & 7;
-    int single = 0;
-    if (first_row && u > 2 && v > 0) {
-        single = v <= 2;
-        u -= single ? 0 : 2;
-        v -= single ? 0 : 2;
+    uint32_t u = ht_u_codes[first.u], v = ht_u_codes[second.u];
+    if (first_row && first.u > 2 && second.u > 0) {
+        int both = second.u > 2;
+        u = ht_u_codes[first.u - (both ? 2 : 0)];
+        v = both ? ht_u_codes[second.u - 2] : (second.u - 1) | 1 << 8;
     }
-    word |= ht_u_prefix(u) << length;
-    length += ht_u_prefix_length(u);
-    word |= (single ? v - 1 : ht_u_prefix(v)) << length;
-    length += single ? 1 : ht_u_prefix_length(v);
-    word |= ht_u_suffix(u) << length;
-    length += ht_u_suffix_length(u);
-    word |= (single ? 0 : ht_u_suffix(v)) << length;
-    length += single ? 0 : ht_u_suffix_length(v);
+    uint32_t length = first.code >> 4 & 7, word = first.code >> 8 & 0x7f;
+    word |= (second.code >> 8 & 0x7f) << length;
+    length += second.code >> 4 & 7;
+    word |= (u & 0xff) << length;
+    length += u >> 8 & 0xff;
+    word |= (v & 0xff) << length;
+    length += v >> 8 & 0xff;
+    word |= (u >> 16 & 0xff) << length;
+    length += u >> 24;
+    word |= (v >> 16 & 0xff) << length;
+    length += v >> 24;
     ht_append(codes, word, length);
 }
 

@@ -83,8 +83,8 @@ HT_AVX512 static inline uint8_t *ht_stuff_codes_512(const uint8_t *bits, size_t 
 }
 #endif
 
-/* Bits of MagSgn to bytes from `out` on: after a byte FF a byte holds 7 bits. The last byte is filled with ones; an FF at
- * the end is left out, the decoder supplies it. T.814 7.1.3. `bits` has HT_AHEAD bytes more. Behind the last byte. */
+/* Bits of MagSgn to bytes from `out` on: after a byte FF a byte holds 7 bits. The last byte is filled with ones; an FF
+ * at the end is left out, the decoder supplies it. T.814 7.1.3. `bits` has HT_AHEAD bytes more. Behind the last byte. */
 HT_INLINE uint8_t *ht_stuff_magnitudes(ht_bit_stream stream, uint8_t *bits, uint8_t *out, int tier)
 {
     const uint8_t *begin = out;

@@ -79,11 +79,8 @@ static uint16_t ht_decoder_codes[2][1024];
 /* MEL_E: the exponent of a run in each state. T.814 Table 2 */
 static const uint8_t ht_run_exponents[13] = {0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 4, 5};
 
-/* The prefix and suffix of u, 0 to 32 (without extension), and their lengths. T.814 Table 3 */
-HT_INLINE uint32_t ht_u_prefix(uint32_t u) { return u > 4 ? 0 : u > 2 ? 4 : u; }
-HT_INLINE uint32_t ht_u_prefix_length(uint32_t u) { return u > 2 ? 3 : u; }
-HT_INLINE uint32_t ht_u_suffix(uint32_t u) { return u > 4 ? u - 5 : u > 2 ? u - 3 : 0; }
-HT_INLINE uint32_t ht_u_suffix_length(uint32_t u) { return u > 4 ? 5 : u > 2; }
+/* Of each u, 0 to 32 (without extension), in four bytes: prefix, its length, suffix, its length. T.814 Table 3 */
+static uint32_t ht_u_codes[33];
 
 static inline uint32_t ht_hexadecimal(const char *digits, int count)
 {
@@ -111,9 +108,16 @@ static inline void ht_fill_code(int row, uint32_t context, uint32_t code)
     }
 }
 
+static inline void ht_fill_u_codes(void)
+{
+    for (uint32_t u = 0; u < 5; u++) ht_u_codes[u] = u < 3 ? u | u << 8 : 4 | 3 << 8 | (u - 3) << 16 | 1 << 24;
+    for (uint32_t u = 5; u < 33; u++) ht_u_codes[u] = 3 << 8 | (u - 5) << 16 | 5 << 24;
+}
+
 /* To be called once, before anything is encoded or decoded. */
 static inline void ht_fill_tables(void)
 {
+    ht_fill_u_codes();
     memset(ht_encoder_codes, 0, sizeof ht_encoder_codes);
     for (int row = 0; row < 2; row++)
         for (uint32_t context = 0; context < 8; context++)

@@ -70,6 +70,12 @@ HT_INLINE uint32_t ht_bit_length(uint32_t number)
 #endif
 }
 
+/* The same of at most 31 bits, without a branch. */
+HT_INLINE uint32_t ht_bit_length_31(uint32_t number)
+{
+    return ht_bit_length(number << 1 | 1) - 1;
+}
+
 /* Where the lowest one of a number is, which is not 0. */
 HT_INLINE uint32_t ht_trailing_zeros(uint64_t number)
 {
