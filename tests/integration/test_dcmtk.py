@@ -62,6 +62,15 @@ def dcmdump(*arguments: str | Path) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(["dcmdump", *map(str, arguments)], capture_output=True, check=False)
 
 
+def all_read(paths: list[Path]) -> bool:
+    """Whether all are read without complaint, as explicit little endian: in two runs, for they take longer to start."""
+    syntaxes = dcmdump("--search", "0002,0010", *paths).stdout
+    return (
+        dcmdump("--quiet", "--read-file-only", *paths).returncode == 0
+        and syntaxes.count(b"(0002,0010)") == syntaxes.count(b"LittleEndianExplicit") == len(paths)
+    )
+
+
 @pytest.mark.filterwarnings("ignore")  # pydicom warns of the odd files that it rewrites
 def test_dcmtk_reads_what_is_rewritten_as_explicit_little_endian(
     shared_data: Path, manifest: list[dict[str, str]], tmp_path: Path
@@ -83,8 +92,8 @@ def test_dcmtk_reads_what_is_rewritten_as_explicit_little_endian(
             path.write_bytes(b"".join(archive.part10_explicit(entry)))
             rewritten.append((row["path"], path))
         assert len(rewritten) > 60
-        wrong = []
-        for source, path in rewritten:
+        wrong = [] if all_read([path for _, path in rewritten]) else ["none of them alone"]
+        for source, path in rewritten if wrong else ():
             dumped = dcmdump("--quiet", "--read-file-only", path)
             syntax = dcmdump("--search", "0002,0010", path)
             if dumped.returncode != 0 or b"LittleEndianExplicit" not in syntax.stdout:
