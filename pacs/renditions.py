@@ -30,7 +30,7 @@ from pacs.transcode import Rendition
 DIRECTORY: Final = "renditions"
 """Of the kept frames, inside the archive; may be deleted at any time."""
 
-_REVISION: Final = 6
+_REVISION: Final = 7
 """To be raised when this program makes other bytes of the same frame than before."""
 
 J2K: Final = frozenset(
