@@ -12,7 +12,11 @@ cdef enum:
     MOST_LEVELS = 11        # decompositions; 65,535 samples to 64 take ten
     MOST_COMPONENTS = 3
     MOST_SIDE = 1 << 15     # beyond it a resolution level has several precincts
-    NARROW_BITS = 13        # of samples, after the component transform, whose wavelet never leaves 16 bits
+    # Bits of samples, after the component transform, whose wavelet never leaves 16 bits. The sum of two HH samples that
+    # the update step takes is the most: 15.9 times half the range of the samples in the eleventh level, for the taps of
+    # high-pass filters add up to 0, and less than 150 of rounding. What does not end in a high-pass filter is less than
+    # six times the greatest sample. T.800 F.3.8.1, F.4.8.1
+    NARROW_BITS = 12
     KEPT_BYTES = 8 << 20    # of memory that is kept from frame to frame
     ALIGNMENT = 64
 

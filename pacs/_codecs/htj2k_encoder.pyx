@@ -337,7 +337,9 @@ def encode(const uint8_t[::1] samples not None, size_t rows, size_t columns, siz
             raise ValueError(f"samples of {least} to {greatest} are not of {precision} bits")
         least -= f.shift
         greatest -= f.shift
-        narrow = max(-least, greatest + 1) <= 1 << (NARROW_BITS - 1 - rct)
+        # Where samples lie matters less than their range: high-pass filters take the mean away. The differences of
+        # colours have twice the range.
+        narrow = greatest - least < 1 << (NARROW_BITS - rct) and max(-least, greatest) <= 1 << NARROW_BITS
         w.reserve(planes * (2 if narrow else 4) + ALIGNMENT, lay_out(&f))
         with nogil:
             done = encode_frame(&f, narrow, stride, w)

@@ -199,6 +199,38 @@ def test_levels_are_those_of_openjph(tier: int) -> None:
             assert decoded(prefix[:-1], frame, dropped, "int32") is None
 
 
+def extreme(levels: int, pair: int) -> np.ndarray:
+    """Signs of samples that make a coefficient of HH in the coarsest level as large as can be, or the sum of it and of
+    its neighbour to the right (`pair`), which the update step takes."""
+    size = 8 << levels
+    low = np.eye(size)
+    for _ in range(levels):
+        even, odd = low[::2], low[1::2]
+        high = odd - (even + np.concatenate((even[1:], even[-1:]))) / 2
+        low = even + (high + np.concatenate((high[:1], high[:-1]))) / 4
+    middle = len(high) // 2
+    return np.sign(np.outer(high[middle], high[middle] + pair * high[middle + 1])).astype(np.int64)
+
+
+def test_the_wavelet_does_not_overflow(tier: int) -> None:
+    """Overflows of encoder and decoder undo each other: only other coders tell."""
+    for levels, pair, bits, flip in itertools.product((1, 2, 3, 5), (0, 1), (8, 11, 12, 13, 16), (1, -1)):
+        signs = flip * extreme(levels, pair)
+        most = (1 << (bits - 1)) - 1
+        samples = np.where(signs > 0, most, np.where(signs < 0, -most - 1, 0)).astype(f"int{8 if bits == 8 else 16}")
+        colour = np.stack((samples, ~samples, samples), -1)
+        # As in CT slices: 12 bits' range, not symmetric to 0.
+        moved = samples + (1 << 10) if bits == 12 else samples
+        for frame in (Frame(samples, bits, levels), Frame(colour, bits, levels, True), Frame(moved, 16, levels)):
+            if frame.bits > 8 * frame.samples.itemsize or levels > 3 and frame.rct:
+                continue
+            encoded = ours(frame)[0]
+            assert np.array_equal(imagecodecs.htj2k_decode(encoded, planar=False if frame.rct else None), frame.samples)
+            found = decoded(openjph(frame), frame)
+            assert found is None or np.array_equal(found, frame.samples)
+            assert np.array_equal(decoded(encoded, frame), frame.samples)
+
+
 def test_a_cut_codestream_is_not_decoded(tier: int) -> None:
     frame = Frame(RNG.integers(0, 4096, (40, 50)).astype(np.uint16), 12, 2)
     encoded, level_ends = ours(frame)
