@@ -222,7 +222,7 @@ def test_the_wavelet_does_not_overflow(tier: int) -> None:
         # As in CT slices: 12 bits' range, not symmetric to 0.
         moved = samples + (1 << 10) if bits == 12 else samples
         for frame in (Frame(samples, bits, levels), Frame(colour, bits, levels, True), Frame(moved, 16, levels)):
-            if frame.bits > 8 * frame.samples.itemsize or levels > 3 and frame.rct:
+            if frame.bits > 8 * frame.samples.itemsize or (levels > 3 and frame.rct):
                 continue
             encoded = ours(frame)[0]
             assert np.array_equal(imagecodecs.htj2k_decode(encoded, planar=False if frame.rct else None), frame.samples)
