@@ -292,10 +292,12 @@ def run(
     """
     if processes > 1:
         return _run_in_processes(address, requests, clients, seconds, check, keep, tls, processes)
+    failed: Exception
     try:
         return uvloop.run(_run(address, requests, clients, seconds, check, keep, tls))
     except* RequestFailedError as errors:
-        raise errors.exceptions[0] from None
+        failed = errors.exceptions[0]  # raised in here, Python before 3.11.4 puts it into a group again
+    raise failed from None
 
 
 def _run_in_processes(

@@ -147,12 +147,15 @@ async def _fetch_files(transport: Transport, options: Options, progress: Progres
             finally:
                 file.close()
 
+    failed: Exception | None = None
     try:
         async with asyncio.TaskGroup() as group:
             for _ in range(min(options.jobs, len(names))):
                 group.create_task(work())
     except* (UnreachableError, OSError) as errors:
-        raise errors.exceptions[0] from None
+        failed = errors.exceptions[0]  # raised in here, Python before 3.11.4 puts it into a group again
+    if failed is not None:
+        raise failed from None
 
 
 async def _fetch_file(

@@ -66,12 +66,15 @@ async def upload(files: Iterable[Found], target: Target, report: Callable[[Resul
             for batch in batches:  # shared: whoever is free takes the next
                 await sender.send(batch)
 
+        failed: Exception | None = None
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(max(1, target.jobs)):
                     group.create_task(work())
         except* UploadError as errors:
-            raise errors.exceptions[0] from None
+            failed = errors.exceptions[0]  # raised in here, Python before 3.11.4 puts it into a group again
+        if failed is not None:
+            raise failed from None
     return tally
 
 
