@@ -8,7 +8,7 @@ STAMP   := $(VENV)/.built
 JOBS    ?= auto
 ARCHIVE ?= ./archive
 
-SOURCES := pyproject.toml setup.py $(wildcard pacs/_codecs/*.pyx pacs/_codecs/*.pxd)
+SOURCES := pyproject.toml setup.py $(wildcard pacs/_codecs/*.pyx pacs/_codecs/*.pxd pacs/_codecs/ht/*.h)
 
 .PHONY: help serve test build lint bench clean
 .DEFAULT_GOAL := help
