@@ -12,8 +12,8 @@ from libc.string cimport memset
 from pacs._codecs.bits cimport Bits, align, bit, bits, bits_of
 from pacs._codecs.ht cimport (
     ALIGNMENT, HT_I8, HT_I16, HT_I32, HT_U8, HT_U16, KEPT_BYTES, NARROW_BITS, aligned, ht_bands_16, ht_bands_32,
-    ht_best_tier, ht_inverse_rct_row_16, ht_inverse_rct_row_32, ht_store_row_16, ht_store_row_32, ht_synthesise_16,
-    ht_synthesise_32, reduced, sample, stride_of,
+    ht_best_tier, ht_inverse_rct_row_16, ht_inverse_rct_row_32, ht_range, ht_store_row_16, ht_store_row_32,
+    ht_synthesise_16, ht_synthesise_32, reduced, sample, stride_of,
 )
 from pacs._codecs.htj2k_headers cimport Frame, open_tile_part, read_main_header
 from pacs._codecs.markers cimport Reader
@@ -245,6 +245,17 @@ cdef bint decode_packet(Frame *f, SubBand *bands, uint32_t count, sample *plane,
 # --- the frame --------------------------------------------------------------------------------------------------------
 
 
+cdef inline bint fits(Frame *f, const int16_t *samples, size_t count) noexcept nogil:
+    """Whether samples without their level shift are of the declared precision, which low-pass bands exceed threefold.
+
+    Then none of the sums in 16 bits that led to them overflowed: those that an encoder takes of them do not, and give
+    the same coefficients. (Of low-pass bands that is likely, not certain.) Others are for a decoder of 32 bits.
+    """
+    cdef int32_t least = 0, greatest = 0, beyond = 1 << (f.precision + 1 if f.dropped else f.precision - 1)
+    ht_range(f.tier, samples, HT_I16, count, &least, &greatest)
+    return -beyond <= least and greatest < beyond
+
+
 cdef bint decode_levels(Frame *f, sample *memory, size_t stride, sample *target, size_t target_stride, int kind,
                         uint8_t *out, Workspace w) noexcept nogil:
     """Level by level, coarsest first; `target`, when given, is where the last level of the only component is to be.
@@ -292,6 +303,8 @@ cdef bint decode_levels(Frame *f, sample *memory, size_t stride, sample *target,
                 wide.hl, wide.lh, wide.hh = plane + (width + 1) // 2, plane + bands[1].offset, plane + bands[2].offset
                 ht_synthesise_32(f.tier, image, image_stride, width, height, wide, spare)
     if target != NULL:
+        if sample is int16_t and not fits(f, target, columns * rows):
+            return False
         if shift:
             for y in range(columns * rows):
                 target[y] = <sample>(target[y] + shift)
@@ -305,6 +318,8 @@ cdef bint decode_levels(Frame *f, sample *memory, size_t stride, sample *target,
             else:
                 ht_inverse_rct_row_32(f.tier, image, image + size + half, image + 2 * (size + half), columns)
         for c in range(f.components):
+            if sample is int16_t and not fits(f, image + c * (size + half), columns):
+                return False
             if sample is int16_t:
                 ht_store_row_16(f.tier, out + y * columns * f.components * item, kind, columns, c, f.components, shift,
                                 image + c * (size + half))
@@ -330,7 +345,7 @@ def decode(const uint8_t[::1] codestream not None, uint8_t[::1] out not None, si
 
     `rows`, `columns`, `components`, sign and `precision` are what the codestream has to declare; without its `dropped`
     finest levels rows and columns are divided by 2 that often, rounded up. Values beyond `width` wrap. False: it is of
-    another shape, cut or damaged, and `out` holds nothing of use.
+    another shape, cut, damaged or has larger samples than it declares, and `out` holds nothing of use.
     """
     cdef Frame f
     cdef Reader r

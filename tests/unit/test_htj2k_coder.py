@@ -231,6 +231,19 @@ def test_the_wavelet_does_not_overflow(tier: int) -> None:
             assert np.array_equal(decoded(encoded, frame), frame.samples)
 
 
+def test_samples_beyond_the_declared_precision_are_left_to_others(tier: int) -> None:
+    """Where 16 bits are too few for them. Others come out as they are."""
+    for bits, width in ((12, 2), (8, 2), (8, 1)):
+        samples = RNG.integers(-(1 << 14), 1 << 14, (50, 60)).astype(np.int16)
+        declared = bytearray(ours(Frame(samples, 16, 3))[0])
+        j2k.set_precision(declared, bits, True)
+        for dropped in (0, 2):
+            assert decoded(bytes(declared), Frame(samples, bits, 3), dropped, f"int{8 * width}") is None
+    wide = bytearray(declared)
+    j2k.set_precision(wide, 13, True)
+    assert np.array_equal(decoded(bytes(wide), Frame(samples, 13, 3)), samples)
+
+
 def test_a_cut_codestream_is_not_decoded(tier: int) -> None:
     frame = Frame(RNG.integers(0, 4096, (40, 50)).astype(np.uint16), 12, 2)
     encoded, level_ends = ours(frame)
