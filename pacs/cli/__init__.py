@@ -20,6 +20,21 @@ Settings of the server are environment variables, PACS_<NAME>; docs/settings.md 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. The status is for `sys.exit`."""
+    try:
+        try:
+            return _run(argv)
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()  # here, where it can be told: the interpreter at its end only grumbles
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        if isinstance(error, BrokenPipeError):  # who read the output has left, as `head` does
+            return 128 + 13
+        print(f"pacs: standard output: {error.strerror or error}", file=sys.stderr)
+        return WRONG
+
+
+def _run(argv: Sequence[str] | None) -> int:
     arguments = parser().parse_args(argv)
     from pacs.errors import PacsError
 
@@ -27,6 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(arguments.run(arguments))
     except PacsError as error:
         print(f"pacs {arguments.command}: {error.message} [{error.code}]", file=sys.stderr)
+    except BrokenPipeError:
+        raise
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
         print(f"pacs {arguments.command}: {error.strerror or error}{where}", file=sys.stderr)

@@ -9,6 +9,7 @@ them: a second worker, or one in the place of another, is there in milliseconds 
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import ipaddress
 import json
@@ -60,7 +61,9 @@ def serve(
             (host.strip("[]"), port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=_BACKLOG
         )
     except OSError as error:
-        raise SettingsError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
+        reason = (error.strerror or str(error)).partition(" (while")[0]  # the address is said already
+        hint = "; --port takes another" if error.errno == errno.EADDRINUSE else ""
+        raise SettingsError(f"cannot listen on {host}:{port}: {reason}{hint}") from error
     with listener:
         listener.setblocking(False)
         _Parent(Path(archive), listener, max(1, workers), settings).run()
