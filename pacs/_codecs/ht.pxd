@@ -41,14 +41,22 @@ cdef extern from "ht/wavelet.h" nogil:
 
     int ht_best_tier()
     void ht_range(int tier, const void *frame, int kind, size_t count, int32_t *least, int32_t *greatest)
-    void ht_analyse_16(int tier, const int16_t *image, size_t image_stride, size_t width, size_t height, ht_bands_16 to, int16_t *spare)
-    void ht_analyse_32(int tier, const int32_t *image, size_t image_stride, size_t width, size_t height, ht_bands_32 to, int32_t *spare)
-    void ht_synthesise_16(int tier, int16_t *image, size_t image_stride, size_t width, size_t height, ht_bands_16 bands, int16_t *spare)
-    void ht_synthesise_32(int tier, int32_t *image, size_t image_stride, size_t width, size_t height, ht_bands_32 bands, int32_t *spare)
-    void ht_load_row_16(int tier, const void *frame, int kind, size_t columns, size_t component, size_t step, int32_t shift, int16_t *plane)
-    void ht_load_row_32(int tier, const void *frame, int kind, size_t columns, size_t component, size_t step, int32_t shift, int32_t *plane)
-    void ht_store_row_16(int tier, void *frame, int kind, size_t columns, size_t component, size_t step, int32_t shift, const int16_t *plane)
-    void ht_store_row_32(int tier, void *frame, int kind, size_t columns, size_t component, size_t step, int32_t shift, const int32_t *plane)
+    void ht_analyse_16(int tier, const int16_t *image, size_t image_stride, size_t width, size_t height, size_t first,
+                       size_t last, ht_bands_16 bands, int16_t *spare)
+    void ht_analyse_32(int tier, const int32_t *image, size_t image_stride, size_t width, size_t height, size_t first,
+                       size_t last, ht_bands_32 bands, int32_t *spare)
+    void ht_synthesise_16(int tier, int16_t *image, size_t image_stride, size_t width, size_t height, size_t first,
+                          size_t last, ht_bands_16 bands, int16_t *spare)
+    void ht_synthesise_32(int tier, int32_t *image, size_t image_stride, size_t width, size_t height, size_t first,
+                          size_t last, ht_bands_32 bands, int32_t *spare)
+    void ht_load_row_16(int tier, const void *frame, int kind, size_t columns, size_t component, size_t step,
+                        int32_t shift, int16_t *plane)
+    void ht_load_row_32(int tier, const void *frame, int kind, size_t columns, size_t component, size_t step,
+                        int32_t shift, int32_t *plane)
+    void ht_store_row_16(int tier, void *frame, int kind, size_t columns, size_t component, size_t step,
+                         int32_t shift, const int16_t *plane)
+    void ht_store_row_32(int tier, void *frame, int kind, size_t columns, size_t component, size_t step,
+                         int32_t shift, const int32_t *plane)
     void ht_rct_row_16(int tier, int16_t *r, int16_t *g, int16_t *b, size_t columns)
     void ht_rct_row_32(int tier, int32_t *r, int32_t *g, int32_t *b, size_t columns)
     void ht_inverse_rct_row_16(int tier, int16_t *y, int16_t *u, int16_t *v, size_t columns)

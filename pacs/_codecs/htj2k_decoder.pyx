@@ -7,17 +7,16 @@ wavelet. Everything else, and everything damaged, is left to OpenJPH. T.800 Anne
 from libc.stddef cimport size_t
 from libc.stdint cimport int16_t, int32_t, uint8_t, uint32_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
-from pacs._codecs.bits cimport Bits, align, bit, bits, bits_of
 from pacs._codecs.ht cimport (
     ALIGNMENT, HT_I8, HT_I16, HT_I32, HT_U8, HT_U16, KEPT_BYTES, NARROW_BITS, aligned, ht_bands_16, ht_bands_32,
-    ht_best_tier, ht_inverse_rct_row_16, ht_inverse_rct_row_32, ht_range, ht_store_row_16, ht_store_row_32,
-    ht_synthesise_16, ht_synthesise_32, reduced, sample, stride_of,
+    ht_best_tier, ht_range, ht_inverse_rct_row_16, ht_inverse_rct_row_32, ht_store_row_16, ht_store_row_32, ht_synthesise_16,
+    ht_synthesise_32, reduced, sample, stride_of,
 )
-from pacs._codecs.htj2k_headers cimport Frame, open_tile_part, read_main_header
+from pacs._codecs.htj2k_decoder_headers cimport Frame, read_main_header
+from pacs._codecs.htj2k_decoder_packets cimport Coded, Level, Levels, SubBand, lay_out, read_packet
 from pacs._codecs.markers cimport Reader
-from pacs._codecs.packet_header cimport UNBOUNDED, Band, below, shape_tree
 
 cdef extern from "ht/decode_block.h" nogil:
     ctypedef struct ht_decode_scratch:
@@ -50,9 +49,11 @@ cdef class Workspace:
     cdef:
         void *planes
         size_t planes_room
-        uint32_t *nodes         # of the tag trees of one packet, then the lengths of its code-blocks
-        size_t nodes_room
         void *scratch
+        Coded *blocks
+        size_t blocks_room
+        uint32_t *nodes         # of the tag trees of one sub-band
+        size_t nodes_room
 
     def __cinit__(self):
         self.scratch = malloc(2 * sizeof(ht_decode_scratch) + ALIGNMENT)
@@ -61,16 +62,23 @@ cdef class Workspace:
 
     def __dealloc__(self):
         free(self.planes)
-        free(self.nodes)
         free(self.scratch)
+        free(self.blocks)
+        free(self.nodes)
 
-    cdef int reserve(self, size_t plane_bytes, size_t nodes) except -1:
+    cdef int reserve(self, size_t plane_bytes, size_t blocks, size_t nodes) except -1:
         if self.planes_room < plane_bytes:
             free(self.planes)
             self.planes, self.planes_room = malloc(plane_bytes), 0
             if self.planes == NULL:
                 raise MemoryError
             self.planes_room = plane_bytes
+        if self.blocks_room < blocks:
+            free(self.blocks)
+            self.blocks, self.blocks_room = <Coded *>malloc(blocks * sizeof(Coded)), 0
+            if self.blocks == NULL:
+                raise MemoryError
+            self.blocks_room = blocks
         if self.nodes_room < nodes:
             free(self.nodes)
             self.nodes, self.nodes_room = <uint32_t *>malloc(nodes * sizeof(uint32_t)), 0
@@ -80,169 +88,174 @@ cdef class Workspace:
         return 0
 
     cdef size_t held(self):
-        return self.planes_room + self.nodes_room * sizeof(uint32_t)
+        return self.planes_room + self.blocks_room * sizeof(Coded) + self.nodes_room * sizeof(uint32_t)
 
 
 cdef list idle = []     # workspaces that nobody uses; taking and giving back is under the GIL
 
 
-# --- a level ----------------------------------------------------------------------------------------------------------
+# --- code-blocks ------------------------------------------------------------------------------------------------------
 
 
-# One sub-band: where it goes, and its part of the packet.
-cdef struct SubBand:
-    uint32_t width
-    uint32_t height
-    uint32_t bit_planes
-    size_t offset           # of its first sample in the plane
-    Band trees
-    uint32_t *lengths       # of the code-blocks, 0 for those that are not included
-
-
-cdef bint read_band(SubBand *band, Bits *s) noexcept nogil:
-    """Which code-blocks are there and their lengths: one cleanup pass each, at bit-plane 0. T.800 B.10, T.814 B.3"""
-    cdef uint32_t x, y, width
-    cdef uint32_t *length = band.lengths
-    for y in range(band.trees.high):
-        for x in range(band.trees.wide):
-            length[0] = 0
-            if below(&band.trees, band.trees.inclusion, x, y, 1, s):
-                below(&band.trees, band.trees.planes, x, y, UNBOUNDED, s)
-                if band.trees.planes[<size_t>y * band.trees.wide + x] >> 1 != band.bit_planes - 1 or bit(s):
-                    return False
-                width = 3
-                while bit(s):
-                    width += 1
-                    if width > 24:
-                        return False
-                length[0] = bits(s, width)
-                if length[0] < 2:
-                    return False
-            if s.failed:
-                return False
-            length += 1
-    return True
-
-
-cdef uint32_t shape_level(Frame *f, uint32_t r, SubBand *bands, size_t stride, Workspace w) noexcept nogil:
-    """The sub-bands of a resolution level and their trees; how many."""
-    cdef uint32_t k, count = 3 if r else 1, levels = f.decompositions - r + (1 if r else 0)
-    cdef size_t low_columns = reduced(f.columns, levels), low_rows = reduced(f.rows, levels)
-    cdef size_t nodes
-    cdef uint32_t *at = w.nodes
-    cdef SubBand *band
-    for k in range(count):
-        band = bands + k
-        band.width, band.height, band.offset = <uint32_t>low_columns, <uint32_t>low_rows, 0
-        if r and k != 1:
-            band.width = <uint32_t>(reduced(f.columns, levels - 1) - low_columns)
-            band.offset += low_columns
-        if r and k != 0:
-            band.height = <uint32_t>(reduced(f.rows, levels - 1) - low_rows)
-            band.offset += low_rows * stride
-        band.bit_planes = f.bit_planes[3 * (r - 1) + 1 + k if r else 0]
-        band.trees.wide = (band.width + f.block_columns - 1) // f.block_columns
-        band.trees.high = (band.height + f.block_rows - 1) // f.block_rows
-        if not band.width or not band.height:
-            band.trees.wide = band.trees.high = 0
-            continue
-        nodes = shape_tree(&band.trees)
-        memset(at, 0, 2 * nodes * sizeof(uint32_t))
-        band.trees.inclusion, band.trees.planes = at, at + nodes
-        band.lengths = at + 2 * nodes
-        at += 2 * nodes + <size_t>band.trees.wide * band.trees.high
-    return count
-
-
-# A code-block that waits for another one of its size: two at once take less time than one by one.
+# Code-blocks that wait for another one of their size: two at once take less time than one by one.
 cdef struct Waiting:
     const uint8_t *data[2]
     size_t length[2]
     void *samples[2]
     uint32_t width
     uint32_t height
+    uint32_t planes
     uint32_t count
 
 
-cdef bint decode_waiting(Frame *f, Waiting *blocks, size_t stride, uint32_t planes, sample *kind, Workspace w) noexcept nogil:
+cdef bint decode_waiting(Frame *f, Waiting *blocks, size_t stride, sample *kind, Workspace w) noexcept nogil:
     """Those that wait, one or two; `kind` only chooses the type of samples."""
     cdef ht_decode_scratch *scratch = <ht_decode_scratch *>aligned(w.scratch)
     cdef uint32_t count = blocks.count
     blocks.count = 0
+    if count == 0:
+        return True
     if sample is int16_t:
         if count == 2:
             return ht_decode_block_pair_16(blocks.data, blocks.length, <int16_t **>blocks.samples, stride, blocks.width,
-                                           blocks.height, planes, scratch, f.tier) == 0
-        return count == 0 or ht_decode_block_16(blocks.data[0], blocks.length[0], <int16_t *>blocks.samples[0], stride,
-                                                blocks.width, blocks.height, planes, scratch, f.tier) == 0
+                                           blocks.height, blocks.planes, scratch, f.tier) == 0
+        return ht_decode_block_16(blocks.data[0], blocks.length[0], <int16_t *>blocks.samples[0], stride, blocks.width,
+                                  blocks.height, blocks.planes, scratch, f.tier) == 0
     else:
         if count == 2:
             return ht_decode_block_pair_32(blocks.data, blocks.length, <int32_t **>blocks.samples, stride, blocks.width,
-                                           blocks.height, planes, scratch, f.tier) == 0
-        return count == 0 or ht_decode_block_32(blocks.data[0], blocks.length[0], <int32_t *>blocks.samples[0], stride,
-                                                blocks.width, blocks.height, planes, scratch, f.tier) == 0
+                                           blocks.height, blocks.planes, scratch, f.tier) == 0
+        return ht_decode_block_32(blocks.data[0], blocks.length[0], <int32_t *>blocks.samples[0], stride, blocks.width,
+                                  blocks.height, blocks.planes, scratch, f.tier) == 0
 
 
-cdef bint decode_blocks(Frame *f, SubBand *band, sample *plane, size_t stride, Workspace w) noexcept nogil:
-    """The code-blocks of a sub-band, in raster order; those that are not included are zero."""
-    cdef uint32_t x, y, i, j, k, width, height, planes
-    cdef uint32_t *length = band.lengths
-    cdef sample *at
-    cdef Waiting blocks
-    blocks.count = blocks.width = blocks.height = 0
+cdef bint decode_row(
+    Frame *f, SubBand *band, size_t j, sample *at, size_t stride, Waiting *blocks, Workspace w,
+) noexcept nogil:
+    """Row `j` of the code-blocks of a sub-band, whose samples begin at `at`; up to two may have to wait."""
+    cdef Coded *coded = w.blocks + band.first_block + j * band.blocks_wide
+    cdef uint32_t i, k, width, height, planes
+    if j >= band.blocks_high:
+        return True
     planes = min(band.bit_planes, <uint32_t>(NARROW_PLANES if sample is int16_t else WIDE_PLANES))
-    for j in range(band.trees.high):
-        y = j * f.block_rows
-        height = min(f.block_rows, band.height - y)
-        for i in range(band.trees.wide):
-            x = i * f.block_columns
-            width = min(f.block_columns, band.width - x)
-            at = plane + y * stride + x
-            if length[0] == 0:
-                for k in range(height):
-                    memset(at + k * stride, 0, width * sizeof(sample))
-            elif length[0] > f.part_end - f.at:
-                return False
-            else:
-                if blocks.count and (blocks.count == 2 or blocks.width != width or blocks.height != height):
-                    if not decode_waiting(f, &blocks, stride, planes, plane, w):
-                        return False
-                blocks.data[blocks.count], blocks.length[blocks.count] = f.data + f.at, length[0]
-                blocks.samples[blocks.count], blocks.width, blocks.height = at, width, height
-                blocks.count += 1
-                f.at += length[0]
-            length += 1
-    return decode_waiting(f, &blocks, stride, planes, plane, w)
-
-
-cdef bint decode_packet(Frame *f, SubBand *bands, uint32_t count, sample *plane, size_t stride, Workspace w) noexcept nogil:
-    """The sub-bands of one component in one resolution level into `plane`."""
-    cdef uint32_t k
-    cdef Bits s
-    cdef bint there
-    while f.at == f.part_end:
-        if not open_tile_part(f):
-            return False
-    s = bits_of(f.data, f.at, f.part_end)
-    there = bit(&s)
-    for k in range(count):
-        if bands[k].trees.wide == 0:
-            continue
-        if not there:
-            memset(bands[k].lengths, 0, <size_t>bands[k].trees.wide * bands[k].trees.high * sizeof(uint32_t))
-        elif not read_band(bands + k, &s):
-            return False
-    align(&s)
-    if s.failed:
-        return False
-    f.at = s.at
-    for k in range(count):
-        if not decode_blocks(f, bands + k, plane + bands[k].offset, stride, w):
-            return False
+    height = min(f.block_rows, band.height - <uint32_t>j * f.block_rows)
+    for i in range(band.blocks_wide):
+        width = min(f.block_columns, band.width - i * f.block_columns)
+        if coded.length == 0:
+            for k in range(height):
+                memset(at + k * stride, 0, width * sizeof(sample))
+        else:
+            if blocks.count == 2 or (
+                blocks.count and (blocks.width != width or blocks.height != height or blocks.planes != planes)
+            ):
+                if not decode_waiting(f, blocks, stride, at, w):
+                    return False
+            blocks.data[blocks.count], blocks.length[blocks.count] = f.data + coded.offset, coded.length
+            blocks.samples[blocks.count], blocks.width, blocks.height = at, width, height
+            blocks.planes = planes
+            blocks.count += 1
+        at += width
+        coded += 1
     return True
 
 
-# --- the frame --------------------------------------------------------------------------------------------------------
+# --- levels -----------------------------------------------------------------------------------------------------------
+
+
+# Where samples lie: what one stripe of code-blocks needs, and the low-pass bands of all components.
+cdef struct Planes:
+    size_t stride           # of the stripe of the image
+    size_t half             # of everything else
+    size_t image_rows       # of the stripe, of each component
+    size_t low_rows         # of the low-pass bands
+
+
+cdef size_t lay_out_planes(Frame *f, Planes *p) noexcept nogil:
+    """The samples that all of them are, in the order of `decode_components`."""
+    cdef size_t columns = reduced(f.columns, f.dropped), rows = reduced(f.rows, f.dropped)
+    p.stride, p.half = stride_of(columns), stride_of((columns + 1) // 2)
+    p.image_rows = 2 * f.block_rows + 2
+    p.low_rows = (rows + 1) // 2
+    return (
+        f.components * (5 + p.image_rows) * p.stride + 3 * f.block_rows * p.half
+        + (f.components * p.low_rows + (p.low_rows + 1) // 2) * p.half
+    )
+
+
+cdef bint decode_stripe(
+    Frame *f, Level *level, size_t j, sample *image, size_t stride, size_t width, size_t height, const sample *low,
+    sample *bands, size_t half, sample *spare, Workspace w,
+) noexcept nogil:
+    """Row `j` of the code-blocks of the three sub-bands of a level, with those rows of the level before, `low`, to
+    `image`, which is at the first of its rows. The last row is whole after the next stripe."""
+    cdef size_t first = j * f.block_rows, last = min(first + f.block_rows, (height + 1) // 2)
+    cdef uint32_t k
+    cdef ht_bands_16 narrow
+    cdef ht_bands_32 wide
+    cdef Waiting blocks
+    blocks.count = 0
+    for k in range(3):
+        if not decode_row(f, &level.band[k], j, bands + k * f.block_rows * half, half, &blocks, w):
+            return False
+    if not decode_waiting(f, &blocks, half, bands, w):
+        return False
+    if sample is int16_t:
+        narrow.ll, narrow.ll_stride, narrow.stride = <int16_t *>low + first * half, half, half
+        narrow.hl, narrow.lh, narrow.hh = bands, bands + f.block_rows * half, bands + 2 * f.block_rows * half
+        ht_synthesise_16(f.tier, image, stride, width, height, first, last, narrow, spare)
+    else:
+        wide.ll, wide.ll_stride, wide.stride = <int32_t *>low + first * half, half, half
+        wide.hl, wide.lh, wide.hh = bands, bands + f.block_rows * half, bands + 2 * f.block_rows * half
+        ht_synthesise_32(f.tier, image, stride, width, height, first, last, wide, spare)
+    return True
+
+
+cdef inline size_t stripes_of(Frame *f, size_t height) noexcept nogil:
+    """Of an image of that many rows that is made of sub-bands."""
+    return ((height + 1) // 2 + f.block_rows - 1) // f.block_rows
+
+
+cdef bint decode_lowest(Frame *f, Level *level, sample *image, size_t stride, Workspace w) noexcept nogil:
+    """The coarsest level: its one sub-band."""
+    cdef Waiting blocks
+    cdef size_t j
+    blocks.count = 0
+    for j in range(level.band[0].blocks_high):
+        if not decode_row(f, &level.band[0], j, image + j * f.block_rows * stride, stride, &blocks, w):
+            return False
+    return decode_waiting(f, &blocks, stride, image, w)
+
+
+cdef bint decode_coarser(
+    Frame *f, Levels *levels, size_t c, uint32_t last, sample *target, sample *other, sample *bands, size_t half,
+    sample *spare, Workspace w,
+) noexcept nogil:
+    """A component up to level `last`, to `target`, which takes turns with `other`."""
+    cdef sample *image = other if last & 1 else target
+    cdef sample *low
+    cdef size_t j, width, height
+    cdef uint32_t r
+    if not decode_lowest(f, &levels.level[c], image, half, w):
+        return False
+    for r in range(1, last + 1):
+        low = image
+        image = other if (last - r) & 1 else target
+        width, height = reduced(f.columns, f.decompositions - r), reduced(f.rows, f.decompositions - r)
+        for j in range(stripes_of(f, height)):
+            if not decode_stripe(f, &levels.level[r * f.components + c], j, image + 2 * j * f.block_rows * half, half,
+                                 width, height, low, bands, half, spare, w):
+                return False
+    return True
+
+
+# Where samples go: by pixel, `item` bytes each.
+cdef struct Target:
+    uint8_t *out
+    int kind
+    size_t item
+    size_t columns
+    size_t rows
+    int32_t shift
 
 
 cdef inline bint fits(Frame *f, const int16_t *samples, size_t count) noexcept nogil:
@@ -256,87 +269,117 @@ cdef inline bint fits(Frame *f, const int16_t *samples, size_t count) noexcept n
     return -beyond <= least and greatest < beyond
 
 
-cdef bint decode_levels(Frame *f, sample *memory, size_t stride, sample *target, size_t target_stride, int kind,
-                        uint8_t *out, Workspace w) noexcept nogil:
-    """Level by level, coarsest first; `target`, when given, is where the last level of the only component is to be.
-
-    The planes in `memory`: spare rows, the sub-bands, then for each component the image and one of a quarter of it,
-    which take turns in holding the levels so far.
-    """
-    cdef size_t columns = reduced(f.columns, f.dropped), rows = reduced(f.rows, f.dropped), c, y, width, height
-    cdef size_t image_stride, low_stride, item, half = stride * ((rows + 1) // 2), size = stride * rows
-    cdef uint32_t last = f.decompositions - f.dropped, r, count
-    cdef sample *spare = memory
-    cdef sample *plane = spare + 4 * stride
-    cdef sample *images = plane + size
-    cdef sample *image
-    cdef sample *low
-    cdef SubBand bands[3]
-    cdef ht_bands_16 narrow
-    cdef ht_bands_32 wide
-    cdef int32_t shift = 0 if f.is_signed else 1 << (f.precision - 1)
-    for r in range(last + 1):
-        for c in range(f.components):
-            # Memory of the trees is used again by each packet.
-            count = shape_level(f, r, bands, stride, w)
-            image = images + c * (size + half)
-            image_stride = low_stride = stride
-            low = image + size
-            if target != NULL:
-                image, image_stride = target, target_stride
-            if (last - r) & 1:
-                image, low = low, image
-                image_stride, low_stride = low_stride, image_stride
-            if r == 0:
-                if not decode_packet(f, bands, count, image, image_stride, w):
-                    return False
-                continue
-            if not decode_packet(f, bands, count, plane, stride, w):
-                return False
-            width, height = reduced(f.columns, f.decompositions - r), reduced(f.rows, f.decompositions - r)
-            if sample is int16_t:
-                narrow.ll, narrow.ll_stride, narrow.stride = low, low_stride, stride
-                narrow.hl, narrow.lh, narrow.hh = plane + (width + 1) // 2, plane + bands[1].offset, plane + bands[2].offset
-                ht_synthesise_16(f.tier, image, image_stride, width, height, narrow, spare)
-            else:
-                wide.ll, wide.ll_stride, wide.stride = low, low_stride, stride
-                wide.hl, wide.lh, wide.hh = plane + (width + 1) // 2, plane + bands[1].offset, plane + bands[2].offset
-                ht_synthesise_32(f.tier, image, image_stride, width, height, wide, spare)
-    if target != NULL:
-        if sample is int16_t and not fits(f, target, columns * rows):
-            return False
-        if shift:
-            for y in range(columns * rows):
-                target[y] = <sample>(target[y] + shift)
-        return True
-    item = 4 if kind == HT_I32 else 1 if kind == HT_U8 or kind == HT_I8 else 2
-    for y in range(rows):
-        image = images + y * stride
+cdef bint store_rows(
+    Frame *f, Target *t, size_t first, size_t last, sample *image, size_t stride, size_t plane,
+) noexcept nogil:
+    """Rows of all components, `plane` samples apart, through the inverse component transform and shifted."""
+    cdef size_t c, y
+    cdef sample *row = image
+    cdef uint8_t *out
+    for y in range(first, last):
+        out = t.out + y * t.columns * f.components * t.item
         if f.rct:
             if sample is int16_t:
-                ht_inverse_rct_row_16(f.tier, image, image + size + half, image + 2 * (size + half), columns)
+                ht_inverse_rct_row_16(f.tier, row, row + plane, row + 2 * plane, t.columns)
             else:
-                ht_inverse_rct_row_32(f.tier, image, image + size + half, image + 2 * (size + half), columns)
+                ht_inverse_rct_row_32(f.tier, row, row + plane, row + 2 * plane, t.columns)
         for c in range(f.components):
-            if sample is int16_t and not fits(f, image + c * (size + half), columns):
-                return False
             if sample is int16_t:
-                ht_store_row_16(f.tier, out + y * columns * f.components * item, kind, columns, c, f.components, shift,
-                                image + c * (size + half))
+                if not fits(f, row + c * plane, t.columns):
+                    return False
+                ht_store_row_16(f.tier, out, t.kind, t.columns, c, f.components, t.shift, row + c * plane)
             else:
-                ht_store_row_32(f.tier, out + y * columns * f.components * item, kind, columns, c, f.components, shift,
-                                image + c * (size + half))
+                ht_store_row_32(f.tier, out, t.kind, t.columns, c, f.components, t.shift, row + c * plane)
+        row += stride
     return True
 
 
-cdef bint decode_frame(Frame *f, bint narrow, size_t stride, int kind, uint8_t *out, Workspace w) noexcept nogil:
+cdef bint decode_finest(
+    Frame *f, Levels *levels, Planes *p, Target *t, sample *images, sample *lows, sample *bands, sample *spare,
+    Workspace w,
+) noexcept nogil:
+    """The finest level, stripe by stripe, all components of it, to where samples go."""
+    cdef uint32_t r = f.decompositions - f.dropped
+    cdef size_t c, j, first, last, plane = p.image_rows * p.stride, done = 0
+    cdef sample *image
+    for j in range(stripes_of(f, t.rows)):
+        first = j * f.block_rows
+        last = min(first + f.block_rows, (t.rows + 1) // 2)
+        for c in range(f.components):
+            # Two rows of the stripe before come first.
+            image = images + c * plane + 2 * p.stride
+            if not decode_stripe(f, &levels.level[r * f.components + c], j, image, p.stride, t.columns, t.rows,
+                                 lows + c * p.low_rows * p.half, bands, p.half, spare + c * 5 * p.stride, w):
+                return False
+            memcpy(images + c * plane, image + 2 * (last - first - 1) * p.stride, t.columns * sizeof(sample))
+        last = t.rows if last == (t.rows + 1) // 2 else 2 * last - 1
+        if not store_rows(f, t, done, last, images + (done + 2 - 2 * first) * p.stride, p.stride, plane):
+            return False
+        done = last
+    return True
+
+
+cdef bint decode_in_place(
+    Frame *f, Level *level, Planes *p, Target *t, int16_t *low, int16_t *bands, int16_t *spare, Workspace w,
+) noexcept nogil:
+    """The same of one component whose samples have the type of those that are asked for."""
+    cdef size_t j, i, end, done = 0
+    cdef int16_t *image = <int16_t *>t.out
+    for j in range(stripes_of(f, t.rows)):
+        if not decode_stripe(f, level, j, image + 2 * j * f.block_rows * t.columns, t.columns, t.columns, t.rows, low,
+                             bands, p.half, spare, w):
+            return False
+        # The next stripe reads the last of the rows that are whole.
+        end = min(2 * (j + 1) * f.block_rows - 2, t.rows) if j + 1 < stripes_of(f, t.rows) else t.rows
+        if end > done and not fits(f, image + done * t.columns, (end - done) * t.columns):
+            return False
+        if t.shift:
+            for i in range(done * t.columns, end * t.columns):
+                image[i] = <int16_t>(image[i] + t.shift)
+        done = end
+    return True
+
+
+cdef bint decode_components(Frame *f, Levels *levels, Planes *p, Target *t, sample *memory, Workspace w) noexcept nogil:
+    """Component by component up to the finest level, and that of all together."""
+    cdef uint32_t last = f.decompositions - f.dropped
+    cdef size_t c, j, y, plane = p.image_rows * p.stride
+    cdef sample *spare = memory
+    cdef sample *images = spare + f.components * 5 * p.stride
+    cdef sample *bands = images + f.components * plane
+    cdef sample *lows = bands + 3 * f.block_rows * p.half
+    cdef sample *other = lows + f.components * p.low_rows * p.half
+    cdef Waiting blocks
+    if last == 0:
+        for j in range(levels.level[0].band[0].blocks_high):
+            for c in range(f.components):
+                blocks.count = 0
+                if not decode_row(f, &levels.level[c].band[0], j, images + c * plane, p.stride, &blocks, w):
+                    return False
+                if not decode_waiting(f, &blocks, p.stride, images, w):
+                    return False
+            y = j * f.block_rows
+            if not store_rows(f, t, y, min(y + f.block_rows, t.rows), images, p.stride, plane):
+                return False
+        return True
+    for c in range(f.components):
+        if not decode_coarser(f, levels, c, last - 1, lows + c * p.low_rows * p.half, other, bands, p.half, spare, w):
+            return False
+    if sample is int16_t:
+        if f.components == 1 and (t.kind == HT_U16 or t.kind == HT_I16):
+            return decode_in_place(f, &levels.level[last], p, t, lows, bands, spare, w)
+    return decode_finest(f, levels, p, t, images, lows, bands, spare, w)
+
+
+cdef bint decode_frame(Frame *f, Levels *levels, Planes *p, Target *t, bint narrow, Workspace w) noexcept nogil:
     cdef void *memory = aligned(w.planes)
-    cdef int16_t *target = NULL
+    cdef size_t i
+    for i in range((f.decompositions - f.dropped + 1) * f.components):
+        if not read_packet(f, &levels.level[i], w.blocks, w.nodes):
+            return False
     if narrow:
-        if f.components == 1 and (kind == HT_U16 or kind == HT_I16):
-            target = <int16_t *>out
-        return decode_levels(f, <int16_t *>memory, stride, target, reduced(f.columns, f.dropped), kind, out, w)
-    return decode_levels(f, <int32_t *>memory, stride, <int32_t *>NULL, 0, kind, out, w)
+        return decode_components(f, levels, p, t, <int16_t *>memory, w)
+    return decode_components(f, levels, p, t, <int32_t *>memory, w)
 
 
 def decode(const uint8_t[::1] codestream not None, uint8_t[::1] out not None, size_t rows, size_t columns,
@@ -348,10 +391,11 @@ def decode(const uint8_t[::1] codestream not None, uint8_t[::1] out not None, si
     another shape, cut, damaged or has larger samples than it declares, and `out` holds nothing of use.
     """
     cdef Frame f
+    cdef Levels levels
+    cdef Planes p
+    cdef Target t
     cdef Reader r
     cdef Workspace w
-    cdef size_t stride, planes, nodes
-    cdef int kind
     cdef bint narrow, done
     if codestream.shape[0] < 64:
         return False
@@ -362,27 +406,25 @@ def decode(const uint8_t[::1] codestream not None, uint8_t[::1] out not None, si
         return False
     if f.is_signed != is_signed or dropped > f.decompositions or width not in (1, 2, 4):
         return False
-    rows, columns = reduced(rows, dropped), reduced(columns, dropped)
-    if <size_t>out.shape[0] != rows * columns * components * width:
+    t.rows, t.columns, t.item = reduced(rows, dropped), reduced(columns, dropped), width
+    if <size_t>out.shape[0] != t.rows * t.columns * components * width:
         raise ValueError("the samples are not as many as described")
+    t.out, t.shift = &out[0], 0 if is_signed else 1 << (precision - 1)
+    if width == 4:
+        t.kind = HT_I32
+    elif width == 2:
+        t.kind = HT_I16 if is_signed else HT_U16
+    else:
+        t.kind = HT_I8 if is_signed else HT_U8
     f.dropped, f.tier = dropped, tier_used
     f.data, f.at, f.part_end, f.end = r.data, r.at, r.at, r.end
-    if width == 4:
-        kind = HT_I32
-    elif width == 2:
-        kind = HT_I16 if is_signed else HT_U16
-    else:
-        kind = HT_I8 if is_signed else HT_U8
     narrow = f.precision + f.rct <= NARROW_BITS
-    stride = stride_of(columns)
-    planes = stride * (4 + rows + components * (rows + (rows + 1) // 2)) + 2
-    # Two trees have less than 8/3 nodes a code-block and a few, and code-blocks are four samples a side at least.
-    nodes = (columns // f.block_columns + 4) * (rows // f.block_rows + 4) * 4 + 64
+    lay_out(&f, &levels)
     w = idle.pop() if idle else Workspace()
     try:
-        w.reserve(planes * (2 if narrow else 4) + ALIGNMENT, nodes)
+        w.reserve(lay_out_planes(&f, &p) * (2 if narrow else 4) + ALIGNMENT, levels.blocks, levels.nodes)
         with nogil:
-            done = decode_frame(&f, narrow, stride, kind, &out[0], w)
+            done = decode_frame(&f, &levels, &p, &t, narrow, w)
         return done
     finally:
         if w.held() <= KEPT_BYTES:

@@ -7,18 +7,17 @@ and code-blocks are those that OpenJPH 0.26 makes, but for its COM segment. T.80
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stddef cimport size_t
 from libc.stdint cimport int16_t, int32_t, uint8_t, uint32_t
-from libc.stdlib cimport free, malloc, realloc
-from libc.string cimport memcpy
+from libc.stdlib cimport free, malloc
 
 from pacs._codecs.ht cimport (
     ALIGNMENT, BLOCK, HT_I8, HT_I16, HT_U8, HT_U16, KEPT_BYTES, MOST_COMPONENTS, MOST_LEVELS, MOST_SIDE, NARROW_BITS,
     aligned, ht_analyse_16, ht_analyse_32, ht_bands_16, ht_bands_32, ht_best_tier, ht_load_row_16, ht_load_row_32,
     ht_range, ht_rct_row_16, ht_rct_row_32, sample, stride_of,
 )
-from pacs._codecs.htj2k_frame cimport (
-    Band, Frame, Level, lay_out, main_header_length, put_u8, put_u16, put_u32, write_main_header,
+from pacs._codecs.htj2k_encoder_frame cimport (
+    Band, Frame, Level, blocks_across, lay_out, main_header_length, put_u8, put_u16, put_u32, write_main_header,
 )
-from pacs._codecs.packet_writer cimport Tree, Writer, bit_length, fill_tree, put, shape_tree, tell
+from pacs._codecs.htj2k_encoder_packet cimport Arena, Coded, ensure, write_header, write_packet
 
 cdef extern from "ht/encode_block.h" nogil:
     ctypedef struct ht_encode_scratch:
@@ -37,26 +36,6 @@ cdef int tier_used = ht_best_tier()
 # --- memory -----------------------------------------------------------------------------------------------------------
 
 
-# The bytes that an encoder produces, in the order in which it does.
-cdef struct Arena:
-    uint8_t *data
-    size_t used
-    size_t room
-
-
-cdef inline uint8_t *ensure(Arena *arena, size_t more) noexcept nogil:
-    """Where the next `more` bytes go; NULL when there is no memory."""
-    cdef size_t room
-    cdef uint8_t *data
-    if arena.room - arena.used < more:
-        room = arena.room + arena.room // 2 + more
-        data = <uint8_t *>realloc(arena.data, room)
-        if data == NULL:
-            return NULL
-        arena.data, arena.room = data, room
-    return arena.data + arena.used
-
-
 cdef class Workspace:
     """Memory for one frame at a time."""
 
@@ -65,8 +44,8 @@ cdef class Workspace:
         size_t planes_room
         void *scratch
         Arena arena
-        uint32_t *lengths       # of the code-blocks
-        size_t lengths_room
+        Coded *blocks
+        size_t blocks_room
 
     def __cinit__(self):
         self.scratch = malloc(sizeof(ht_encode_scratch) + ALIGNMENT)
@@ -77,7 +56,7 @@ cdef class Workspace:
         free(self.planes)
         free(self.scratch)
         free(self.arena.data)
-        free(self.lengths)
+        free(self.blocks)
 
     cdef void *reserve(self, size_t plane_bytes, size_t blocks) except NULL:
         if self.planes_room < plane_bytes:
@@ -86,17 +65,17 @@ cdef class Workspace:
             if self.planes == NULL:
                 raise MemoryError
             self.planes_room = plane_bytes
-        if self.lengths_room < blocks:
-            free(self.lengths)
-            self.lengths, self.lengths_room = <uint32_t *>malloc(blocks * sizeof(uint32_t)), 0
-            if self.lengths == NULL:
+        if self.blocks_room < blocks:
+            free(self.blocks)
+            self.blocks, self.blocks_room = <Coded *>malloc(blocks * sizeof(Coded)), 0
+            if self.blocks == NULL:
                 raise MemoryError
-            self.lengths_room = blocks
+            self.blocks_room = blocks
         self.arena.used = 0
         return self.planes
 
     cdef size_t held(self):
-        return self.planes_room + self.arena.room + self.lengths_room * sizeof(uint32_t)
+        return self.planes_room + self.arena.room + self.blocks_room * sizeof(Coded)
 
 
 cdef list idle = []     # workspaces that nobody uses; taking and giving back is under the GIL
@@ -105,148 +84,136 @@ cdef list idle = []     # workspaces that nobody uses; taking and giving back is
 # --- code-blocks ------------------------------------------------------------------------------------------------------
 
 
-cdef bint encode_band(Frame *f, Band *band, const sample *at, size_t stride, Workspace w) noexcept nogil:
-    """The code-blocks of a sub-band, in raster order, to the arena."""
+cdef bint encode_row(Frame *f, Band *band, size_t j, const sample *at, size_t stride, Workspace w) noexcept nogil:
+    """Row `j` of the code-blocks of a sub-band, whose samples begin at `at`, to the arena."""
     cdef ht_encode_scratch *scratch = <ht_encode_scratch *>aligned(w.scratch)
-    cdef uint32_t *length = w.lengths + band.first_length
-    cdef const sample *block
-    cdef size_t i, j
+    cdef Coded *coded = w.blocks + band.first_block + j * band.blocks_wide
+    cdef size_t i
     cdef uint32_t width, height
     cdef uint8_t *out
-    for j in range(band.blocks_high):
-        height = min(<uint32_t>BLOCK, band.height - <uint32_t>j * BLOCK)
-        for i in range(band.blocks_wide):
-            width = min(<uint32_t>BLOCK, band.width - <uint32_t>i * BLOCK)
-            block = at + j * BLOCK * stride + i * BLOCK
-            out = ensure(&w.arena, HT_ENCODED_MOST)
-            if out == NULL:
-                return False
-            if sample is int16_t:
-                length[0] = <uint32_t>ht_encode_block_16(block, stride, width, height, out, scratch, f.tier)
-            else:
-                length[0] = <uint32_t>ht_encode_block_32(block, stride, width, height, out, scratch, f.tier)
-            w.arena.used += length[0]
-            length += 1
+    if j >= band.blocks_high:
+        return True
+    height = min(<uint32_t>BLOCK, band.height - <uint32_t>j * BLOCK)
+    for i in range(band.blocks_wide):
+        width = min(<uint32_t>BLOCK, band.width - <uint32_t>i * BLOCK)
+        out = ensure(&w.arena, HT_ENCODED_MOST)
+        if out == NULL:
+            return False
+        coded.offset = w.arena.used
+        if sample is int16_t:
+            coded.length = <uint32_t>ht_encode_block_16(at + i * BLOCK, stride, width, height, out, scratch, f.tier)
+        else:
+            coded.length = <uint32_t>ht_encode_block_32(at + i * BLOCK, stride, width, height, out, scratch, f.tier)
+        w.arena.used += coded.length
+        coded += 1
     return True
 
 
-cdef bint encode_component(
-    Frame *f, size_t c, sample *image, sample *low, sample *plane, sample *spare, size_t stride, Workspace w,
+# Where samples lie: what one stripe of code-blocks needs, and the low-pass bands of all components.
+cdef struct Planes:
+    size_t stride           # of the stripe of the image
+    size_t half             # of everything else
+    size_t image_rows       # of the stripe, of each component
+    size_t low_rows         # of the low-pass bands
+
+
+cdef size_t lay_out_planes(Frame *f, Planes *p) noexcept nogil:
+    """The samples that all of them are, in the order of `encode_components`."""
+    p.stride, p.half = stride_of(f.columns), stride_of((f.columns + 1) // 2)
+    p.image_rows = min(<size_t>2 * BLOCK + 1, f.rows)
+    p.low_rows = (f.rows + 1) // 2
+    return (
+        f.components * (5 + p.image_rows) * p.stride + 3 * BLOCK * p.half
+        + (f.components * p.low_rows + (p.low_rows + 1) // 2) * p.half
+    )
+
+
+cdef bint encode_stripe(
+    Frame *f, Level *level, size_t j, const sample *image, size_t stride, size_t width, size_t height, sample *low,
+    sample *bands, size_t half, sample *spare, Workspace w,
 ) noexcept nogil:
-    """Level by level, finest first. `image` and `low` take turns in holding the low-pass band."""
-    cdef size_t width = f.columns, height = f.rows
-    cdef uint32_t r = f.decompositions, k
-    cdef Level *level
+    """Row `j` of the code-blocks of the three sub-bands of a level; of `image`, which is at its first row, the low-pass
+    band goes to the same place in `low`."""
+    cdef size_t first = j * BLOCK, last = min(first + BLOCK, (height + 1) // 2)
+    cdef uint32_t k
     cdef ht_bands_16 narrow
     cdef ht_bands_32 wide
-    cdef sample *hl
-    cdef sample *lh
-    cdef sample *hh
-    while r:
-        level = &f.levels[r * f.components + c]
-        hl = plane + (width + 1) // 2
-        lh = plane + (height + 1) // 2 * stride
-        hh = lh + (width + 1) // 2
-        if sample is int16_t:
-            narrow.ll, narrow.hl, narrow.lh, narrow.hh, narrow.ll_stride, narrow.stride = low, hl, lh, hh, stride, stride
-            ht_analyse_16(f.tier, image, stride, width, height, narrow, spare)
-        else:
-            wide.ll, wide.hl, wide.lh, wide.hh, wide.ll_stride, wide.stride = low, hl, lh, hh, stride, stride
-            ht_analyse_32(f.tier, image, stride, width, height, wide, spare)
-        level.body = w.arena.used
-        if not (encode_band(f, &level.band[0], hl, stride, w) and encode_band(f, &level.band[1], lh, stride, w)
-                and encode_band(f, &level.band[2], hh, stride, w)):
+    if sample is int16_t:
+        narrow.ll, narrow.ll_stride, narrow.stride = low + first * half, half, half
+        narrow.hl, narrow.lh, narrow.hh = bands, bands + BLOCK * half, bands + 2 * BLOCK * half
+        ht_analyse_16(f.tier, image, stride, width, height, first, last, narrow, spare)
+    else:
+        wide.ll, wide.ll_stride, wide.stride = low + first * half, half, half
+        wide.hl, wide.lh, wide.hh = bands, bands + BLOCK * half, bands + 2 * BLOCK * half
+        ht_analyse_32(f.tier, image, stride, width, height, first, last, wide, spare)
+    for k in range(3):
+        if not encode_row(f, &level.band[k], j, bands + k * BLOCK * half, half, w):
             return False
-        level.body_length = w.arena.used - level.body
-        image, low = low, image
+    return True
+
+
+cdef bint encode_coarser(
+    Frame *f, size_t c, sample *image, sample *other, sample *bands, size_t half, sample *spare, Workspace w,
+) noexcept nogil:
+    """The levels of a component below the finest, from its low-pass band. `image` and `other` take turns in holding it."""
+    cdef size_t width = (f.columns + 1) // 2, height = (f.rows + 1) // 2, j
+    cdef uint32_t r = f.decompositions - 1
+    while r:
+        for j in range(blocks_across((height + 1) // 2)):
+            if not encode_stripe(f, &f.levels[r * f.components + c], j, image + 2 * j * BLOCK * half, half, width,
+                                 height, other, bands, half, spare, w):
+                return False
+        image, other = other, image
         width, height = (width + 1) // 2, (height + 1) // 2
         r -= 1
-    level = &f.levels[c]
-    level.body = w.arena.used
-    if not encode_band(f, &level.band[0], image, stride, w):
-        return False
-    level.body_length = w.arena.used - level.body
-    return True
-
-
-cdef bint encode_components(Frame *f, sample *memory, size_t stride, Workspace w) noexcept nogil:
-    """The planes in `memory`: spare rows, the low-pass band, the sub-bands, and one for each component."""
-    cdef size_t c, y, size = stride * f.rows, row_bytes
-    cdef sample *spare = memory
-    cdef sample *low = spare + 4 * stride
-    cdef sample *plane = low + stride * ((f.rows + 1) // 2)
-    cdef sample *images = plane + size
-    row_bytes = f.columns * f.components * (1 if f.kind == HT_U8 or f.kind == HT_I8 else 2)
-    for y in range(f.rows):
-        for c in range(f.components):
-            if sample is int16_t:
-                ht_load_row_16(f.tier, f.samples + y * row_bytes, f.kind, f.columns, c, f.components, f.shift,
-                               images + c * size + y * stride)
-            else:
-                ht_load_row_32(f.tier, f.samples + y * row_bytes, f.kind, f.columns, c, f.components, f.shift,
-                               images + c * size + y * stride)
-        if f.rct:
-            if sample is int16_t:
-                ht_rct_row_16(f.tier, images + y * stride, images + size + y * stride, images + 2 * size + y * stride, f.columns)
-            else:
-                ht_rct_row_32(f.tier, images + y * stride, images + size + y * stride, images + 2 * size + y * stride, f.columns)
-    for c in range(f.components):
-        if not encode_component(f, c, images + c * size, low, plane, spare, stride, w):
+    for j in range(blocks_across(height)):
+        if not encode_row(f, &f.levels[c].band[0], j, image + j * BLOCK * half, half, w):
             return False
     return True
 
 
-# --- packets and the codestream ---------------------------------------------------------------------------------------
+cdef void load_row(Frame *f, size_t y, sample *image, size_t plane) noexcept nogil:
+    """Row `y` of all components, `plane` samples apart: shifted, and through the component transform."""
+    cdef size_t c, row_bytes = f.columns * f.components * (1 if f.kind == HT_U8 or f.kind == HT_I8 else 2)
+    cdef const uint8_t *row = f.samples + y * row_bytes
+    for c in range(f.components):
+        if sample is int16_t:
+            ht_load_row_16(f.tier, row, f.kind, f.columns, c, f.components, f.shift, image + c * plane)
+        else:
+            ht_load_row_32(f.tier, row, f.kind, f.columns, c, f.components, f.shift, image + c * plane)
+    if f.rct:
+        if sample is int16_t:
+            ht_rct_row_16(f.tier, image, image + plane, image + 2 * plane, f.columns)
+        else:
+            ht_rct_row_32(f.tier, image, image + plane, image + 2 * plane, f.columns)
 
 
-cdef bint write_header(Level *level, Workspace w) noexcept nogil:
-    """The header of the one packet of a level: all code-blocks that are not zero, in one pass each. T.800 B.10, T.814 B.3"""
-    cdef uint32_t k, bits
-    cdef size_t x, y, nodes, room = 16, count
-    cdef Band *band
-    cdef Tree inclusion, planes
-    cdef uint32_t *length
-    cdef Writer s
-    for k in range(level.bands):
-        count = level.band[k].blocks_wide * level.band[k].blocks_high
-        room += count * (2 * 4 + 16)
-    s.at = ensure(&w.arena, room)
-    if s.at == NULL:
-        return False
-    level.header = w.arena.used
-    s.byte, s.free = 0, 8
-    put(&s, 1 if level.body_length else 0, 1)
-    for k in range(level.bands if level.body_length else 0):
-        band = &level.band[k]
-        if not band.blocks_wide:
-            continue
-        nodes = shape_tree(&inclusion, band.blocks_wide, band.blocks_high)
-        planes = inclusion
-        # The trees lie at the end of the room, which the bits do not reach.
-        inclusion.nodes = w.arena.data + w.arena.used + room - 2 * nodes
-        planes.nodes = inclusion.nodes + nodes
-        length = w.lengths + band.first_length
-        for x in range(band.blocks_wide * band.blocks_high):
-            inclusion.nodes[x] = length[x] == 0
-            planes.nodes[x] = <uint8_t>(band.bit_planes - 1) if length[x] else 0
-        fill_tree(&inclusion, nodes, band.blocks_high)
-        fill_tree(&planes, nodes, band.blocks_high)
-        for y in range(band.blocks_high):
-            for x in range(band.blocks_wide):
-                tell(&inclusion, x, y, 1, &s)
-                if length[0]:
-                    tell(&planes, x, y, 0x7F, &s)
-                    bits = max(bit_length(length[0]), <uint32_t>3)
-                    put(&s, 0, 1)                       # one coding pass
-                    put(&s, 0xFFFFFFFE, bits - 3 + 1)   # Lblock grows from 3
-                    put(&s, length[0], bits)
-                length += 1
-    if s.free != 8:
-        # After FF that is a byte of its own: a header does not end in FF.
-        put(&s, 0, s.free)
-    level.header_length = s.at - (w.arena.data + w.arena.used)
-    w.arena.used += level.header_length
+cdef bint encode_components(Frame *f, Planes *p, sample *memory, Workspace w) noexcept nogil:
+    """The finest level stripe by stripe, all components of it; then the others, component by component."""
+    cdef size_t c, y, j, size = p.image_rows * p.stride, first, last
+    cdef sample *spare = memory
+    cdef sample *images = spare + f.components * 5 * p.stride
+    cdef sample *bands = images + f.components * size
+    cdef sample *lows = bands + 3 * BLOCK * p.half
+    cdef sample *other = lows + f.components * p.low_rows * p.half
+    for j in range(blocks_across((f.rows + 1) // 2)):
+        first = 2 * j * BLOCK
+        # One row more than the stripe has: the next one begins with it again.
+        last = min(first + 2 * BLOCK + 1, f.rows)
+        for y in range(first, last):
+            load_row(f, y, images + (y - first) * p.stride, size)
+        for c in range(f.components):
+            if not encode_stripe(f, &f.levels[f.decompositions * f.components + c], j, images + c * size, p.stride,
+                                 f.columns, f.rows, lows + c * p.low_rows * p.half, bands, p.half,
+                                 spare + c * 5 * p.stride, w):
+                return False
+    for c in range(f.components):
+        if not encode_coarser(f, c, lows + c * p.low_rows * p.half, other, bands, p.half, spare, w):
+            return False
     return True
+
+
+# --- the codestream ---------------------------------------------------------------------------------------------------
 
 
 cdef tuple write_codestream(Frame *f, Workspace w):
@@ -277,24 +244,21 @@ cdef tuple write_codestream(Frame *f, Workspace w):
         put_u8(&at, f.decompositions + 1)
         put_u16(&at, 0xFF93)
         for c in range(f.components):
-            level = &f.levels[r * f.components + c]
-            memcpy(at, w.arena.data + level.header, level.header_length)
-            memcpy(at + level.header_length, w.arena.data + level.body, level.body_length)
-            at += level.header_length + level.body_length
+            at = write_packet(&f.levels[r * f.components + c], w.blocks, &w.arena, at)
     put_u16(&at, 0xFFD9)
     return out, tuple(level_ends)
 
 
-cdef bint encode_frame(Frame *f, bint narrow, size_t stride, Workspace w) noexcept nogil:
+cdef bint encode_frame(Frame *f, Planes *p, bint narrow, Workspace w) noexcept nogil:
     cdef void *memory = aligned(w.planes)
     cdef uint32_t i
     if narrow:
-        if not encode_components(f, <int16_t *>memory, stride, w):
+        if not encode_components(f, p, <int16_t *>memory, w):
             return False
-    elif not encode_components(f, <int32_t *>memory, stride, w):
+    elif not encode_components(f, p, <int32_t *>memory, w):
         return False
     for i in range((f.decompositions + 1) * <uint32_t>f.components):
-        if not write_header(&f.levels[i], w):
+        if not write_header(&f.levels[i], w.blocks, &w.arena):
             return False
     return True
 
@@ -309,7 +273,8 @@ def encode(const uint8_t[::1] samples not None, size_t rows, size_t columns, siz
     cdef Frame f
     cdef Workspace w
     cdef int32_t least = 0, greatest = 0, low, high
-    cdef size_t stride, planes
+    cdef Planes p
+    cdef size_t planes
     cdef bint narrow, done
     if not (0 < rows <= MOST_SIDE and 0 < columns <= MOST_SIDE and 0 < components <= MOST_COMPONENTS):
         raise ValueError(f"{rows} x {columns} samples of {components} components are not encoded")
@@ -327,8 +292,7 @@ def encode(const uint8_t[::1] samples not None, size_t rows, size_t columns, siz
     f.shift = 0 if is_signed else 1 << (precision - 1)
     low = -(1 << (precision - 1)) if is_signed else 0
     high = (1 << (precision - 1)) - 1 if is_signed else (1 << precision) - 1
-    stride = stride_of(columns)
-    planes = stride * (4 + (rows + 1) // 2 + rows * (1 + components)) + 2
+    planes = lay_out_planes(&f, &p)
     w = idle.pop() if idle else Workspace()
     try:
         with nogil:
@@ -342,7 +306,7 @@ def encode(const uint8_t[::1] samples not None, size_t rows, size_t columns, siz
         narrow = greatest - least < 1 << (NARROW_BITS - rct) and max(-least, greatest) <= 1 << NARROW_BITS
         w.reserve(planes * (2 if narrow else 4) + ALIGNMENT, lay_out(&f))
         with nogil:
-            done = encode_frame(&f, narrow, stride, w)
+            done = encode_frame(&f, &p, narrow, w)
         if not done:
             raise MemoryError
         return write_codestream(&f, w)

@@ -92,11 +92,13 @@ HT_INLINE void ht_body_range(const void *frame, int kind, size_t count, int32_t 
 
 #define HT_WAVELET(sample, bits)                                                               \
     HT_TIERS(analyse_##bits,                                                                   \
-             (const sample *image, size_t image_stride, size_t width, size_t height, ht_bands_##bits to, sample *spare), \
-             (image, image_stride, width, height, to, spare))                                  \
+             (const sample *image, size_t image_stride, size_t width, size_t height, size_t first, size_t last,    \
+              ht_bands_##bits to, sample *spare),                                              \
+             (image, image_stride, width, height, first, last, to, spare))                     \
     HT_TIERS(synthesise_##bits,                                                                \
-             (sample *image, size_t image_stride, size_t width, size_t height, ht_bands_##bits from, sample *spare), \
-             (image, image_stride, width, height, from, spare))                                \
+             (sample *image, size_t image_stride, size_t width, size_t height, size_t first, size_t last,          \
+              ht_bands_##bits from, sample *spare),                                            \
+             (image, image_stride, width, height, first, last, from, spare))                   \
     HT_TIERS(load_row_##bits,                                                                  \
              (const void *frame, int kind, size_t columns, size_t component, size_t step, int32_t shift, sample *plane), \
              (frame, kind, columns, component, step, shift, plane))                            \

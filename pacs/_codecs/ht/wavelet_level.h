@@ -1,11 +1,11 @@
 /* One decomposition of the reversible 5/3 wavelet, for one type of sample: included once for each. T.800 F.3, F.4
 
-   HT_SAMPLE is the type, HT_UNSIGNED the unsigned one of its width, HT_NAME(x) a name of its own, HT_BANDS
-   where sub-bands lie. An image starts at
-   the origin, so low-pass samples are the even ones. Additions wrap: what a damaged codestream holds overflows.
+   HT_SAMPLE is the type, HT_UNSIGNED the unsigned one of its width, HT_NAME(x) a name of its own, HT_BANDS where
+   sub-bands lie. An image starts at the origin, so low-pass samples are the even ones. Additions wrap: what a damaged
+   codestream holds overflows.
 
-   Rows are split right after they are made, while they are in the first cache; `spare` has room for 4 rows and 2
-   samples.
+   It goes by stripes of rows, so that code-blocks are coded while their samples are in a cache and no sub-band has to
+   be held whole; `spare` has room for 4 rows and 2 samples.
 */
 
 #define HT_ADD(a, b) ((HT_SAMPLE)((HT_UNSIGNED)(a) + (HT_UNSIGNED)(b)))
@@ -94,54 +94,55 @@ HT_INLINE void HT_NAME(unpredict)(const HT_SAMPLE *x, const HT_SAMPLE *a, const 
         out[i] = HT_ADD(x[i], HT_ADD(a[i], b[i]) >> 1);
 }
 
-/* `image` into its four sub-bands: first down, then across. T.800 F.4.2 */
-HT_INLINE void HT_NAME(analyse)(const HT_SAMPLE *image, size_t image_stride, size_t width, size_t height,
-                                HT_BANDS to, HT_SAMPLE *spare)
+/* Rows `first` to `last` of the low-pass bands of an image, and those of the high-pass bands that there are as many of:
+   first down, then across. `image` is at row 2 * first, each band at row `first`; `spare` is kept from call to call,
+   which go from the top to the bottom. T.800 F.4.2 */
+HT_INLINE void HT_NAME(analyse)(const HT_SAMPLE *image, size_t image_stride, size_t width, size_t height, size_t first,
+                                size_t last, HT_BANDS to, HT_SAMPLE *spare)
 {
-    size_t lows = (height + 1) / 2, highs = height / 2, k;
-    HT_SAMPLE *before = spare, *after = spare + width, *row = spare + 2 * width;
-    HT_SAMPLE *halves = spare + 3 * width, *swap;
+    size_t highs = height / 2, k;
+    HT_SAMPLE *row = spare + 2 * width, *halves = spare + 3 * width;
     if (height == 1) {
         HT_NAME(split_row)(image, width, to.ll, to.hl, halves);
         return;
     }
-    for (k = 0; k < lows; k++) {
-        const HT_SAMPLE *even = image + 2 * k * image_stride;
+    for (k = first; k < last; k++) {
+        const HT_SAMPLE *even = image + 2 * (k - first) * image_stride;
+        HT_SAMPLE *after = spare + (k & 1) * width, *before = spare + (~k & 1) * width;
+        size_t at = (k - first) * to.stride;
         if (k < highs) {
             const HT_SAMPLE *next = 2 * k + 2 < height ? even + 2 * image_stride : even;
             HT_NAME(predict)(even + image_stride, even, next, after, width);
-            HT_NAME(split_row)(after, width, to.lh + k * to.stride, to.hh + k * to.stride, halves);
+            HT_NAME(split_row)(after, width, to.lh + at, to.hh + at, halves);
         }
         HT_NAME(update)(even, k ? before : after, k < highs ? after : before, row, width);
-        HT_NAME(split_row)(row, width, to.ll + k * to.ll_stride, to.hl + k * to.stride, halves);
-        swap = before, before = after, after = swap;
+        HT_NAME(split_row)(row, width, to.ll + (k - first) * to.ll_stride, to.hl + at, halves);
     }
 }
 
-/* The inverse of analyse: first across, then down. T.800 F.3.2 */
-HT_INLINE void HT_NAME(synthesise)(HT_SAMPLE *image, size_t image_stride, size_t width, size_t height,
-                                   HT_BANDS from, HT_SAMPLE *spare)
+/* The inverse of analyse: first across, then down. `image` is at row 2 * first; the row before that is written too, and
+   the one before it read. T.800 F.3.2 */
+HT_INLINE void HT_NAME(synthesise)(HT_SAMPLE *image, size_t image_stride, size_t width, size_t height, size_t first,
+                                   size_t last, HT_BANDS from, HT_SAMPLE *spare)
 {
     size_t lows = (height + 1) / 2, highs = height / 2, k;
-    HT_SAMPLE *before = spare, *after = spare + width, *row = spare + 2 * width;
-    HT_SAMPLE *halves = spare + 3 * width, *swap;
+    HT_SAMPLE *row = spare + 2 * width, *halves = spare + 3 * width;
     if (height == 1) {
         HT_NAME(join_row)(from.ll, from.hl, width, image, halves);
         return;
     }
-    for (k = 0; k < lows; k++) {
-        HT_SAMPLE *even = image + 2 * k * image_stride;
+    for (k = first; k < last; k++) {
+        HT_SAMPLE *even = image + 2 * (k - first) * image_stride;
+        HT_SAMPLE *after = spare + (k & 1) * width, *before = spare + (~k & 1) * width;
+        size_t at = (k - first) * from.stride;
         if (k < highs)
-            HT_NAME(join_row)(from.lh + k * from.stride, from.hh + k * from.stride, width, after, halves);
-        HT_NAME(join_row)(from.ll + k * from.ll_stride, from.hl + k * from.stride, width, row, halves);
+            HT_NAME(join_row)(from.lh + at, from.hh + at, width, after, halves);
+        HT_NAME(join_row)(from.ll + (k - first) * from.ll_stride, from.hl + at, width, row, halves);
         HT_NAME(unupdate)(row, k ? before : after, k < highs ? after : before, even, width);
         if (k)
             HT_NAME(unpredict)(before, even - 2 * image_stride, even, even - image_stride, width);
-        swap = before, before = after, after = swap;
-    }
-    if (lows == highs) {
-        HT_SAMPLE *even = image + 2 * (lows - 1) * image_stride;
-        HT_NAME(unpredict)(before, even, even, even + image_stride, width);
+        if (k + 1 == highs && lows == highs)
+            HT_NAME(unpredict)(after, even, even, even + image_stride, width);
     }
 }
 

@@ -12,7 +12,7 @@ cdef struct Band:
     uint32_t height
     size_t blocks_wide
     size_t blocks_high
-    size_t first_length     # of its code-blocks in Workspace.lengths
+    size_t first_block      # among those of the frame
     uint32_t bit_planes     # Mb. T.800 E-2
 
 
@@ -20,9 +20,8 @@ cdef struct Band:
 cdef struct Level:
     Band band[3]            # LL alone, or HL, LH, HH
     uint32_t bands
-    size_t body             # in the arena
     size_t body_length
-    size_t header
+    size_t header           # in the arena
     size_t header_length
 
 
@@ -78,7 +77,7 @@ cdef inline size_t lay_out(Frame *f) noexcept nogil:
                 band.blocks_wide, band.blocks_high = blocks_across(band.width), blocks_across(band.height)
                 if not band.width or not band.height:
                     band.blocks_wide = band.blocks_high = 0
-                band.first_length = blocks
+                band.first_block = blocks
                 blocks += band.blocks_wide * band.blocks_high
                 band.bit_planes = exponent(f, below, k == 2) if r else f.nominal + f.rct + 1
     return blocks
