@@ -5,6 +5,8 @@ Our own decoder reads lossless HTJ2K as our encoder makes it, OpenJPH all other 
 
 from __future__ import annotations
 
+import itertools
+import struct
 import sys
 import threading
 from typing import Any, Final
@@ -116,8 +118,8 @@ def decode_level(codestream: Buffer, geometry: FrameGeometry, dropped: int) -> S
 
     HTJ2K and what has a tile-part for each level need no more bytes than those before the levels dropped. Of other
     Part 1 streams the packets of these levels are left out. Where that cannot be done (tiles that cannot be divided so
-    often, an image that begins off the grid, HTJ2K of more than 30 bits), the whole image is decoded and its low-pass
-    bands taken: near, not equal.
+    often or have nothing left then, an image that begins off the grid, HTJ2K of more than 30 bits), the whole image is
+    decoded and its low-pass bands taken: near, not equal.
     """
     parsed = _parsed(codestream, geometry)
     if not 0 < dropped <= parsed.decompositions:
@@ -142,13 +144,23 @@ def decode_level(codestream: Buffer, geometry: FrameGeometry, dropped: int) -> S
 
 def _level(raw: Buffer, parsed: j2k.Codestream, dropped: int, planar: bool | None) -> Samples | None:
     if parsed.ht:
-        return _ht_unclamped(bytearray(raw), parsed, dropped, planar)
+        return None if _empties_tile(raw, dropped) else _ht_unclamped(bytearray(raw), parsed, dropped, planar)
     try:
         cut = j2k.reduce(raw, dropped) if parsed.level_ends else progression.cut(raw, levels_dropped=dropped)
     except CodestreamError:
         return None
     decoded: Samples = _codecs.jpeg2k_decode(cut, planar=planar)
     return decoded
+
+
+def _empties_tile(raw: Buffer, dropped: int) -> bool:
+    """Whether a tile has no samples without these levels. There OpenJPH 0.26 follows a null pointer. T.800 B.3, B-15"""
+    right, bottom, left, top, width, height, tiles_left, tiles_top = struct.unpack_from(">8I", raw, 8)
+    for start, end, first, size in ((left, right, tiles_left, width), (top, bottom, tiles_top, height)):
+        edges = [-(-edge >> dropped) for edge in (start, *range(first + size, end, size), end)]
+        if any(edge == following for edge, following in itertools.pairwise(edges)):
+            return True
+    return False
 
 
 def decompositions(codestream: Buffer) -> int:

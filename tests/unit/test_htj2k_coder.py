@@ -19,7 +19,7 @@ from pacs import progression
 from pacs._codecs import htj2k_decoder, htj2k_encoder
 from pacs.errors import PixelError
 from pacs.geometry import FrameGeometry
-from pacs.transcode import htj2k
+from pacs.transcode import htj2k, jpeg2000
 
 RNG = np.random.default_rng(815)
 TIERS = {0: "portable", 1: "AVX2", 2: "AVX-512"}
@@ -303,6 +303,19 @@ def test_what_cannot_be_encoded_is_refused() -> None:
     ):  # fmt: skip
         with pytest.raises(ValueError, match="not encoded"):
             htj2k_encoder.encode(cells(samples), rows, columns, components, width, False, bits, levels, False)
+
+
+@pytest.mark.parametrize("tile", [97, 65, 33])
+def test_a_tile_of_which_no_sample_is_left(tile: int) -> None:
+    """Its only column (or the few that it has) goes with the finest levels: OpenJPH crashed."""
+    samples = np.clip(np.cumsum(RNG.integers(-3, 4, (50, 98)), axis=1) + 2048, 0, 4095).astype(np.uint16)
+    tiled = imagecodecs.htj2k_encode(samples, reversible=True, resolutions=5, tile=(tile, 50))
+    geometry = FrameGeometry(50, 98, 1, 16, 16, 15, 0, 0, "MONOCHROME2", 1)
+    assert np.array_equal(jpeg2000.decode(tiled, geometry), samples)
+    for dropped in range(1, 6):
+        level = jpeg2000.decode_level(tiled, geometry, dropped)
+        assert level.shape == (-(-50 >> dropped), -(-98 >> dropped))
+        assert abs(int(level[0, 0]) - int(samples[0, 0])) < 100
 
 
 def test_another_decoder_witnesses_the_first_frame(monkeypatch: pytest.MonkeyPatch) -> None:
