@@ -14,7 +14,8 @@ SOURCES := pyproject.toml setup.py $(wildcard pacs/_codecs/*.pyx pacs/_codecs/*.
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make serve   build, then serve ./archive at http://127.0.0.1:8080 (a small demo goes into an empty archive)"
+	@echo "make serve   build, then serve ./archive at http://127.0.0.1:8080 (a small demo goes into an empty archive);"
+	@echo "             another folder or port: make serve ARCHIVE=DIR ARGS='--port 8081'"
 	@echo "make test    build, then run the whole test suite"
 	@echo "make build   virtual environment in .venv, the package and its Cython extensions in it"
 	@echo "make lint    ruff, mypy --strict"

@@ -25,7 +25,7 @@ if ! [ -x "$VENV/bin/python" ] || ! "$VENV/bin/python" -c 'import pip' 2>/dev/nu
     rm -rf "$VENV"
     "$PYTHON" -m venv "$VENV"
 fi
-echo "installing the package and its extensions into $VENV (the first time takes a minute)"
+echo "installing the package and its extensions into $VENV (a minute or two)"
 "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --editable '.[test]'
 "$VENV/bin/python" - <<'CHECK'
 import pathlib, importlib
