@@ -1,5 +1,6 @@
 """Builds the Cython extensions; everything else is declared in pyproject.toml."""
 
+import os
 import sys
 import sysconfig
 from pathlib import Path
@@ -30,5 +31,6 @@ setup(
             "cdivision": True,
             "embedsignature": True,
         },
-    )
+    ),
+    options={"build_ext": {"parallel": len(os.sched_getaffinity(0))}},  # one compiler a core, not one after the other
 )
