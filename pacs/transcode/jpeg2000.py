@@ -118,8 +118,8 @@ def decode_level(codestream: Buffer, geometry: FrameGeometry, dropped: int) -> S
 
     HTJ2K and what has a tile-part for each level need no more bytes than those before the levels dropped. Of other
     Part 1 streams the packets of these levels are left out. Where that cannot be done (tiles that cannot be divided so
-    often or have nothing left then, an image that begins off the grid, HTJ2K of more than 30 bits), the whole image is
-    decoded and its low-pass bands taken: near, not equal.
+    often, HTJ2K of which one has no columns left then or of more than 30 bits, an image that begins off the grid), the
+    whole image is decoded and its low-pass bands taken: near, not equal.
     """
     parsed = _parsed(codestream, geometry)
     if not 0 < dropped <= parsed.decompositions:
@@ -154,13 +154,13 @@ def _level(raw: Buffer, parsed: j2k.Codestream, dropped: int, planar: bool | Non
 
 
 def _empties_tile(raw: Buffer, dropped: int) -> bool:
-    """Whether a tile has no samples without these levels. There OpenJPH 0.26 follows a null pointer. T.800 B.3, B-15"""
-    right, bottom, left, top, width, height, tiles_left, tiles_top = struct.unpack_from(">8I", raw, 8)
-    for start, end, first, size in ((left, right, tiles_left, width), (top, bottom, tiles_top, height)):
-        edges = [-(-edge >> dropped) for edge in (start, *range(first + size, end, size), end)]
-        if any(edge == following for edge, following in itertools.pairwise(edges)):
-            return True
-    return False
+    """Whether a tile has no columns without these levels: OpenJPH 0.26 follows a null pointer. T.800 B.3, B-15
+
+    No rows are well.
+    """
+    right, _, left, _, width, _, first, _ = struct.unpack_from(">8I", raw, 8)
+    edges = (-(-edge >> dropped) for edge in (left, *range(first + width, right, width), right))
+    return any(edge == following for edge, following in itertools.pairwise(edges))
 
 
 def decompositions(codestream: Buffer) -> int:

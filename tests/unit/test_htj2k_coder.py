@@ -306,7 +306,7 @@ def test_what_cannot_be_encoded_is_refused() -> None:
 
 
 @pytest.mark.parametrize("tile", [97, 65, 33])
-def test_a_tile_of_which_no_sample_is_left(tile: int) -> None:
+def test_a_tile_of_which_no_column_is_left(tile: int) -> None:
     """Its only column (or the few that it has) goes with the finest levels: OpenJPH crashed."""
     samples = np.clip(np.cumsum(RNG.integers(-3, 4, (50, 98)), axis=1) + 2048, 0, 4095).astype(np.uint16)
     tiled = imagecodecs.htj2k_encode(samples, reversible=True, resolutions=5, tile=(tile, 50))
