@@ -114,7 +114,10 @@ def test_killed_it_leaves_a_folder_that_the_next_run_removes(tmp_path: Path) -> 
     try:
         server: list[psutil.Process] = []
         deadline = time.monotonic() + 60
-        while not any("serve" in child.cmdline() and child.children() for child in server):
+        while not (
+            any("serve" in child.cmdline() and child.children() for child in server)
+            and any(tmp_path.glob("pacs-bench-*/archive"))
+        ):
             assert run.poll() is None and time.monotonic() < deadline
             time.sleep(0.02)
             server = psutil.Process(run.pid).children()
