@@ -17,7 +17,8 @@ cdef enum:
     # high-pass filters add up to 0, and less than 150 of rounding. What does not end in a high-pass filter is less than
     # six times the greatest sample. T.800 F.3.8.1, F.4.8.1
     NARROW_BITS = 12
-    KEPT_BYTES = 8 << 20    # of memory that is kept from frame to frame
+    KEPT_BYTES = 8 << 20    # of memory that is kept from frame to frame,
+    MOST_IDLE = 8           # by as many
     ALIGNMENT = 64
 
 cdef extern from "ht/wavelet.h" nogil:

@@ -10,9 +10,9 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
 from pacs._codecs.ht cimport (
-    ALIGNMENT, HT_I8, HT_I16, HT_I32, HT_U8, HT_U16, KEPT_BYTES, NARROW_BITS, aligned, ht_bands_16, ht_bands_32,
-    ht_best_tier, ht_range, ht_inverse_rct_row_16, ht_inverse_rct_row_32, ht_store_row_16, ht_store_row_32, ht_synthesise_16,
-    ht_synthesise_32, reduced, sample, stride_of,
+    ALIGNMENT, HT_I8, HT_I16, HT_I32, HT_U8, HT_U16, KEPT_BYTES, MOST_IDLE, NARROW_BITS, aligned, ht_bands_16,
+    ht_bands_32, ht_best_tier, ht_inverse_rct_row_16, ht_inverse_rct_row_32, ht_range, ht_store_row_16, ht_store_row_32,
+    ht_synthesise_16, ht_synthesise_32, reduced, sample, stride_of,
 )
 from pacs._codecs.htj2k_decoder_headers cimport Frame, read_main_header
 from pacs._codecs.htj2k_decoder_packets cimport Coded, Level, Levels, SubBand, lay_out, read_packet
@@ -427,7 +427,7 @@ def decode(const uint8_t[::1] codestream not None, uint8_t[::1] out not None, si
             done = decode_frame(&f, &levels, &p, &t, narrow, w)
         return done
     finally:
-        if w.held() <= KEPT_BYTES:
+        if w.held() <= KEPT_BYTES and len(idle) < MOST_IDLE:
             idle.append(w)
 
 

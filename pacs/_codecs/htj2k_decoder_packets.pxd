@@ -61,10 +61,10 @@ cdef inline void lay_out(Frame *f, Levels *levels) noexcept nogil:
                 band.bit_planes = f.bit_planes[3 * (r - 1) + 1 + k if r else 0]
                 band.blocks_wide = (band.width + f.block_columns - 1) // f.block_columns
                 band.blocks_high = (band.height + f.block_rows - 1) // f.block_rows
+                band.first_block = levels.blocks
                 if not band.width or not band.height:
                     band.blocks_wide = band.blocks_high = 0
                     continue
-                band.first_block = levels.blocks
                 levels.blocks += <size_t>band.blocks_wide * band.blocks_high
                 trees.wide, trees.high = band.blocks_wide, band.blocks_high
                 levels.nodes = max(levels.nodes, 2 * <size_t>shape_tree(&trees))

@@ -10,9 +10,9 @@ from libc.stdint cimport int16_t, int32_t, uint8_t, uint32_t
 from libc.stdlib cimport free, malloc
 
 from pacs._codecs.ht cimport (
-    ALIGNMENT, BLOCK, HT_I8, HT_I16, HT_U8, HT_U16, KEPT_BYTES, MOST_COMPONENTS, MOST_LEVELS, MOST_SIDE, NARROW_BITS,
-    aligned, ht_analyse_16, ht_analyse_32, ht_bands_16, ht_bands_32, ht_best_tier, ht_load_row_16, ht_load_row_32,
-    ht_range, ht_rct_row_16, ht_rct_row_32, sample, stride_of,
+    ALIGNMENT, BLOCK, HT_I8, HT_I16, HT_U8, HT_U16, KEPT_BYTES, MOST_COMPONENTS, MOST_IDLE, MOST_LEVELS, MOST_SIDE,
+    NARROW_BITS, aligned, ht_analyse_16, ht_analyse_32, ht_bands_16, ht_bands_32, ht_best_tier, ht_load_row_16,
+    ht_load_row_32, ht_range, ht_rct_row_16, ht_rct_row_32, sample, stride_of,
 )
 from pacs._codecs.htj2k_encoder_frame cimport (
     Band, Frame, Level, blocks_across, lay_out, main_header_length, put_u8, put_u16, put_u32, write_main_header,
@@ -311,7 +311,7 @@ def encode(const uint8_t[::1] samples not None, size_t rows, size_t columns, siz
             raise MemoryError
         return write_codestream(&f, w)
     finally:
-        if w.held() <= KEPT_BYTES:
+        if w.held() <= KEPT_BYTES and len(idle) < MOST_IDLE:
             idle.append(w)
 
 
