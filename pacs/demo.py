@@ -250,6 +250,10 @@ class Head:
         return image.astype("<u2")
 
 
+_TOP = 0.86
+"""Where the last slice lies, -1 to 1 from the base of the skull to its top: viewers that begin there show brain."""
+
+
 def head_slices(count: int = SLICES, *, rows: int = SIDE, name: str = "synthetic head") -> Iterator[bytes]:
     """`count` Part 10 files of one CT series, `rows` by `rows`, from the base of the skull upwards.
 
@@ -259,7 +263,7 @@ def head_slices(count: int = SLICES, *, rows: int = SIDE, name: str = "synthetic
     generator = np.random.default_rng(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big"))
     common = _common(count, rows, name)
     for index in range(count):
-        z = -1 + 2 * (index + 0.5) / count
+        z = -1 + (_TOP + 1) * (index + 0.5) / count
         position = index * SLICE_SPACING
         instance: list[Element] = [
             (0x00080018, "UI", uid(f"{name}/instance/{index + 1}")),

@@ -147,6 +147,10 @@ def _serve(channel: socket.socket) -> None:
                     continue
                 request, descriptors, _, _ = socket.recv_fds(channel, _LONGEST, 3)
                 if not request:
+                    # Only when the tests were interrupted does one still run, with its workers in its session.
+                    for pid, _ in running.values():
+                        with contextlib.suppress(ProcessLookupError):
+                            os.killpg(pid, signal.SIGKILL)
                     return
                 output, errors, ended = descriptors
                 pid = os.fork()

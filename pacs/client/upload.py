@@ -123,7 +123,8 @@ class _Sender:
                     self._settle(result)
         elif status in _HOPELESS or 300 <= status < 400:
             message = answer.explain(body)
-            raise UploadError(f"{self._url} answered {status}{': ' + message if message else ''}")
+            hint = "; the URL has to be the DICOMweb root: http://HOST:8080/dicomweb" if status in (404, 405) else ""
+            raise UploadError(f"{self._url} answered {status}{': ' + message if message else ''}{hint}")
         elif len(batch) > 1 and 400 <= status < 500:
             for found in batch:  # one of them spoils it for the others: find out which
                 await self.send([found])
