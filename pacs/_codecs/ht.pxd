@@ -2,6 +2,7 @@
 
 from libc.stddef cimport size_t
 from libc.stdint cimport int16_t, int32_t, uint32_t
+from libc.stdlib cimport free, malloc
 
 ctypedef fused sample:
     int16_t
@@ -76,3 +77,14 @@ cdef inline size_t stride_of(size_t columns) noexcept nogil:
 
 cdef inline void *aligned(void *memory) noexcept nogil:
     return <void *>((<size_t>memory + ALIGNMENT - 1) & ~<size_t>(ALIGNMENT - 1))
+
+
+cdef inline int make_room(void **memory, size_t *room, size_t wanted) except -1:
+    """`wanted` bytes at `memory`, which has `room` so far. What was there is lost when they are more."""
+    if room[0] < wanted:
+        free(memory[0])
+        memory[0], room[0] = malloc(wanted), 0
+        if memory[0] == NULL:
+            raise MemoryError
+        room[0] = wanted
+    return 0

@@ -12,7 +12,7 @@ from libc.string cimport memcpy, memset
 from pacs._codecs.ht cimport (
     ALIGNMENT, HT_I8, HT_I16, HT_I32, HT_U8, HT_U16, KEPT_BYTES, MOST_IDLE, NARROW_BITS, aligned, ht_bands_16,
     ht_bands_32, ht_best_tier, ht_inverse_rct_row_16, ht_inverse_rct_row_32, ht_range, ht_store_row_16, ht_store_row_32,
-    ht_synthesise_16, ht_synthesise_32, reduced, sample, stride_of,
+    ht_synthesise_16, ht_synthesise_32, make_room, reduced, sample, stride_of,
 )
 from pacs._codecs.htj2k_decoder_headers cimport Frame, read_main_header
 from pacs._codecs.htj2k_decoder_packets cimport Coded, Level, Levels, SubBand, lay_out, read_packet
@@ -67,28 +67,13 @@ cdef class Workspace:
         free(self.nodes)
 
     cdef int reserve(self, size_t plane_bytes, size_t blocks, size_t nodes) except -1:
-        if self.planes_room < plane_bytes:
-            free(self.planes)
-            self.planes, self.planes_room = malloc(plane_bytes), 0
-            if self.planes == NULL:
-                raise MemoryError
-            self.planes_room = plane_bytes
-        if self.blocks_room < blocks:
-            free(self.blocks)
-            self.blocks, self.blocks_room = <Coded *>malloc(blocks * sizeof(Coded)), 0
-            if self.blocks == NULL:
-                raise MemoryError
-            self.blocks_room = blocks
-        if self.nodes_room < nodes:
-            free(self.nodes)
-            self.nodes, self.nodes_room = <uint32_t *>malloc(nodes * sizeof(uint32_t)), 0
-            if self.nodes == NULL:
-                raise MemoryError
-            self.nodes_room = nodes
+        make_room(&self.planes, &self.planes_room, plane_bytes)
+        make_room(<void **>&self.blocks, &self.blocks_room, blocks * sizeof(Coded))
+        make_room(<void **>&self.nodes, &self.nodes_room, nodes * sizeof(uint32_t))
         return 0
 
     cdef size_t held(self):
-        return self.planes_room + self.blocks_room * sizeof(Coded) + self.nodes_room * sizeof(uint32_t)
+        return self.planes_room + self.blocks_room + self.nodes_room
 
 
 cdef list idle = []     # workspaces that nobody uses; taking and giving back is under the GIL

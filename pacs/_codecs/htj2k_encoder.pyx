@@ -12,7 +12,7 @@ from libc.stdlib cimport free, malloc
 from pacs._codecs.ht cimport (
     ALIGNMENT, BLOCK, HT_I8, HT_I16, HT_U8, HT_U16, KEPT_BYTES, MOST_COMPONENTS, MOST_IDLE, MOST_LEVELS, MOST_SIDE,
     NARROW_BITS, aligned, ht_analyse_16, ht_analyse_32, ht_bands_16, ht_bands_32, ht_best_tier, ht_load_row_16,
-    ht_load_row_32, ht_range, ht_rct_row_16, ht_rct_row_32, sample, stride_of,
+    ht_load_row_32, ht_range, ht_rct_row_16, ht_rct_row_32, make_room, sample, stride_of,
 )
 from pacs._codecs.htj2k_encoder_frame cimport (
     Band, Frame, Level, blocks_across, lay_out, main_header_length, put_u8, put_u16, put_u32, write_main_header,
@@ -59,23 +59,13 @@ cdef class Workspace:
         free(self.blocks)
 
     cdef void *reserve(self, size_t plane_bytes, size_t blocks) except NULL:
-        if self.planes_room < plane_bytes:
-            free(self.planes)
-            self.planes, self.planes_room = malloc(plane_bytes), 0
-            if self.planes == NULL:
-                raise MemoryError
-            self.planes_room = plane_bytes
-        if self.blocks_room < blocks:
-            free(self.blocks)
-            self.blocks, self.blocks_room = <Coded *>malloc(blocks * sizeof(Coded)), 0
-            if self.blocks == NULL:
-                raise MemoryError
-            self.blocks_room = blocks
+        make_room(&self.planes, &self.planes_room, plane_bytes)
+        make_room(<void **>&self.blocks, &self.blocks_room, blocks * sizeof(Coded))
         self.arena.used = 0
         return self.planes
 
     cdef size_t held(self):
-        return self.planes_room + self.arena.room + self.blocks_room * sizeof(Coded)
+        return self.planes_room + self.arena.room + self.blocks_room
 
 
 cdef list idle = []     # workspaces that nobody uses; taking and giving back is under the GIL
