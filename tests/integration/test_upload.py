@@ -208,7 +208,7 @@ async def test_nobody_takes_the_connection(folder: Path, monkeypatch: pytest.Mon
 
 async def test_wrong_root_stops_at_once(endpoint: tuple[str, Recorder], folder: Path) -> None:
     url, recorder = endpoint
-    with pytest.raises(UploadError, match="404: .*DICOMweb root"):
+    with pytest.raises(UploadError, match=r"404: .*DICOMweb root"):
         await send(url + "/nowhere", folder)
     assert recorder.requests == []
 
