@@ -71,19 +71,25 @@ def encode_frame(samples: Samples, geometry: FrameGeometry) -> EncodedFrame:
     except ValueError as error:
         raise PixelError(f"HTJ2K cannot encode this frame: {error}") from error
     if next(_encoded) % _WITNESSED == 0:
-        _witness(encoded.codestream, plain)
+        _witness(encoded, plain)
     return encoded
 
 
-def _witness(codestream: bytes, samples: Samples) -> None:
-    """Raises PixelError unless another decoder than ours has these samples back.
+def _witness(encoded: EncodedFrame, samples: Samples) -> None:
+    """Raises PixelError unless another decoder than ours has these samples back, and the headers say what is there.
 
     Whoever proves a frame with our own decoder shares the tables, and the processor, of our encoder.
     """
     try:
-        decoded = _codecs.htj2k_decode(codestream, planar=False if samples.ndim == 3 else None)
-        same = np.array_equal(decoded.reshape(samples.shape), samples)
-    except (imagecodecs.Htj2kError, ValueError):
+        parsed = j2k.parse(encoded.codestream)
+        decoded = _codecs.htj2k_decode(encoded.codestream, planar=False if samples.ndim == 3 else None)
+        same = (
+            parsed.complete
+            and parsed.tlm_agrees
+            and parsed.level_ends == encoded.level_ends
+            and np.array_equal(decoded.reshape(samples.shape), samples)
+        )
+    except (imagecodecs.Htj2kError, ValueError, CodestreamError):
         same = False
     if not same:
         _log.critical("OpenJPH does not decode the samples that were encoded (instructions %d)", htj2k_encoder.tier())

@@ -322,13 +322,15 @@ def test_another_decoder_witnesses_the_first_frame(monkeypatch: pytest.MonkeyPat
     """And one of 64 after it: were our tables wrong, encoder and proof would still agree."""
     samples = RNG.integers(0, 4096, (20, 30)).astype(np.uint16)
     geometry = FrameGeometry(20, 30, 1, 16, 12, 11, 0, 0, "MONOCHROME2", 1)
-    encoded = htj2k.encode_frame(samples, geometry).codestream
+    encoded = htj2k.encode_frame(samples, geometry)
     monkeypatch.setattr(htj2k, "_encoded", itertools.count())
     htj2k._witness(encoded, samples)
     with pytest.raises(PixelError, match="OpenJPH does not decode"):
         htj2k._witness(encoded, samples ^ 1)
-    with pytest.raises(PixelError, match="OpenJPH does not decode"):
-        htj2k._witness(encoded[: len(encoded) // 2], samples)
+    half = encoded.codestream[: len(encoded.codestream) // 2]
+    for other in (encoded._replace(codestream=half), encoded._replace(level_ends=encoded.level_ends[1:])):
+        with pytest.raises(PixelError, match="OpenJPH does not decode"):
+            htj2k._witness(other, samples)
     seen = []
     decode = imagecodecs.htj2k_decode
     monkeypatch.setattr(imagecodecs, "htj2k_decode", lambda *given, **named: seen.append(1) or decode(*given, **named))
