@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import re
 import subprocess
+import tomllib
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -70,6 +72,16 @@ def test_stub_names_what_the_extension_has(source: Path) -> None:
     assert promised, f"{stub.name} promises nothing"
     assert not {name for name in promised if not hasattr(module, name)}, "the stub names what is not there"
     assert not own - promised, "the stub leaves something out"
+
+
+def test_packages_hold_all_that_the_checkout_has() -> None:
+    """A source distribution without the .pyx or the headers below them would install without its extensions."""
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    patterns = declared["tool"]["setuptools"]["package-data"]["pacs"]
+    files = [path.relative_to(ROOT / "pacs") for path in committed() if path.is_relative_to(ROOT / "pacs")]
+    data = [file.as_posix() for file in files if file.suffix != ".py"]
+    assert any(file.endswith(".pyx") for file in data) and any(file.endswith(".h") for file in data)
+    assert [file for file in data if not any(fnmatch(file, pattern) for pattern in patterns)] == []
 
 
 def test_readme_opens_with_what_it_is_and_two_commands() -> None:
