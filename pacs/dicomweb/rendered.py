@@ -57,6 +57,7 @@ async def rendered(service: Service, request: BaseRequest, target: ResourceId) -
     entry = _instance(service, target)
     rendition = _rendition(service, request, None)
     if len(target.frames) > 1:
+        _locate(service, entry, max(target.frames))  # a frame that is not there is told before the first is on its way
         return _parts(service, [(entry, number) for number in target.frames], rendition)
     return await _picture(service, request, entry, target.frames[0] if target.frames else 1, rendition)
 

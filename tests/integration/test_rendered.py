@@ -132,3 +132,6 @@ def test_the_first_frame_stands_for_an_instance_and_the_middle_for_its_thumbnail
     assert len(set(rendered)) == 5
     assert client.get(path + "/rendered?viewport=64,64").body == rendered[0]
     assert client.get(path + "/thumbnail?viewport=64,64").body == rendered[2]
+    listed = client.get(path + "/frames/5,1/rendered?viewport=64,64", 'multipart/related; type="image/jpeg"')
+    assert [body for _, body in listed.parts] == [rendered[4], rendered[0]]
+    assert client.get(path + "/frames/1,6/rendered").status == 404, "told before the first picture is on its way"
