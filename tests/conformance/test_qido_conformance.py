@@ -170,6 +170,16 @@ def test_a_cut_answer_says_so(archive: Archive) -> None:
         running.stop()
 
 
+@pytest.mark.parametrize("resource", ["/studies", "/studies?PatientName=*"])
+def test_more_results_than_are_counted(service: Running, resource: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pacs.storage.search.TOTAL", 4)
+    assert service.get(resource)[0].headers["X-Total-Count"] == "4"
+    monkeypatch.setattr("pacs.storage.search.TOTAL", 3)
+    response, body = service.get(resource)
+    assert len(json.loads(body)) == 4
+    assert "X-Total-Count" not in response.headers
+
+
 def test_long_answers_are_compressed(service: Running) -> None:
     response, body = service.get("/instances", {"Accept-Encoding": "gzip"})
     assert response.headers["Content-Encoding"] == "gzip"
