@@ -46,7 +46,7 @@ MAX_PARTS: Final = 50_000
 """Of one request: what is remembered of each is small, but nine bytes can begin one, compressed a hundredth of that."""
 _SILENT: Final = 120
 """Seconds that a client may pause within a body."""
-_FORGET_SECONDS: Final = 0.05
+_FORGET_SECONDS: Final = 0.01
 _SMALLEST_CLAIM: Final = 256 << 10
 
 _WARNING_REASON: Final = 0xB007
