@@ -25,8 +25,9 @@ class Progress:
             counted = "{desc} {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt}{unit}, {rate_fmt}, "
             counted += "{remaining} left{postfix}"
             open_ended = "{desc}: {n_fmt}{unit}, {rate_fmt}{postfix}"
+            plural = unit if unit == "series" else f"{unit}s"
             self._bar = tqdm(
-                desc=what, total=total, unit=unit if unit == "B" else f" {unit}s", unit_scale=unit == "B",
+                desc=what, total=total, unit=unit if unit == "B" else f" {plural}", unit_scale=unit == "B",
                 file=sys.stderr, leave=False, dynamic_ncols=True, mininterval=0.2,
                 bar_format=counted if total is not None else open_ended,
             )  # fmt: skip

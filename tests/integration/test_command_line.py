@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import pty
 import re
 import shutil
+import struct
 import subprocess
+import tempfile
+import termios
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -15,7 +20,8 @@ import pydicom
 import pytest
 
 from pacs import demo
-from tests.conftest import CtSlices, Server, StartServer
+from tests.conftest import ROOT, CtSlices, Server, StartServer
+from tests.forked import Forked
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -125,6 +131,30 @@ def test_check_lists_damage(folder: Path, archive_dir: Path, pacs_command: Run) 
     *findings, verdict = run.stdout.splitlines()
     assert findings and all(line.startswith(("error: studies/", "note: ")) for line in findings)
     assert verdict.startswith("7 instances checked: ") and "error" in verdict
+
+
+def test_a_bar_on_a_terminal(folder: Path, archive_dir: Path, tmp_path: Path, server: Server) -> None:
+    """It is gone at the end. Without a terminal standard error stays empty: asserted above."""
+    study = pydicom.dcmread(folder / "a" / "0", stop_before_pixels=True).StudyInstanceUID
+    for command, what in (
+        (["import", folder, "--archive", archive_dir], "importing   0% |"),
+        (["store", folder, "--url", server.url], "uploading   0% |"),
+        (["check", "--archive", archive_dir], " series, "),
+        (["export", study, "--archive", archive_dir, "--out", tmp_path / "out"], "exporting   0% |"),
+        (["reindex", "--archive", archive_dir], "reindexing   0% |"),
+    ):
+        terminal, end = pty.openpty()
+        fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("4H", 30, 100, 0, 0))
+        with tempfile.TemporaryFile() as output:
+            process = Forked([str(word) for word in command], output.fileno(), end, os.environ, ROOT)
+            try:
+                assert process.wait(60) == 0
+                shown = os.read(terminal, 65536).decode()
+            finally:
+                process.kill()
+                os.close(end)
+                os.close(terminal)
+        assert what in shown and not shown.rpartition("\r")[0].rpartition("\r")[2].strip(), shown
 
 
 def test_store_uploads_over_http(server: Server, folder: Path, pacs_command: Run) -> None:
