@@ -303,6 +303,29 @@ def test_leading_zeros_are_accepted_with_a_warning(server: Server) -> None:
     assert "leading zero" in items(module, "00081199")[0]["00000902"]["Value"][0]
 
 
+def test_the_uid_of_the_data_set_counts(server: Server) -> None:
+    file = slices("uids")[0]
+    uid = sop(file)[2].encode()
+    other = uid[:-1] + bytes([uid[-1] ^ 1])
+    named_otherwise = file.replace(uid, other, 1)  # in the File Meta Information, which comes first
+    status, module, _ = post(server, body_of(named_otherwise))
+    [item] = items(module, "00081199")
+    assert (status, item["00081155"]["Value"]) == (202, [uid.decode()])
+    assert "the Data Set's is kept" in item["00000902"]["Value"][0]
+    assert download(server, file) == (200, named_otherwise)
+
+
+def test_a_uid_that_is_none_is_refused_with_its_reason(server: Server) -> None:
+    file = slices("no uid")[0]
+    study, _, instance = sop(file)
+    for uid in (study, instance):
+        for wrong in (uid[:-1] + "x", uid[:-1] + ".", "\0" * len(uid)):
+            status, module, _ = post(server, body_of(file.replace(uid.encode(), wrong.encode())))
+            told = items(module, "00081198") + items(module, "0008119A")
+            assert (status, [item["00081197"]["Value"] for item in told]) == (409, [[0xA900]]), wrong
+            assert "Instance UID" in told[0]["00000902"]["Value"][0]
+
+
 def test_a_full_disk_asks_to_come_back_later(start_server: StartServer, archive_dir: Path) -> None:
     """The largest file that a process may write stands in for a full disk."""
     server = start_server(archive_dir, workers=1)
