@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import sys
+import warnings
 from pathlib import Path
 from typing import Any, Final
 
@@ -185,6 +186,9 @@ def run(path: Path, channel: socket.socket, settings: Settings, number: int, dea
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(process)d %(levelname)s %(name)s %(message)s"
     )
+    # What it says of odd files, once a request, may quote them, patients' values among it.
+    logging.getLogger("pydicom").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="pydicom")
     metrics.join(number)
     with channel:
         try:

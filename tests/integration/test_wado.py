@@ -385,6 +385,20 @@ def test_every_path_answers_hostile_text_with_json(client: Client) -> None:
                 assert json.loads(reply.body)["code"]
 
 
+def test_the_log_quotes_no_values_of_odd_files(start_server: StartServer, archive_dir: Path) -> None:
+    server = start_server(archive_dir, workers=1)
+    client = Client(server)
+    stored = Stored(next(demo.head_slices(1, rows=32, name="odd")))
+    file = stored.file.replace(b"ISO_IR 1", b"ISO-IR 1")
+    assert file != stored.file
+    client.store(file)
+    answer = client.get(stored.path, "application/dicom; transfer-syntax=1.2.840.10008.1.2")
+    assert answer.status == 200 and b"ISO-IR 1" in answer.body
+    client.close()
+    server.stop()
+    assert "ISO-IR" not in server.log
+
+
 def test_a_flipped_bit_is_an_alarm_and_never_an_image(start_server: StartServer, archive_dir: Path) -> None:
     server = start_server(archive_dir, workers=1)
     client = Client(server)
