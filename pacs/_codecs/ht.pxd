@@ -75,6 +75,26 @@ cdef inline size_t stride_of(size_t columns) noexcept nogil:
     return ((columns + 63) & ~<size_t>63) + 32
 
 
+# Where samples lie: what one stripe of code-blocks needs, and the low-pass bands of all components.
+cdef struct Planes:
+    size_t stride           # of the stripe of the image
+    size_t half             # of everything else
+    size_t image_rows       # of the stripe, of each component
+    size_t low_rows         # of the low-pass bands
+
+
+cdef inline size_t lay_out_planes(Planes *p, size_t columns, size_t rows, size_t components, size_t block_rows,
+                                  size_t image_rows) noexcept nogil:
+    """The samples that all of them are: for each component five spare rows and its stripe of the image; the stripes of
+    three sub-bands; for each component its low-pass band, and half of one."""
+    p.stride, p.half = stride_of(columns), stride_of((columns + 1) // 2)
+    p.image_rows, p.low_rows = image_rows, (rows + 1) // 2
+    return (
+        components * (5 + p.image_rows) * p.stride + 3 * block_rows * p.half
+        + (components * p.low_rows + (p.low_rows + 1) // 2) * p.half
+    )
+
+
 cdef inline void *aligned(void *memory) noexcept nogil:
     return <void *>((<size_t>memory + ALIGNMENT - 1) & ~<size_t>(ALIGNMENT - 1))
 

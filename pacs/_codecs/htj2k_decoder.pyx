@@ -10,9 +10,9 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
 from pacs._codecs.ht cimport (
-    ALIGNMENT, HT_I8, HT_I16, HT_I32, HT_U8, HT_U16, KEPT_BYTES, MOST_IDLE, NARROW_BITS, aligned, ht_bands_16,
+    ALIGNMENT, HT_I8, HT_I16, HT_I32, HT_U8, HT_U16, KEPT_BYTES, MOST_IDLE, NARROW_BITS, Planes, aligned, ht_bands_16,
     ht_bands_32, ht_best_tier, ht_inverse_rct_row_16, ht_inverse_rct_row_32, ht_range, ht_store_row_16, ht_store_row_32,
-    ht_synthesise_16, ht_synthesise_32, make_room, reduced, sample, stride_of,
+    ht_synthesise_16, ht_synthesise_32, lay_out_planes, make_room, reduced, sample,
 )
 from pacs._codecs.htj2k_decoder_headers cimport Frame, read_main_header
 from pacs._codecs.htj2k_decoder_packets cimport Coded, Level, Levels, SubBand, lay_out, read_packet
@@ -145,26 +145,6 @@ cdef bint decode_row(
 
 
 # --- levels -----------------------------------------------------------------------------------------------------------
-
-
-# Where samples lie: what one stripe of code-blocks needs, and the low-pass bands of all components.
-cdef struct Planes:
-    size_t stride           # of the stripe of the image
-    size_t half             # of everything else
-    size_t image_rows       # of the stripe, of each component
-    size_t low_rows         # of the low-pass bands
-
-
-cdef size_t lay_out_planes(Frame *f, Planes *p) noexcept nogil:
-    """The samples that all of them are, in the order of `decode_components`."""
-    cdef size_t columns = reduced(f.columns, f.dropped), rows = reduced(f.rows, f.dropped)
-    p.stride, p.half = stride_of(columns), stride_of((columns + 1) // 2)
-    p.image_rows = 2 * f.block_rows + 2
-    p.low_rows = (rows + 1) // 2
-    return (
-        f.components * (5 + p.image_rows) * p.stride + 3 * f.block_rows * p.half
-        + (f.components * p.low_rows + (p.low_rows + 1) // 2) * p.half
-    )
 
 
 cdef bint decode_stripe(
@@ -381,6 +361,7 @@ def decode(const uint8_t[::1] codestream not None, uint8_t[::1] out not None, si
     cdef Target t
     cdef Reader r
     cdef Workspace w
+    cdef size_t planes
     cdef bint narrow, done
     if codestream.shape[0] < 64:
         return False
@@ -405,9 +386,10 @@ def decode(const uint8_t[::1] codestream not None, uint8_t[::1] out not None, si
     f.data, f.at, f.part_end, f.end = r.data, r.at, r.at, r.end
     narrow = f.precision + f.rct <= NARROW_BITS
     lay_out(&f, &levels)
+    planes = lay_out_planes(&p, t.columns, t.rows, components, f.block_rows, 2 * f.block_rows + 2)
     w = idle.pop() if idle else Workspace()
     try:
-        w.reserve(lay_out_planes(&f, &p) * (2 if narrow else 4) + ALIGNMENT, levels.blocks, levels.nodes)
+        w.reserve(planes * (2 if narrow else 4) + ALIGNMENT, levels.blocks, levels.nodes)
         with nogil:
             done = decode_frame(&f, &levels, &p, &t, narrow, w)
         return done

@@ -1,7 +1,7 @@
 """Samples of a frame to HTJ2K lossless RPCL, a tile-part for each resolution level. The face is `pacs.transcode.htj2k`.
 
-One tile, code-blocks of 64 x 64, no precincts, the reversible wavelet, one HT cleanup pass for each code-block. Headers
-and code-blocks are those that OpenJPH 0.26 makes, but for its COM segment. T.800 Annex A, B.10, F, G; T.814
+One tile, code-blocks of 64 x 64, no precincts, the reversible wavelet, one HT cleanup pass for each code-block.
+Code-blocks are those that OpenJPH 0.26 makes. T.800 Annex A, B.10, F, G; T.814
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
@@ -11,8 +11,8 @@ from libc.stdlib cimport free, malloc
 
 from pacs._codecs.ht cimport (
     ALIGNMENT, BLOCK, HT_I8, HT_I16, HT_U8, HT_U16, KEPT_BYTES, MOST_COMPONENTS, MOST_IDLE, MOST_LEVELS, MOST_SIDE,
-    NARROW_BITS, aligned, ht_analyse_16, ht_analyse_32, ht_bands_16, ht_bands_32, ht_best_tier, ht_load_row_16,
-    ht_load_row_32, ht_range, ht_rct_row_16, ht_rct_row_32, make_room, sample, stride_of,
+    NARROW_BITS, Planes, aligned, ht_analyse_16, ht_analyse_32, ht_bands_16, ht_bands_32, ht_best_tier, ht_load_row_16,
+    ht_load_row_32, ht_range, ht_rct_row_16, ht_rct_row_32, lay_out_planes, make_room, sample,
 )
 from pacs._codecs.htj2k_encoder_frame cimport (
     Band, Frame, Level, blocks_across, lay_out, main_header_length, put_u8, put_u16, put_u32, write_main_header,
@@ -97,25 +97,6 @@ cdef bint encode_row(Frame *f, Band *band, size_t j, const sample *at, size_t st
         w.arena.used += coded.length
         coded += 1
     return True
-
-
-# Where samples lie: what one stripe of code-blocks needs, and the low-pass bands of all components.
-cdef struct Planes:
-    size_t stride           # of the stripe of the image
-    size_t half             # of everything else
-    size_t image_rows       # of the stripe, of each component
-    size_t low_rows         # of the low-pass bands
-
-
-cdef size_t lay_out_planes(Frame *f, Planes *p) noexcept nogil:
-    """The samples that all of them are, in the order of `encode_components`."""
-    p.stride, p.half = stride_of(f.columns), stride_of((f.columns + 1) // 2)
-    p.image_rows = min(<size_t>2 * BLOCK + 1, f.rows)
-    p.low_rows = (f.rows + 1) // 2
-    return (
-        f.components * (5 + p.image_rows) * p.stride + 3 * BLOCK * p.half
-        + (f.components * p.low_rows + (p.low_rows + 1) // 2) * p.half
-    )
 
 
 cdef bint encode_stripe(
@@ -282,7 +263,7 @@ def encode(const uint8_t[::1] samples not None, size_t rows, size_t columns, siz
     f.shift = 0 if is_signed else 1 << (precision - 1)
     low = -(1 << (precision - 1)) if is_signed else 0
     high = (1 << (precision - 1)) - 1 if is_signed else (1 << precision) - 1
-    planes = lay_out_planes(&f, &p)
+    planes = lay_out_planes(&p, columns, rows, components, BLOCK, min(<size_t>2 * BLOCK + 1, rows))
     w = idle.pop() if idle else Workspace()
     try:
         with nogil:

@@ -7,7 +7,7 @@
 /* A code of Annex C. In `next` are its length and above it 7, as BEXTR takes them to get the index of the next code. */
 typedef struct {
   uint16_t next;
-  uint16_t west;    /* what it gives to the context of the next quad, in bytes of ht_quad_codes */
+  uint16_t west;    /* what it gives to the context of the next quad, in bytes of its table */
   uint16_t u;       /* u_off, in bytes of ht_u_pairs if it is the second quad of a pair */
   uint16_t samples; /* rho in bits 0 to 3, e_k in 4 to 7, e_1 in 8 to 11, HT_SEVERAL, its lower samples in 15 and 14 */
 } ht_quad_code;

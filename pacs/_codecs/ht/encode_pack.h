@@ -54,13 +54,6 @@ HT_INLINE void ht_append_64(ht_bit_stream *stream, uint64_t word, uint32_t lengt
     ht_append(stream, word, length);
 }
 
-HT_INLINE void ht_begin_events(ht_event_stream *stream, uint8_t *at)
-{
-    stream->bits = stream->run = stream->state = 0;
-    stream->room = 8;
-    stream->at = at;
-}
-
 /* The lower `length` bits of `word`, the highest first. */
 HT_INLINE void ht_append_event_bits(ht_event_stream *stream, uint32_t word, uint32_t length)
 {
