@@ -145,6 +145,7 @@ class Server:
             os.close(theirs)
         self._url: str | None = None
         self._answered = threading.Event()
+        self._more = threading.Condition()
         self._reader = threading.Thread(target=self._read, name="server output", daemon=True)
         self._reader.start()
         if not self._answered.wait(START_SECONDS) or self._url is None:
@@ -157,7 +158,9 @@ class Server:
     def _read(self) -> None:
         with os.fdopen(self._output, encoding="utf-8", errors="replace") as output:
             for line in output:
-                self.lines.append(line)
+                with self._more:
+                    self.lines.append(line)
+                    self._more.notify_all()
                 _, found, url = line.partition(READY)
                 if found and self._url is None:
                     self._url = url.split()[0].rstrip(".,")
@@ -166,8 +169,16 @@ class Server:
 
     @property
     def log(self) -> str:
-        """What the server has printed so far, stdout and stderr."""
+        """What has been read so far of what the server prints, stdout and stderr; all of it once it has stopped.
+
+        What it printed before an answer may be read after that: see `logged`.
+        """
         return "".join(self.lines)
+
+    def logged(self, text: str) -> bool:
+        """Whether the server prints this, waited for."""
+        with self._more:
+            return self._more.wait_for(lambda: text in self.log, START_SECONDS)
 
     @property
     def workers(self) -> list[int]:

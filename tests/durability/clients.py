@@ -16,18 +16,30 @@ CLIENTS = 4
 
 def upload(address: str, data: bytes) -> bool:
     """Whether the instance was acknowledged. Raises OSError or HTTPException when the connection breaks."""
+    status, answer = _sent(address, data)
+    if status == 200:
+        assert answer["00081199"]["Value"]
+        return True
+    assert status in (409, 503), answer
+    return False
+
+
+def refusal(address: str, data: bytes) -> str:
+    """Why the instance was refused, by its Error Comment."""
+    status, answer = _sent(address, data)
+    assert status in (409, 503), answer
+    [failed] = answer["00081198"]["Value"]
+    return str(failed["00000902"]["Value"][0])
+
+
+def _sent(address: str, data: bytes) -> tuple[int, dict[str, Any]]:
     connection = http.client.HTTPConnection(address, timeout=30)
     try:
         body = b"--b\r\nContent-Type: application/dicom\r\n\r\n" + data + b"\r\n--b--\r\n"
         content = 'multipart/related; type="application/dicom"; boundary=b'
         connection.request("POST", "/dicomweb/studies", body, {"Content-Type": content})
         response = connection.getresponse()
-        answer = response.read()
-        if response.status == 200:
-            assert json.loads(answer)["00081199"]["Value"]
-            return True
-        assert response.status in (409, 503), answer
-        return False
+        return response.status, json.loads(response.read())
     finally:
         connection.close()
 

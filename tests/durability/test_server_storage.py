@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.durability.clients import Load, assert_sound, stored_files, upload
+from tests.durability.clients import Load, assert_sound, refusal, stored_files, upload
 
 
 def test_an_index_deleted_under_a_running_server(
@@ -24,9 +24,10 @@ def test_an_index_deleted_under_a_running_server(
     server = start_server(tmp_path / "archive", workers=2)
     assert all(upload(server.address, data) for data in files[:4])
     shutil.rmtree(tmp_path / "archive" / "index")
-    assert not any(upload(server.address, data) for data in files[4:])
+    for data in files[4:]:
+        assert "deleted or replaced" in refusal(server.address, data)
     assert stored_files(server, files[0]) == files[0]
-    assert "was deleted or replaced" in server.log
+    assert server.logged("was deleted or replaced"), server.log
     server.stop()
     with pytest.raises(RuntimeError, match="pacs reindex"):
         start_server(tmp_path / "archive")

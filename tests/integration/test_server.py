@@ -69,7 +69,7 @@ def test_a_worker_that_dies_is_replaced(start_server: StartServer, archive_dir: 
 
     until(answers)
     assert all(answers() for _ in range(6))
-    assert "died with status -9" in server.log
+    assert server.logged("died with status -9"), server.log
 
 
 def test_connections_wait_while_all_workers_start_again(start_server: StartServer, archive_dir: Path) -> None:
@@ -117,6 +117,7 @@ def test_stopping_lets_requests_finish(start_server: StartServer, archive_dir: P
         answer.close()
     idle.close()
     assert server.process.wait(20) == 0
+    server.stop()
     assert "Traceback" not in server.log
 
 
