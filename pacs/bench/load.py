@@ -19,6 +19,8 @@ from typing import TypeAlias, cast
 
 import uvloop
 
+from pacs.client.together import together
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -268,9 +270,7 @@ async def _run(
             elif not 200 <= response.status < 300:
                 raise RequestFailedError(f"status {response.status}: {response.body[:500]!r}")
 
-    async with asyncio.TaskGroup() as group:
-        for connection in connections:
-            group.create_task(work(connection))
+    await together(work(connection) for connection in connections)
     load.seconds = time.perf_counter() - began
     load.client_seconds = time.process_time() - cpu
     for connection in connections:
@@ -292,12 +292,7 @@ def run(
     """
     if processes > 1:
         return _run_in_processes(address, requests, clients, seconds, check, keep, tls, processes)
-    failed: Exception
-    try:
-        return uvloop.run(_run(address, requests, clients, seconds, check, keep, tls))
-    except* RequestFailedError as errors:
-        failed = errors.exceptions[0]  # raised in here, Python before 3.11.4 puts it into a group again
-    raise failed from None
+    return uvloop.run(_run(address, requests, clients, seconds, check, keep, tls))
 
 
 def _run_in_processes(

@@ -19,6 +19,7 @@ from pacs.client.resource import Resource
 from pacs.client.saving import PartialFile
 from pacs.client.search import search
 from pacs.client.series import read_index
+from pacs.client.together import together
 from pacs.client.transport import Transport
 from pacs.dicomweb.multipart import PartStart
 from pacs.errors import AnswerError, PacsError, RemoteChangedError, RemoteError, UnreachableError
@@ -147,15 +148,7 @@ async def _fetch_files(transport: Transport, options: Options, progress: Progres
             finally:
                 file.close()
 
-    failed: Exception | None = None
-    try:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(options.jobs, len(names))):
-                group.create_task(work())
-    except* (UnreachableError, OSError) as errors:
-        failed = errors.exceptions[0]  # raised in here, Python before 3.11.4 puts it into a group again
-    if failed is not None:
-        raise failed from None
+    await together(work() for _ in range(min(options.jobs, len(names))))
 
 
 async def _fetch_file(

@@ -16,6 +16,7 @@ from pacs.client import answer
 from pacs.client.files import Found
 from pacs.client.patience import retry_after
 from pacs.client.tally import Result, Status, Tally
+from pacs.client.together import together
 from pacs.errors import PacsError, UploadError
 
 BATCH_BYTES = 16 << 20
@@ -66,15 +67,7 @@ async def upload(files: Iterable[Found], target: Target, report: Callable[[Resul
             for batch in batches:  # shared: whoever is free takes the next
                 await sender.send(batch)
 
-        failed: Exception | None = None
-        try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(max(1, target.jobs)):
-                    group.create_task(work())
-        except* UploadError as errors:
-            failed = errors.exceptions[0]  # raised in here, Python before 3.11.4 puts it into a group again
-        if failed is not None:
-            raise failed from None
+        await together(work() for _ in range(max(1, target.jobs)))
     return tally
 
 
