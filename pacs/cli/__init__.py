@@ -20,18 +20,38 @@ Settings of the server are environment variables, PACS_<NAME>; docs/settings.md 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. The status is for `sys.exit`."""
+    _open_standard_streams()
     try:
         try:
             return _run(argv)
         finally:
-            if sys.stdout is not None:
-                sys.stdout.flush()  # here, where it can be told: the interpreter at its end only grumbles
+            sys.stdout.flush()  # here, where it can be told: the interpreter at its end only grumbles
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         if isinstance(error, BrokenPipeError):  # who read the output has left, as `head` does
             return 128 + 13
         print(f"pacs: standard output: {error.strerror or error}", file=sys.stderr)
         return WRONG
+
+
+def _open_standard_streams() -> None:
+    """A closed one leads to nowhere: its number must not go to a file of an archive, for a library to print into."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number is this one
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
+
+
+def _output_fails() -> bool:
+    """Whether standard output is where an OSError comes from that names no file."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        return True
+    return False
 
 
 def _run(argv: Sequence[str] | None) -> int:
@@ -45,10 +65,12 @@ def _run(argv: Sequence[str] | None) -> int:
     except BrokenPipeError:
         raise
     except OSError as error:
+        if not error.filename and _output_fails():
+            raise
         where = f": {error.filename}" if error.filename else ""
         print(f"pacs {arguments.command}: {error.strerror or error}{where}", file=sys.stderr)
     except KeyboardInterrupt:
-        print("", file=sys.stderr)
+        print(f"\npacs {arguments.command}: interrupted", file=sys.stderr)
         return 128 + 2
     return WRONG
 
@@ -89,19 +111,37 @@ def _command(
 
 
 def _archive(command: argparse.ArgumentParser, text: str = "folder of the archive") -> None:
-    command.add_argument("--archive", metavar="DIR", type=Path, required=True, help=text)
+    command.add_argument("--archive", metavar="DIR", type=_path, required=True, help=text)
+
+
+def _path(text: str) -> Path:
+    """A name of a file or a folder: an empty one, of a shell's variable that is not set, would be this folder."""
+    return Path(_named(text))
+
+
+def _named(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("the name is empty")
+    return text
 
 
 def positive(text: str) -> int:
     """A whole number above zero, for argparse."""
-    number = int(text)
+    number = _whole(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text} is not above zero")
     return number
 
 
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+
+
 def _port(text: str) -> int:
-    number = int(text)
+    number = _whole(text)
     if not 0 <= number <= 65535:
         raise argparse.ArgumentTypeError(f"{text} is not a port")
     return number
@@ -138,7 +178,7 @@ def _store(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         "Folders are searched for DICOM files; what is none is left out. Temporary refusals (429, 503) and lost\n"
         "connections are tried again. Uploading the same files twice changes nothing.",
     )  # fmt: skip
-    command.add_argument("paths", metavar="PATH", nargs="+", type=Path, help="file or folder")
+    command.add_argument("paths", metavar="PATH", nargs="+", type=_path, help="file or folder")
     command.add_argument(
         "--url", default="http://127.0.0.1:8080/dicomweb", help="DICOMweb root of the server (default: %(default)s)"
     )
@@ -166,7 +206,9 @@ def _fetch(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         "Files whose name ends in .partial are not finished.",
     )  # fmt: skip
     command.add_argument("url", metavar="URL", help="of a study, a series, an instance, or with npy and zarr a frame")
-    command.add_argument("--out", metavar="DIR", type=Path, default=Path(), help="folder to write into (default: here)")
+    command.add_argument(
+        "--out", metavar="DIR", type=_path, default=Path(), help="folder to write into (default: here)"
+    )
     command.add_argument(
         "--as", dest="form", choices=("dicom", "npy", "zarr"), default="dicom",
         help="dicom: the files that the server received; npy, zarr: decoded frames, one array for a series "
@@ -196,7 +238,7 @@ def _import(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         commands, "import", "take files and folders straight into an archive",
         "The same as `store`, without a server between; one may be running on the archive all the while.",
     )  # fmt: skip
-    command.add_argument("paths", metavar="PATH", nargs="+", type=Path, help="file or folder")
+    command.add_argument("paths", metavar="PATH", nargs="+", type=_path, help="file or folder")
     _archive(command, "folder of the archive; created when it does not exist")
     command.set_defaults(run=_Lazy("sending", "import_"))
 
@@ -208,7 +250,7 @@ def _export(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     )  # fmt: skip
     command.add_argument("uids", metavar="UID", nargs="+", help="Study, Series or SOP Instance UID")
     _archive(command)
-    command.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder to write into")
+    command.add_argument("--out", metavar="DIR", type=_path, required=True, help="folder to write into")
     command.set_defaults(run=_Lazy("sending", "export"))
 
 
@@ -221,7 +263,7 @@ def _backup(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     )  # fmt: skip
     _archive(command)
     command.add_argument(
-        "--to", metavar="DIR", type=Path, required=True,
+        "--to", metavar="DIR", type=_path, required=True,
         help="folder of the copy, best on another disk; made when it does not exist",
     )  # fmt: skip
     command.set_defaults(run=_Lazy("backing_up", "backup"))
@@ -267,10 +309,10 @@ def _bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     )  # fmt: skip
     command.usage = "pacs bench [options] DIR|URL\n       pacs bench compare [--out NAME] A.json B.json"
     command.add_argument(
-        "target", metavar="DIR|URL", nargs="+", help="folder, DICOMweb root, or compare and two reports"
+        "target", metavar="DIR|URL", nargs="+", type=_named, help="folder, DICOMweb root, or compare and two reports"
     )
     command.add_argument(
-        "--out", metavar="NAME", type=Path,
+        "--out", metavar="NAME", type=_path,
         help="of the report's files, NAME.json and NAME.html (default: by the time, here; a comparison is written only "
         "if this is given)",
     )  # fmt: skip
@@ -310,7 +352,10 @@ _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
 def _above_zero(text: str) -> float:
-    number = float(text)
+    try:
+        number = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
     if not 0 < number < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is not above zero")
     return number
@@ -323,10 +368,10 @@ def _viewer(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         "it with the digest that is part of this program, and unpacks it. What is there and whole is left alone.",
     )  # fmt: skip
     command.add_argument(
-        "--dir", metavar="DIR", type=Path, help="folder to keep it in (default: PACS_VIEWER, else the user's cache)"
+        "--dir", metavar="DIR", type=_path, help="folder to keep it in (default: PACS_VIEWER, else the user's cache)"
     )
     command.add_argument(
-        "--from", metavar="FILE", type=Path, dest="archive", help="the package's archive (.tgz), where there is no npm"
+        "--from", metavar="FILE", type=_path, dest="archive", help="the package's archive (.tgz), where there is no npm"
     )
     command.add_argument("--again", action="store_true", help="fetch even if it is there")
     command.set_defaults(run=_Lazy("viewing", "viewer_"))

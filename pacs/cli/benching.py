@@ -18,6 +18,7 @@ from pacs.bench.model import Report
 from pacs.cli import OK, USAGE, WRONG
 from pacs.cli.report import Progress, size_text
 from pacs.cli.sending import headers_of
+from pacs.client.resource import http_url
 
 COMPARE = "compare"
 _LEAST = 200 << 20
@@ -42,6 +43,12 @@ def bench(arguments: argparse.Namespace) -> int:
         print("pacs bench: --size 200M is the least: a few images of each kind take that", file=sys.stderr)
         return USAGE
     is_url = "://" in targets[0]
+    if is_url:
+        try:
+            http_url(targets[0])
+        except ValueError as error:
+            print(f"pacs bench: {error}", file=sys.stderr)
+            return USAGE
     if is_url and not arguments.yes:
         print(_warning(targets[0], options), file=sys.stderr)
         return USAGE

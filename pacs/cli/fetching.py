@@ -8,6 +8,7 @@ import sys
 import time
 
 from pacs.cli import OK, USAGE, WRONG, report
+from pacs.cli.places import check_folder
 from pacs.cli.report import count_text, size_text
 from pacs.cli.sending import headers_of
 from pacs.client.fetch import Options, Progress, fetch_all
@@ -29,6 +30,7 @@ def fetch(arguments: argparse.Namespace) -> int:
     except ValueError as error:
         print(f"pacs fetch: {error}", file=sys.stderr)
         return USAGE
+    check_folder(options.out)
     unit = "file" if options.form == "dicom" else "frame"
     began = time.monotonic()
     with report.Progress("fetching", 0, "B") as bar:

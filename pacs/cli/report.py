@@ -102,6 +102,17 @@ def summary(tally: Tally, seconds: float) -> Iterable[str]:
             yield f"{status.value:<14}{count:>9,}   {speed if status is Status.STORED and count else ''}".rstrip()
 
 
+def nothing_found(tally: Tally) -> Iterable[str]:
+    """Why there was nothing to send: the paths that cannot be read, else that nothing lies below them."""
+    for reason, group in tally.groups(Status.UNREADABLE):
+        yield from (f"{path}: {reason}" for path, _ in group.first)
+        if group.count > NAMES_KEPT:
+            yield f"… and {group.count - len(group.first):,} more: {reason}"
+    skipped = tally.files[Status.SKIPPED]
+    if not tally.files[Status.UNREADABLE]:
+        yield "there is no DICOM file" + (f" among {count_text(skipped, 'file')}" if skipped else "")
+
+
 def _names(group: Group) -> Iterable[str]:
     for path, detail in group.first:
         yield f"    {path}" + (f": {detail}" if detail else "")

@@ -10,16 +10,19 @@ import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pacs import uids
 from pacs.cli import OK, USAGE, WRONG
-from pacs.cli.report import Progress, count_text, size_text, summary
+from pacs.cli.places import check_folder, require_archive
+from pacs.cli.report import Progress, count_text, nothing_found, size_text, summary
 from pacs.client import files
 from pacs.client.tally import Result, Status, Tally
-from pacs.errors import NotFoundError, PacsError
+from pacs.errors import NotFoundError, PacsError, UidError
 
 if TYPE_CHECKING:
     from pacs.archive import Archive, StoreResult
@@ -34,9 +37,15 @@ _MAPPED_FROM = 64 << 20
 
 def store(arguments: argparse.Namespace) -> int:
     from pacs.client import upload
+    from pacs.client.resource import http_url
 
     headers = headers_of(arguments)
     if headers is None:
+        return USAGE
+    try:
+        http_url(arguments.url)
+    except ValueError as error:
+        print(f"pacs store: {error}", file=sys.stderr)
         return USAGE
     target = upload.Target(arguments.url, arguments.jobs, arguments.per_request, headers)
     began = time.monotonic()
@@ -61,11 +70,19 @@ def import_(arguments: argparse.Namespace) -> int:
     from pacs.archive import Archive
 
     began = time.monotonic()
-    with (
-        Archive.open(arguments.archive, create=True) as archive,
-        _progress("importing", arguments.paths) as progress,
-    ):
-        tally = import_files(archive, files.walk(arguments.paths), progress)
+    tally = Tally()
+    with _progress("importing", arguments.paths) as progress:
+        advance = _Advance(progress)
+
+        def settle(result: Result) -> None:
+            tally.add(result)
+            advance(result)
+
+        found = files.usable(files.walk(arguments.paths), settle)
+        first = next(found, None)
+        if first is not None:  # else there is nothing to make an archive for
+            with Archive.open(arguments.archive, create=True) as archive:
+                _import_files(archive, chain((first,), found), settle)
     return _end("import", tally, time.monotonic() - began)
 
 
@@ -86,27 +103,22 @@ class _Advance:
 
 
 def _end(command: str, tally: Tally, seconds: float) -> int:
+    if not tally.readable:
+        for line in nothing_found(tally):
+            print(f"pacs {command}: {line}", file=sys.stderr)
+        return WRONG
     for line in summary(tally, seconds):
         print(line)
-    if tally.offered == 0:
-        print(f"pacs {command}: there is no DICOM file", file=sys.stderr)
-        return WRONG
     return OK if tally.in_order else WRONG
 
 
 # --- import ---------------------------------------------------------------------------------------------------------
 
 
-def import_files(archive: Archive, found: Iterable[files.Found], progress: Progress) -> Tally:
-    """Store everything usable of `found`, several files at once, holding a bounded number of bytes."""
-    tally = Tally()
-    advance = _Advance(progress)
+def _import_files(archive: Archive, found: Iterable[files.Found], settle: Callable[[Result], None]) -> None:
+    """Store all of `found`, several files at once, holding a bounded number of bytes."""
     waiting: deque[tuple[files.Found, Future[StoreResult]]] = deque()
     held = 0
-
-    def settle(result: Result) -> None:
-        tally.add(result)
-        advance(result)
 
     def settle_oldest() -> None:
         nonlocal held
@@ -115,10 +127,6 @@ def import_files(archive: Archive, found: Iterable[files.Found], progress: Progr
         settle(_result(file, future.result()))
 
     for file in found:
-        if not file.usable:
-            status = Status.SKIPPED if file.skipped else Status.UNREADABLE
-            settle(Result(file.path, file.size, status, file.skipped or file.unreadable))
-            continue
         while waiting and (len(waiting) >= _IN_WORK or held + file.size > _IN_WORK_BYTES):
             settle_oldest()
         try:
@@ -131,7 +139,6 @@ def import_files(archive: Archive, found: Iterable[files.Found], progress: Progr
         waiting.append((file, archive.submit(data)))
     while waiting:
         settle_oldest()
-    return tally
 
 
 def _content(file: files.Found) -> Buffer:
@@ -163,14 +170,19 @@ def _kind(error: PacsError) -> str:
 def export(arguments: argparse.Namespace) -> int:
     from pacs.archive import Archive
 
+    require_archive(arguments.archive)
+    check_folder(arguments.out)
     wrong = written = size = 0
     with Archive.open(arguments.archive) as archive:
-        wanted = [(uid, *_instances(archive, uid)) for uid in arguments.uids]
-        with Progress("exporting", sum(count for _, count, _ in wanted)) as progress:
-            for uid, count, entries in wanted:
-                if not count:
-                    progress.print(f"pacs export: {uid} is not stored", sys.stderr)
-                    wrong += 1
+        wanted = []
+        for uid in arguments.uids:
+            try:
+                wanted.append(_instances(archive, uids.check(uid, "the UID")))
+            except (NotFoundError, UidError) as error:
+                print(f"pacs export: {error.message} [{error.code}]", file=sys.stderr)
+                wrong += 1
+        with Progress("exporting", sum(count for count, _ in wanted)) as progress:
+            for _, entries in wanted:
                 for entry in entries:
                     try:
                         size += _write(archive, entry, arguments.out)
@@ -180,12 +192,13 @@ def export(arguments: argparse.Namespace) -> int:
                         progress.print(f"pacs export: {name}: {error.message} [{error.code}]", sys.stderr)
                         wrong += 1
                     progress.advance()
-    print(f"{count_text(written, 'file')}, {size_text(size)}, written below {arguments.out}")
+    if written:
+        print(f"{count_text(written, 'file')}, {size_text(size)}, written below {arguments.out}")
     return WRONG if wrong else OK
 
 
 def _instances(archive: Archive, uid: str) -> tuple[int, Iterator[InstanceEntry]]:
-    """How many instances have `uid` as their Study, Series or SOP Instance UID, and these."""
+    """How many instances have `uid` as their Study, Series or SOP Instance UID, and these. Raises NotFoundError."""
     entry = archive.find_instance(uid)
     if entry is not None:
         return 1, iter((entry,))
@@ -202,7 +215,7 @@ def _instances(archive: Archive, uid: str) -> tuple[int, Iterator[InstanceEntry]
         for series in archive.series_of(found.uid):
             if series.uid == uid:
                 return series.instances, iter(archive.instances_of(found.uid, uid))
-    return 0, iter(())
+    raise NotFoundError(f"{uid} is not stored")
 
 
 def _write(archive: Archive, entry: InstanceEntry, out: Path) -> int:

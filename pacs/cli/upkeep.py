@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pacs.cli import OK, WRONG
+from pacs.cli.places import require_archive
 from pacs.cli.report import Progress, count_text, size_text
-from pacs.errors import NotFoundError
 from pacs.storage import layout
 from pacs.storage.index import Index
 from pacs.storage.locks import ArchiveLock
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @contextmanager
 def reading(root: Path) -> Iterator[Index]:
     """The index of an archive for reading only: nothing is repaired or written by looking at it."""
-    _require(root)
+    require_archive(root)
     lock = ArchiveLock(root)
     try:
         index = Index(str(root / layout.INDEX), readonly=True)
@@ -34,12 +34,6 @@ def reading(root: Path) -> Iterator[Index]:
             index.close()
     finally:
         lock.close()
-
-
-def _require(root: Path) -> None:
-    if not layout.is_archive(root):
-        raise NotFoundError(f"{root} is not an archive")
-    layout.read_description(root)
 
 
 def check(arguments: argparse.Namespace) -> int:
@@ -72,7 +66,7 @@ def check(arguments: argparse.Namespace) -> int:
 def reindex(arguments: argparse.Namespace) -> int:
     from pacs.storage.reindex import reindex as reindex_archive
 
-    _require(arguments.archive)
+    require_archive(arguments.archive)
     with Progress("reindexing", 0, "step") as progress:
 
         def show(what: str, done: int, total: int) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count as count_from
 from pathlib import Path
+
+from pacs.client.tally import Result, Status
 
 _MEDIA_STORAGE_DIRECTORY = b"1.2.840.10008.1.3.10"
 _HEAD = 512
@@ -115,6 +117,16 @@ def _starts_with_element(head: bytes, size: int) -> bool:
     if head[4:6].isalpha() and head[4:6].isupper():
         return True
     return 8 + int.from_bytes(head[4:8], "little") <= size
+
+
+def usable(found: Iterable[Found], settle: Callable[[Result], None]) -> Iterator[Found]:
+    """What of `found` is to be sent; `settle` hears of the others."""
+    for file in found:
+        if file.usable:
+            yield file
+        else:
+            status = Status.SKIPPED if file.skipped else Status.UNREADABLE
+            settle(Result(file.path, file.size, status, file.skipped or file.unreadable))
 
 
 def count(paths: Iterable[Path]) -> int:

@@ -26,14 +26,20 @@ class Resource:
     frame: int | None = None
 
 
-def resource(url: str) -> Resource:
-    """The resource at `url`. Raises ValueError for a URL that names none."""
+def http_url(url: str) -> URL:
+    """`url` in its parts. Raises ValueError for what is no URL of http or https with a host."""
     try:
         parsed = URL(url)
-        if parsed.scheme not in ("http", "https") or not parsed.host:
-            raise ValueError(f"{url} is not a URL of http or https")
     except ValueError as error:
         raise ValueError(f"{url}: {error}") from None
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise ValueError(f"{url!r} is not a URL of http or https")
+    return parsed
+
+
+def resource(url: str) -> Resource:
+    """The resource at `url`. Raises ValueError for a URL that names none."""
+    parsed = http_url(url)
     if parsed.query_string:
         raise ValueError(f"{url}: a study, a series, an instance or a frame has no query")
     path = parsed.path.rstrip("/").split("/")

@@ -49,7 +49,6 @@ class PartialFile:
         self._partial = path.with_name(path.name + PARTIAL)
         self._note = path.with_name(self._partial.name + ".etag")
         self._file: IO[bytes] | None = None
-        path.parent.mkdir(parents=True, exist_ok=True)
 
     def here(self) -> tuple[int, str]:
         """(bytes, entity tag) of what an earlier attempt left; (0, "") when it is of no use."""
@@ -63,6 +62,7 @@ class PartialFile:
     def begin(self, start: int, etag: str) -> None:
         """Bytes from `start` on of the entity `etag` come next."""
         self.close()
+        self.path.parent.mkdir(parents=True, exist_ok=True)  # not before: for what cannot be had nothing is made
         self._file = open_alone(self._partial)
         if start == 0:
             self._note.unlink(missing_ok=True)
@@ -105,6 +105,8 @@ class PartialFile:
     def drop(self) -> None:
         """Forget what is there."""
         if self._file is None:
+            if not self._partial.exists():
+                return
             with open_alone(self._partial):
                 self._unlink()
             return

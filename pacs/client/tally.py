@@ -80,9 +80,9 @@ class Tally:
         yield from sorted(chosen, key=lambda item: -item[1].count)
 
     @property
-    def offered(self) -> int:
-        """Files that looked like instances."""
-        return sum(self.files.values()) - self.files[Status.SKIPPED]
+    def readable(self) -> int:
+        """Files that looked like instances and could be read."""
+        return sum(self.files.values()) - self.files[Status.SKIPPED] - self.files[Status.UNREADABLE]
 
     @property
     def in_order(self) -> bool:

@@ -16,6 +16,7 @@ from yarl import URL
 
 from pacs.client import answer
 from pacs.client.patience import Patience
+from pacs.client.resource import http_url
 from pacs.client.silence import WatchedSockets
 from pacs.errors import PacsError, RemoteError, UnreachableError
 
@@ -37,13 +38,9 @@ class Transport:
         """`root` is the DICOMweb root. Raises UnreachableError for what is no http or https URL."""
         self.root = root.rstrip("/")
         try:
-            url = URL(self.root)
-            usable = url.scheme in ("http", "https") and bool(url.host)
+            self._origin = http_url(self.root).origin()
         except ValueError:
-            usable = False
-        if not usable:
-            raise UnreachableError(root, "this is not a URL of http or https")
-        self._origin = url.origin()
+            raise UnreachableError(root, "this is not a URL of http or https") from None
         self.patience = patience if patience is not None else Patience()
         self._headers = dict(headers or {})
         self._connections = max(1, connections)

@@ -13,7 +13,7 @@ import msgspec
 
 from pacs import part10
 from pacs.client import answer
-from pacs.client.files import Found
+from pacs.client.files import Found, usable
 from pacs.client.patience import retry_after
 from pacs.client.tally import Result, Status, Tally
 from pacs.client.together import together
@@ -74,11 +74,7 @@ async def upload(files: Iterable[Found], target: Target, report: Callable[[Resul
 def _batches(files: Iterable[Found], most: int, settle: Callable[[Result], None]) -> Iterator[list[Found]]:
     batch: list[Found] = []
     size = 0
-    for found in files:
-        if not found.usable:
-            status = Status.SKIPPED if found.skipped else Status.UNREADABLE
-            settle(Result(found.path, found.size, status, found.skipped or found.unreadable))
-            continue
+    for found in usable(files, settle):
         if batch and (len(batch) >= most or size + found.size > BATCH_BYTES):
             yield batch
             batch, size = [], 0

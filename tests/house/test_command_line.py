@@ -55,6 +55,9 @@ def test_every_command_has_help(capsys: pytest.CaptureFixture[str]) -> None:
         ["fetch"], ["fetch", "no url"],
         ["serve", "--archive", "x", "--workers", "0"], ["store", "x", "--header", "no colon"],
         ["serve", "--archive", "x", "--host", "0.0.0.0"], ["serve", "--archive", "x", "--host", "pacs.example"],
+        ["store", "x", "--url", "nonsense"], ["store", "x", "--url", "127.0.0.1:8080/dicomweb"], ["store", ""],
+        ["store", "x", "--url", "http://127.0.0.1:99999/"], ["bench", "ftp://x/", "--yes"], ["bench", ""],
+        ["info", "--archive", ""], ["import", "x", "--archive", ""], ["fetch", "http://x/studies/1", "--out", ""],
     ],
 )  # fmt: skip
 def test_misuse_is_status_two(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -69,13 +72,32 @@ def test_misuse_is_status_two(arguments: list[str], capsys: pytest.CaptureFixtur
     assert captured.err and not captured.out
 
 
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        (["serve", "--port", "x"], "argument --port: 'x' is not a whole number"),
+        (["serve", "--workers", "1.5"], "argument --workers: '1.5' is not a whole number"),
+        (["bench", "--seconds", "x"], "argument --seconds: 'x' is not a number"),
+        (["bench", "--size", "xM"], "argument --size: 'x' is not a number"),
+        (["info", "--archive", ""], "argument --archive: the name is empty"),
+    ],
+)
+def test_misuse_is_explained_in_words(option: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    from pacs import cli
+
+    with pytest.raises(SystemExit):
+        cli.main(option)
+    assert capsys.readouterr().err.splitlines()[-1] == f"pacs {option[0]}: error: {said}"
+
+
 @pytest.mark.parametrize("command", ["check", "reindex", "info", "export", "backup"])
 def test_folder_that_is_no_archive(command: str, tmp_path: Path, pacs_command: Run) -> None:
     out = str(tmp_path / "out")
     more = {"export": ["1.2.3", "--out", out], "backup": ["--to", out]}.get(command, [])
-    for folder in (tmp_path, tmp_path / "missing"):
-        run = pacs_command(command, "--archive", folder, *more)
-        assert run.returncode == 1
-        assert run.stderr.startswith(f"pacs {command}: ") and "Traceback" not in run.stderr
-        assert not run.stdout
-        assert list(tmp_path.iterdir()) == [], "something was created"
+    file = tmp_path / "file"
+    file.write_text("text")
+    for path, what in ((tmp_path, "is not an archive"), (tmp_path / "missing", "does not exist"),
+                       (file, "is a file, not an archive"), (file / "x", "does not exist")):  # fmt: skip
+        run = pacs_command(command, "--archive", path, *more)
+        assert (run.returncode, run.stdout, run.stderr) == (1, "", f"pacs {command}: {path} {what} [ARC-01]\n")
+        assert list(tmp_path.iterdir()) == [file], "something was created"

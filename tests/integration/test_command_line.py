@@ -8,8 +8,11 @@ import os
 import pty
 import re
 import shutil
+import signal
+import socket
 import struct
 import subprocess
+import sys
 import tempfile
 import termios
 from collections.abc import Callable
@@ -49,6 +52,13 @@ def spoil(folder: Path) -> None:
     good = (folder / "a" / "0").read_bytes()
     (folder / "z-conflict").write_bytes(good.replace(b"Demo^Emergency", b"Demo^Different"))
     (folder / "z-no-uids").write_bytes(good[:132] + good[132:].replace(b"\x20\0\x0d\0UI", b"\x20\0\x0c\0UI"))
+
+
+def spoil_a_shard(archive: Path) -> None:
+    shard = max(archive.glob("studies/*/series/*/frames-*/c.*"), key=lambda path: path.stat().st_size)
+    data = bytearray(shard.read_bytes())
+    data[-40] ^= 1
+    shard.write_bytes(data)
 
 
 def test_import_info_check_export_reindex(folder: Path, archive_dir: Path, pacs_command: Run, tmp_path: Path) -> None:
@@ -100,8 +110,125 @@ def test_export_of_what_is_not_there(folder: Path, archive_dir: Path, pacs_comma
     uid = pydicom.dcmread(folder / "a" / "1", stop_before_pixels=True).SOPInstanceUID
     run = pacs_command("export", "1.2.3.4", "../..", uid, "--archive", archive_dir, "--out", tmp_path / "out")
     assert run.returncode == 1
-    assert run.stderr.splitlines() == ["pacs export: 1.2.3.4 is not stored", "pacs export: ../.. is not stored"]
+    assert run.stderr.splitlines() == [
+        "pacs export: 1.2.3.4 is not stored [ARC-01]",
+        "pacs export: the UID '../..' is not digits separated by single dots [UID-01]",
+    ]
     assert run.stdout.startswith("1 file, ")
+    assert len([path for path in (tmp_path / "out").rglob("*") if path.is_file()]) == 1
+    for nothing in ("1.2.3.4", "", "1" * 1000):
+        run = pacs_command("export", nothing, "--archive", archive_dir, "--out", tmp_path / "none")
+        assert run.returncode == 1 and not run.stdout
+        assert len(run.stderr.splitlines()) == 1 and run.stderr.startswith("pacs export: ")
+        assert not (tmp_path / "none").exists()
+
+
+def test_nothing_to_import_makes_no_archive(folder: Path, tmp_path: Path, pacs_command: Run) -> None:
+    (tmp_path / "empty").mkdir()
+    missing, notes = tmp_path / "missing", folder / "notes.txt"
+    for paths, said in (
+        ([missing], [f"{missing}: no such file or directory"]),
+        ([missing, notes], [f"{missing}: no such file or directory", f"{notes}: not DICOM"]),
+        ([tmp_path / "empty"], ["there is no DICOM file"]),
+    ):
+        for command, place in (("import", ["--archive", tmp_path / "new"]), ("store", ["--url", "http://127.0.0.1:9"])):
+            run = pacs_command(command, *paths, *place)
+            assert (run.returncode, run.stdout) == (1, "")
+            assert run.stderr.splitlines() == [f"pacs {command}: {line}" for line in said]
+    notes.rename(tmp_path / "empty" / "notes.txt")
+    run = pacs_command("import", tmp_path / "empty", "--archive", tmp_path / "new")
+    assert run.stderr == "pacs import: there is no DICOM file among 1 file\n" and not run.stdout
+    assert not (tmp_path / "new").exists()
+    run = pacs_command("import", missing, folder / "a", "--archive", tmp_path / "new")
+    assert run.returncode == 1 and counts(run.stdout)["stored"] == 3 and counts(run.stdout)["not read"] == 1
+
+
+def test_a_file_where_a_folder_has_to_be(folder: Path, archive_dir: Path, pacs_command: Run) -> None:
+    """It is said before anything is asked of the archive or a server."""
+    pacs_command("import", folder / "a", "--archive", archive_dir)
+    notes = folder / "notes.txt"
+    for out in (notes, notes / "below" / "it"):
+        for words in (["export", "1.2.3", "--archive", archive_dir], ["fetch", "http://127.0.0.1:9/studies/1.2.3"]):
+            run = pacs_command(*words, "--out", out)
+            assert (run.returncode, run.stdout) == (1, "")
+            assert run.stderr == f"pacs {words[0]}: Not a directory: {notes}\n"
+
+
+def test_fetch_from_nobody_makes_no_folder(tmp_path: Path, pacs_command: Run) -> None:
+    url = "http://127.0.0.1:9/dicomweb/studies/1.2/series/1.3/instances/1.4"
+    run = pacs_command("fetch", url, "--out", tmp_path / "out", "--patience", "1")
+    assert run.returncode == 1 and "nobody answers" in run.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_archive_that_may_not_be_looked_into(archive_dir: Path, folder: Path, pacs_command: Run) -> None:
+    """It is not called something else than an archive."""
+    pacs_command("import", folder / "a", "--archive", archive_dir)
+    drop = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
+    if drop and not shutil.which("setpriv"):
+        pytest.skip("root may look into everything, and there is no setpriv")
+    archive_dir.chmod(0)
+    try:
+        for command in ("info", "check", "reindex"):
+            words = [*drop, sys.executable, "-m", "pacs", command, "--archive", str(archive_dir)]
+            run = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, check=False)
+            assert run.returncode == 1 and not run.stdout
+            assert run.stderr.startswith(f"pacs {command}: Permission denied: {archive_dir}"), run.stderr
+    finally:
+        archive_dir.chmod(0o755)
+
+
+def test_closed_standard_streams(folder: Path, tmp_path: Path) -> None:
+    """Work is done all the same, and no file of the archive gets the number of a stream."""
+    archive = tmp_path / "archive"
+    program = 'exec "$0" -m pacs import "$1" --archive "$2" <&- >&- 2>&-'
+    run = subprocess.run(["sh", "-c", program, sys.executable, folder, archive], cwd=ROOT, check=False)
+    assert run.returncode == 0
+    program = (
+        "import os, sys\nfrom pacs import cli\ncli.main(['info', '--archive', sys.argv[1]])\n"
+        "sys.exit(not all(os.fstat(number).st_rdev == os.stat(os.devnull).st_rdev for number in range(3)))"
+    )
+    words = ["sh", "-c", 'exec "$0" -c "$1" "$2" <&- >&- 2>&-', sys.executable, program, archive]
+    assert subprocess.run(words, cwd=ROOT, check=False).returncode == 0
+
+
+def test_standard_output_that_is_full(folder: Path, archive_dir: Path, pacs_command: Run) -> None:
+    """It is not taken for the disk of the archive, neither by what writes at once nor by what writes at its end."""
+    pacs_command("import", folder / "a", "--archive", archive_dir)
+    spoil_a_shard(archive_dir)
+    environment = {name: text for name, text in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    for command in ("info", "check"):
+        with Path("/dev/full").open("w") as full:
+            run = subprocess.run(
+                [sys.executable, "-m", "pacs", command, "--archive", archive_dir],
+                stdout=full, stderr=subprocess.PIPE, text=True, env=environment, cwd=ROOT, check=False,
+            )  # fmt: skip
+        assert (run.returncode, run.stderr) == (1, "pacs: standard output: No space left on device\n")
+
+
+@pytest.mark.parametrize("command", ["fetch", "store"])
+def test_ctrl_c_says_so_and_leaves_nothing(command: str, folder: Path, tmp_path: Path) -> None:
+    """While a server is asked that never answers."""
+    program = (  # a shell starts what runs in the background with SIGINT ignored
+        "import signal, sys\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from pacs.cli import main\nsys.exit(main())"
+    )
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        root = f"http://127.0.0.1:{listening.getsockname()[1]}/dicomweb"
+        one = f"{root}/studies/1.2/series/1.3/instances/1.4"
+        words = [one, "--out", tmp_path / "out"] if command == "fetch" else [folder, "--url", root, "--jobs", "1"]
+        with subprocess.Popen(
+            [sys.executable, "-c", program, command, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            cwd=ROOT,
+        ) as process:  # fmt: skip
+            listening.settimeout(60)
+            connection, _ = listening.accept()
+            with connection:
+                assert connection.recv(1)
+                process.send_signal(signal.SIGINT)
+                assert process.communicate(timeout=30) == ("", f"\npacs {command}: interrupted\n")
+    assert process.returncode == 130
+    assert not (tmp_path / "out").exists()
 
 
 def test_refused_files_are_named_with_their_reason(folder: Path, archive_dir: Path, pacs_command: Run) -> None:
@@ -122,10 +249,7 @@ def test_refused_files_are_named_with_their_reason(folder: Path, archive_dir: Pa
 
 def test_check_lists_damage(folder: Path, archive_dir: Path, pacs_command: Run) -> None:
     pacs_command("import", folder, "--archive", archive_dir)
-    shard = max(archive_dir.glob("studies/*/series/*/frames-*/c.*"), key=lambda path: path.stat().st_size)
-    data = bytearray(shard.read_bytes())
-    data[-40] ^= 1
-    shard.write_bytes(data)
+    spoil_a_shard(archive_dir)
     run = pacs_command("check", "--archive", archive_dir)
     assert run.returncode == 1
     *findings, verdict = run.stdout.splitlines()
