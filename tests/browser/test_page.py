@@ -31,6 +31,12 @@ CANVAS = """() => {
   return [canvas.height, canvas.width, btoa(text)];
 }"""
 
+EDGES = """(selectors) => selectors.flatMap((selector) => {
+  const { top, bottom } = document.querySelector(selector).getBoundingClientRect();
+  return [top, bottom];
+})"""
+"""Where elements begin and end, from above."""
+
 TAKEN = """() => {
   window.taken = [];
   addEventListener("keydown", (event) => {
@@ -298,6 +304,73 @@ def test_a_series_that_grows_and_goes(page: Page, client: Client, open_series: C
     page.route("**/progressive", lambda route: route.fulfill(status=404, json={"message": "there is no such series"}))
     page.clock.fast_forward(40_000)
     expect(page.locator("#problem")).to_have_text("This series is not to be had any more: there is no such series")
+
+
+@pytest.mark.parametrize("size", [(1440, 900), (800, 450), (640, 360), (360, 640)], ids=str)
+def test_windows_of_all_sizes(
+    size: tuple[int, int], page: Page, stack: list[Stored], open_series: Callable[[Stored], None], ohif_server: Server
+) -> None:
+    """Nothing lies over anything else, or beyond the sides; the image and its slider fit into the window."""
+    width, height = size
+    page.set_viewport_size({"width": width, "height": height})
+    open_series(stack[0])
+    expect(page.locator("#overlay-right")).to_contain_text("1 / 5")
+    edges = page.evaluate(EDGES, [".bar", "#viewer-identity", ".tools", "#stage", ".slide", "footer"])
+    assert edges == sorted(edges) and edges[-1] <= height, edges
+    stage = page.locator("#stage").bounding_box()
+    assert stage is not None and stage["height"] > 0.4 * height and stage["width"] > 0.9 * width
+
+    data = stack[0].data
+    page.goto(f"{ohif_server.root_url}/#/study/{data.StudyInstanceUID}")
+    expect(page.locator(".card")).to_have_count(1)
+    edges = page.evaluate(EDGES, [".bar", "#study-identity", ".card", "footer"])
+    assert edges == sorted(edges), edges
+    assert page.evaluate("() => document.documentElement.scrollWidth") == width
+
+    page.goto(f"{ohif_server.root_url}/#/?field=PatientID&term={data.PatientID}")
+    row = page.locator("#rows tr")
+    expect(row).to_have_count(1)
+    edges = page.evaluate(EDGES, [".bar", "#search", "#rows", ".pager", "footer"])
+    assert edges == sorted(edges), edges
+    beyond = page.evaluate(
+        "() => [...document.querySelectorAll('#rows tr > *')].filter((cell) => "
+        "cell.getBoundingClientRect().right > document.querySelector('.table').getBoundingClientRect().right).length"
+    )
+    assert beyond == 0 and page.evaluate("() => document.documentElement.scrollWidth") == width
+
+
+def test_a_server_that_hangs(
+    page: Page, client: Client, stack: list[Stored], open_series: Callable[[Stored], None], ohif_server: Server
+) -> None:
+    """It is said, and where to try again: of the list, and of an image of which something is here."""
+    page.clock.install()
+    held: list[Route] = []
+    page.route("**/dicomweb/studies?**", lambda route: held.append(route))
+    page.goto(f"{ohif_server.root_url}/#/?field=PatientID&term={stack[0].data.PatientID}")
+    expect(page.locator("#count")).to_have_text("loading")
+    page.clock.run_for(28_000)
+    assert page.locator("#trouble").is_hidden()
+    page.clock.run_for(4000)
+    expect(page.locator("#problem")).to_have_text("the server does not answer")
+    expect(page.locator("#count")).to_have_text("")
+    page.unroute("**/dicomweb/studies?**")
+    page.get_by_role("button", name="Try again").click()
+    expect(page.locator("#rows tr")).to_have_count(1)
+    assert page.locator("#trouble").is_hidden()
+
+    page.route("**/frames/1", lambda route: _hold(route, held))
+    del held[:]
+    with page.expect_request(lambda request: not request.headers.get("range", "bytes=0-").startswith("bytes=0-")):
+        open_series(stack[0])
+        labelled(page, PREVIEW, "1 / 5")
+    page.clock.run_for(40_000)
+    labelled(page, f"{PREVIEW} · the server does not answer", "1 / 5")
+    page.locator("#look-again").click()
+    labelled(page, PREVIEW, "1 / 5")
+    page.unroute("**/frames/1")
+    final(page, "1 / 5")
+    assert page.locator("#look-again").is_hidden()
+    assert np.abs(canvas(page) - rendered(client, stack[0])).max() <= 1
 
 
 def _hold(route: Route, held: list[Route]) -> None:

@@ -1,5 +1,5 @@
 """How the page puts bytes of frames together (pacs/dicomweb/page/{link,reading,stream}.js), in node, over a network
-that answers late and in another order."""
+that answers late and in another order, or not at all (silence.js)."""
 
 from __future__ import annotations
 
@@ -129,6 +129,85 @@ console.log(JSON.stringify({ waited, found, kept: before[0].stored.length, other
 process.exit(0);
 """
 
+SILENT = """
+import { answer } from "./page/dicom.js";
+import { Silence } from "./page/silence.js";
+
+let tick = null; // of the clock, which beats when it is told to
+globalThis.setInterval = (step, milliseconds) => { if (milliseconds === 1000) tick = step; return 1; };
+globalThis.clearInterval = () => { tick = null; };
+const settled = () => new Promise(setImmediate);
+const seconds = async (count) => { for (let second = 0; second < count; second++) { tick?.(); await settled(); } };
+
+const bodies = [], signals = [];
+globalThis.fetch = (url, { signal }) => {
+  signals.push(signal);
+  if (url.endsWith("/never")) return new Promise(() => {});
+  const body = new ReadableStream({ start(controller) { bodies.push(controller); } });
+  return Promise.resolve(new Response(body));
+};
+const outcome = (promise) => {
+  const found = { error: null };
+  promise.catch((error) => { found.error = error; });
+  return found;
+};
+const said = {};
+
+// A byte now and then is enough, for as long as it takes.
+const slow = await answer("/slow", {});
+const whole = slow.arrayBuffer();
+await settled();
+for (let byte = 0; byte < 40; byte++) {
+  await seconds(29);
+  bodies[0].enqueue(Uint8Array.of(byte));
+  await settled();
+}
+bodies[0].close();
+said.slow = (await whole).byteLength;
+
+// Who does not read waits for nothing.
+const paused = (await answer("/paused", {})).body.getReader();
+bodies[1].enqueue(Uint8Array.of(1));
+await paused.read();
+await seconds(600);
+said.paused = signals[1].aborted;
+bodies[1].enqueue(Uint8Array.of(2));
+said.later = (await paused.read()).value[0];
+
+// Nothing comes: in the middle of a body, and at all.
+const stuck = outcome(paused.read());
+const never = outcome(answer("/never", {}));
+await settled();
+await seconds(29);
+said.early = [stuck, never].map(({ error }) => error);
+await seconds(1);
+said.late = [stuck, never].map(({ error }) => error instanceof Silence);
+said.aborted = signals.slice(1).map((signal) => signal.aborted);
+
+// A request that waits while another one gets bytes has more time, not all of it.
+const reader = (await answer("/other", {})).body.getReader();
+const starved = outcome(answer("/never", {}));
+const feed = async (count) => {
+  for (let second = 0; second < count; second += 10) {
+    const read = reader.read();
+    await seconds(10);
+    bodies.at(-1).enqueue(Uint8Array.of(0));
+    await read;
+  }
+};
+await feed(110);
+said.patient = starved.error;
+await feed(20);
+said.starved = starved.error instanceof Silence;
+
+// What is looked at is not asked for again and again while the server is silent.
+const codestream = new Codestream("/never", "", [FIRST, LENGTH], "e");
+const looked = outcome(new Link().fetch(codestream, () => FIRST, new AbortController().signal, () => {}));
+await seconds(30);
+said.looked = [looked.error instanceof Silence, looked.error?.message];
+console.log(JSON.stringify(said));
+"""
+
 
 def run(folder: Path, script: str) -> Any:
     assert NODE is not None
@@ -148,3 +227,12 @@ def test_bytes_stand_where_they_belong(tmp_path: Path) -> None:
 
 def test_a_stream_brings_nothing_to_the_frames_of_a_later_index(tmp_path: Path) -> None:
     assert run(tmp_path, GROWN) == {"waited": True, "found": [-1] * 5, "kept": 50, "other": 0}
+
+
+def test_a_slow_server_is_waited_for_and_a_silent_one_is_not(tmp_path: Path) -> None:
+    assert run(tmp_path, SILENT) == {
+        "slow": 40, "paused": False, "later": 2,
+        "early": [None, None], "late": [True, True], "aborted": [True, True],
+        "patient": None, "starved": True,
+        "looked": [True, "the server does not answer"],
+    }  # fmt: skip

@@ -3,6 +3,7 @@
 //   app.js               which section an address shows
 //   document.js          elements
 //   dicom.js             requests, DICOM JSON and its texts
+//   silence.js           when a server that sends nothing is given up
 //   studies.js           the list of studies, and the series of one
 //   viewer.js            a series: what the reader does, and what the page says of it
 //   stage.js             what is painted of the frame that is looked at, and what it is called
@@ -15,8 +16,8 @@
 //   decoding.js          decoders in workers (worker.js)
 //   htj2k.js             the decoder, with htj2k_….js and wavelet.js
 
-import { ROOT } from "./dicom.js";
-import { $, visits } from "./document.js";
+import { ROOT, Refused } from "./dicom.js";
+import { $, complain, visits } from "./document.js";
 import { showStudies, showStudy } from "./studies.js";
 import { closeViewer, showViewer } from "./viewer.js";
 
@@ -32,14 +33,14 @@ async function route() {
     else await showStudies(new URLSearchParams(query ?? ""));
   } catch (error) {
     if (!current()) return;
-    $("problem").textContent = error.message;
-    $("problem").hidden = false;
-    $("nothing").hidden = true;
+    for (const name of ["study", "viewer"]) $(name).hidden = true; // there is nothing in it
+    complain(error.message, !(error instanceof Refused));
   }
   if (!$("viewer").hidden) $("stage").focus({ preventScroll: true });
   else if (visits.count > 1 && document.activeElement === document.body) $("main").focus({ preventScroll: true }); // what had it is gone
 }
 
 $("root").textContent = location.origin + ROOT;
+$("again").addEventListener("click", route);
 addEventListener("hashchange", route);
 route();

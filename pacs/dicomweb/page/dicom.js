@@ -1,5 +1,7 @@
 // DICOM JSON (PS3.18 F): asking for it, and its values as a person reads them.
 
+import { heard, watched } from "./silence.js";
+
 export const ROOT = "/dicomweb";
 
 /** What is not to be asked for again. */
@@ -8,11 +10,17 @@ export class Refused extends Error {}
 export const OFFLINE = "no connection to the server";
 const PASSING = new Set([408, 429, 502, 503, 504]); // statuses of what may go better in a while
 
-/** The answer to a request, or an error that says what the server says: Refused unless it may go better in a while. */
-export async function answer(url, options) {
-  const response = await fetch(ROOT + url, options).catch((error) => {
+/**
+ * The answer to a request, or an error that says what the server says: Refused unless it may go better in a while,
+ * Silence where nothing comes, be it in the middle of the body.
+ */
+export async function answer(url, { signal, ...options } = {}) {
+  const own = new AbortController();
+  const abort = (reason) => own.abort(reason);
+  const asked = fetch(ROOT + url, { ...options, signal: signal ? AbortSignal.any([signal, own.signal]) : own.signal });
+  const response = watched(await heard(asked, abort).catch((error) => {
     throw error instanceof TypeError ? new TypeError(OFFLINE) : error;
-  });
+  }), abort);
   if (response.ok) return response;
   const told = await response.json().catch(() => null);
   const message = plain(told?.message ?? `The server answered ${response.status}.`);
@@ -29,7 +37,7 @@ export async function ask(url, accept = "application/dicom+json", signal = undef
 
 export async function studyOf(uid) {
   const { list } = await ask(`/studies?StudyInstanceUID=${encodeURIComponent(uid)}&includefield=00081030&limit=1`);
-  if (!list.length) throw new Error("This study is not in the archive.");
+  if (!list.length) throw new Refused("This study is not in the archive.");
   return list[0];
 }
 

@@ -15,9 +15,16 @@ export function make(name, content, properties = {}) {
 /** Show one section of the page, with the way to it: `crumbs` are [label, address or ""]. */
 export function show(section, crumbs) {
   for (const name of SECTIONS) $(name).hidden = name !== section;
-  $("problem").hidden = true;
+  $("trouble").hidden = true;
   $("crumbs").replaceChildren(...crumbs.map(([label, href]) => make("li", href ? make("a", label, { href }) : label)));
   document.title = [...crumbs.map(([label]) => label).reverse(), "pacs"].join(" · ");
+}
+
+/** Say what went wrong, and whether to try `again` may help. */
+export function complain(message, again) {
+  $("problem").textContent = message;
+  $("again").hidden = !again;
+  $("trouble").hidden = false;
 }
 
 /** A counter of page changes: what arrives for an earlier visit is dropped. */

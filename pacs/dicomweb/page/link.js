@@ -1,6 +1,7 @@
 // Requests for parts of codestreams, and how fast the line has been so far.
 
 import { Refused, answer } from "./dicom.js";
+import { Silence } from "./silence.js";
 
 const PATIENCE = 5; // tries without a new byte
 const FIRST_PAUSE = 250; // milliseconds
@@ -47,7 +48,7 @@ export class Link {
   /**
    * The missing bytes of a codestream up to `end()`, over as many requests as it takes: after a break it goes on behind
    * the last byte. `arrived` is called at each level's end. Throws what the server refuses, a codestream of more than
-   * `most` bytes, and when the line is dead.
+   * `most` bytes, and when the line is dead: of silence at once, which has lasted long enough.
    */
   async fetch(codestream, end, signal, arrived, most = Infinity) {
     let failures = 0;
@@ -58,7 +59,7 @@ export class Link {
         failures = 0;
       } catch (error) {
         if (codestream.length > before) failures = 0;
-        if (signal.aborted || error instanceof Refused || ++failures >= PATIENCE) throw error;
+        if (signal.aborted || error instanceof Refused || error instanceof Silence || ++failures >= PATIENCE) throw error;
         await pause(FIRST_PAUSE * 2 ** (failures - 1), signal);
       }
     }

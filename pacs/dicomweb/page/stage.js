@@ -44,8 +44,15 @@ export class Stage {
     this.#canvas.hidden = $("nothing").hidden = $("quality").hidden = true;
   }
 
+  /** That no more comes of the frame that is looked at, for which there is a reason, and perhaps a remedy; or that it does. */
+  #fail(message, again) {
+    this.#failure = message;
+    $("look-again").hidden = !again;
+  }
+
   close() {
     this.frame = null;
+    this.#fail("", false);
     this.#server.close();
     this.#clear();
   }
@@ -53,9 +60,9 @@ export class Stage {
   /** Look at a frame of which more is asked for; if not `anew`, again at the same one, in the window that is chosen now. */
   look(frame, anew = true) {
     this.frame = frame;
-    if (anew) this.#failure = "";
+    if (anew) this.#fail("", false);
     this.#server.leave();
-    if (this.painted?.frame !== frame) {
+    if (this.painted?.frame !== frame && !this.#failure) {
       this.#say(LOADING);
       $("nothing").hidden = true;
     }
@@ -64,15 +71,18 @@ export class Stage {
 
   /** More of a frame is held. */
   improved(frame) {
-    if (frame === this.frame && !frame.byServer) this.#refresh();
+    if (frame !== this.frame || frame.byServer) return;
+    this.#fail("", false);
+    this.#refresh();
   }
 
   /** Why no more of a frame comes. What is on the screen stays, and does not pass for more than it is. */
   failed(frame, error) {
     if (frame !== this.frame) return;
     const message = error instanceof TypeError ? OFFLINE : error.message;
-    if (!(error instanceof Refused)) this.#broken();
-    this.#failure = message;
+    const broken = !(error instanceof Refused);
+    if (broken) this.#broken();
+    this.#fail(message, broken);
     if (this.painted?.frame === frame) return this.#say(this.#named(this.painted.name));
     this.#clear();
     $("nothing").textContent = message;
@@ -198,6 +208,7 @@ export class Stage {
 
   #putBitmap(frame, bitmap, name, window) {
     if (frame !== this.frame) return;
+    this.#fail("", false);
     this.#size(bitmap.width, bitmap.height);
     this.#context.drawImage(bitmap, 0, 0);
     this.#shown({ frame, rung: "server", window, name });
@@ -213,7 +224,7 @@ export class Stage {
     this.#place(painted.frame);
     this.#canvas.hidden = false;
     $("nothing").hidden = true;
-    if (painted.rung === painted.frame.stored.finest) this.#failure = "";
+    if (painted.rung === painted.frame.stored.finest) this.#fail("", false);
     this.#say(this.#named(painted.name));
     this.#changed();
   }

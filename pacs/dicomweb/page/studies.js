@@ -93,7 +93,7 @@ $("search").addEventListener("submit", (event) => {
 export async function showStudy(uid) {
   const current = visits.current();
   show("study", [["Studies", "#/"], ["Study", ""]]);
-  $("study-identity").replaceChildren();
+  $("study-identity").replaceChildren(make("span", "loading"));
   $("cards").replaceChildren();
   const [study, { list }] = await Promise.all([studyOf(uid), ask(`/studies/${uid}/series?includefield=0008103E`)]);
   if (!current()) return;

@@ -3,7 +3,7 @@
 import { Attributes } from "./attributes.js";
 import { Decoding } from "./decoding.js";
 import { Refused, answer, ask, date, person, studyOf, text } from "./dicom.js";
-import { $, VIEWER, make, show, visits } from "./document.js";
+import { $, VIEWER, complain, make, show, visits } from "./document.js";
 import { framesOf, outwards } from "./frames.js";
 import { Link } from "./link.js";
 import { Reading } from "./reading.js";
@@ -119,8 +119,7 @@ async function follow(path, index, current) {
     } catch (error) {
       if (!(error instanceof Refused) || !current()) continue;
       // It is gone: whoever took it out of the archive does not want it to be read.
-      $("problem").textContent = `This series is not to be had any more: ${error.message}`;
-      $("problem").hidden = false;
+      complain(`This series is not to be had any more: ${error.message}`, false);
       $("arriving").hidden = true;
       return;
     }
@@ -163,10 +162,14 @@ function goto(index) {
   view.stage.look(frames()[at]);
 }
 
-/** The line broke: try again after a while what the reader still looks at. */
+/** The line broke: try again after a while what the reader still looks at. What went wrong stays said until more comes. */
 function lookAgain() {
   const [mine, frame] = [view, shown()];
-  setTimeout(() => { if (view === mine && frame === shown() && !cine) goto(view.reading.at); }, BROKEN_MS);
+  setTimeout(() => {
+    if (view !== mine || frame !== shown() || cine) return;
+    view.reading.look(view.reading.at);
+    view.stage.look(frame, false);
+  }, BROKEN_MS);
 }
 
 /** Say what is on the screen: that may still be the image before. */
@@ -210,6 +213,10 @@ function toggleCine() {
 }
 
 $("play").addEventListener("click", toggleCine);
+$("look-again").addEventListener("click", () => {
+  goto(view.reading.at);
+  $("stage").focus({ preventScroll: true });
+});
 $("slider").addEventListener("input", () => goto(Number($("slider").value) - 1));
 
 let turned = 0;
@@ -225,6 +232,7 @@ $("stage").addEventListener("wheel", (event) => {
 
 $("stage").addEventListener("keydown", (event) => {
   if (event.altKey || event.ctrlKey || event.metaKey) return; // the browser's: back, zoom
+  if (event.target === $("look-again") && (event.key === " " || event.key === "Enter")) return;
   if (event.shiftKey && event.key in WINDOW_KEYS) {
     if (frames().length && !kind(shown()).colour) showIn(moved(windowNow(), ...WINDOW_KEYS[event.key].map((way) => way * WINDOW_STEP)));
   } else if (event.key === " ") toggleCine();
@@ -282,7 +290,7 @@ function showIn(window) {
 
 let drag = null;
 $("stage").addEventListener("pointerdown", (event) => {
-  if (event.button || !frames().length || kind(shown()).colour) return;
+  if (event.button || event.target === $("look-again") || !frames().length || kind(shown()).colour) return;
   drag = { x: event.clientX, y: event.clientY, from: windowNow() };
   $("stage").setPointerCapture(event.pointerId);
 });
