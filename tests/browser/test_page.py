@@ -325,7 +325,7 @@ def test_windows_of_all_sizes(
     expect(page.locator(".card")).to_have_count(1)
     edges = page.evaluate(EDGES, [".bar", "#study-identity", ".card", "footer"])
     assert edges == sorted(edges), edges
-    assert page.evaluate("() => document.documentElement.scrollWidth") == width
+    assert page.evaluate("() => document.documentElement.scrollWidth") <= width
 
     page.goto(f"{ohif_server.root_url}/#/?field=PatientID&term={data.PatientID}")
     row = page.locator("#rows tr")
@@ -336,7 +336,7 @@ def test_windows_of_all_sizes(
         "() => [...document.querySelectorAll('#rows tr > *')].filter((cell) => "
         "cell.getBoundingClientRect().right > document.querySelector('.table').getBoundingClientRect().right).length"
     )
-    assert beyond == 0 and page.evaluate("() => document.documentElement.scrollWidth") == width
+    assert beyond == 0 and page.evaluate("() => document.documentElement.scrollWidth") <= width
 
 
 def test_a_server_that_hangs(

@@ -184,7 +184,7 @@ await seconds(1);
 said.late = [stuck, never].map(({ error }) => error instanceof Silence);
 said.aborted = signals.slice(1).map((signal) => signal.aborted);
 
-// A request that waits while another one gets bytes has more time, not all of it.
+// A request that waits while one before it gets bytes has more time, not all of it; one behind it shows that it hangs.
 const reader = (await answer("/other", {})).body.getReader();
 const starved = outcome(answer("/never", {}));
 const feed = async (count) => {
@@ -199,6 +199,12 @@ await feed(110);
 said.patient = starved.error;
 await feed(20);
 said.starved = starved.error instanceof Silence;
+const passed = outcome(answer("/never", {}));
+for (let second = 0; second < 30; second += 10) {
+  await answer("/poll", {});
+  await seconds(10);
+}
+said.passed = passed.error instanceof Silence;
 
 // What is looked at is not asked for again and again while the server is silent.
 const codestream = new Codestream("/never", "", [FIRST, LENGTH], "e");
@@ -233,6 +239,6 @@ def test_a_slow_server_is_waited_for_and_a_silent_one_is_not(tmp_path: Path) -> 
     assert run(tmp_path, SILENT) == {
         "slow": 40, "paused": False, "later": 2,
         "early": [None, None], "late": [True, True], "aborted": [True, True],
-        "patient": None, "starved": True,
+        "patient": None, "starved": True, "passed": True,
         "looked": [True, "the server does not answer"],
     }  # fmt: skip

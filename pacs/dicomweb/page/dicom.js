@@ -1,6 +1,6 @@
 // DICOM JSON (PS3.18 F): asking for it, and its values as a person reads them.
 
-import { heard, watched } from "./silence.js";
+import { Patience } from "./silence.js";
 
 export const ROOT = "/dicomweb";
 
@@ -16,11 +16,11 @@ const PASSING = new Set([408, 429, 502, 503, 504]); // statuses of what may go b
  */
 export async function answer(url, { signal, ...options } = {}) {
   const own = new AbortController();
-  const abort = (reason) => own.abort(reason);
+  const patience = new Patience((silence) => own.abort(silence));
   const asked = fetch(ROOT + url, { ...options, signal: signal ? AbortSignal.any([signal, own.signal]) : own.signal });
-  const response = watched(await heard(asked, abort).catch((error) => {
+  const response = patience.watched(await patience.heard(asked).catch((error) => {
     throw error instanceof TypeError ? new TypeError(OFFLINE) : error;
-  }), abort);
+  }));
   if (response.ok) return response;
   const told = await response.json().catch(() => null);
   const message = plain(told?.message ?? `The server answered ${response.status}.`);
