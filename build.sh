@@ -25,8 +25,18 @@ if ! [ -x "$VENV/bin/python" ] || ! "$VENV/bin/python" -c 'import pip' 2>/dev/nu
     rm -rf "$VENV"
     "$PYTHON" -m venv "$VENV"
 fi
-echo "installing the package and its extensions into $VENV (a minute or two)"
-"$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+echo "installing the package and its extensions into $VENV (a minute or two; later only what has changed)"
+install() {
+    "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check "$@"
+}
+# What compiles lies in this environment, not in one that pip makes anew: the next time nothing has to be fetched.
+"$VENV/bin/python" - > "$VENV/build-requires.txt" <<'REQUIRES'
+import tomllib
+with open("pyproject.toml", "rb") as file:
+    print(*tomllib.load(file)["build-system"]["requires"], sep="\n")
+REQUIRES
+install --requirement "$VENV/build-requires.txt"
+install --no-build-isolation --editable '.[test]'
 "$VENV/bin/python" - <<'CHECK'
 import pathlib, importlib
 for source in sorted(pathlib.Path("pacs/_codecs").glob("*.pyx")):
