@@ -287,7 +287,7 @@ cdef bint decode_finest(
 cdef bint decode_in_place(
     Frame *f, Level *level, Planes *p, Target *t, int16_t *low, int16_t *bands, int16_t *spare, Workspace w,
 ) noexcept nogil:
-    """The same of one component whose samples have the type of those that are asked for."""
+    """The same of one component whose samples have the type, and the alignment, of those that are asked for."""
     cdef size_t j, i, end, done = 0
     cdef int16_t *image = <int16_t *>t.out
     for j in range(stripes_of(f, t.rows)):
@@ -331,7 +331,7 @@ cdef bint decode_components(Frame *f, Levels *levels, Planes *p, Target *t, samp
         if not decode_coarser(f, levels, c, last - 1, lows + c * p.low_rows * p.half, other, bands, p.half, spare, w):
             return False
     if sample is int16_t:
-        if f.components == 1 and (t.kind == HT_U16 or t.kind == HT_I16):
+        if f.components == 1 and (t.kind == HT_U16 or t.kind == HT_I16) and not <size_t>t.out & 1:
             return decode_in_place(f, &levels.level[last], p, t, lows, bands, spare, w)
     return decode_finest(f, levels, p, t, images, lows, bands, spare, w)
 

@@ -231,6 +231,21 @@ def test_the_wavelet_does_not_overflow(tier: int) -> None:
             assert np.array_equal(decoded(encoded, frame), frame.samples)
 
 
+def test_samples_may_begin_at_any_address(tier: int) -> None:
+    """A frame is a part of what was received, and so may be what its samples are decoded to."""
+    for bits, kind, wanted in ((12, "uint16", 2), (16, "int16", 2), (12, "int16", 4)):
+        samples = RNG.integers(0, 1 << 11, (70, 81)).astype(kind)
+        frame = Frame(samples, bits, 3)
+        encoded, _ = ours(frame)
+        for begin in range(1, 4):
+            moved = np.zeros(samples.nbytes + begin, np.uint8)[begin:]
+            moved[:] = samples.reshape(-1).view(np.uint8)
+            assert htj2k_encoder.encode(moved.data, 70, 81, 1, 2, frame.signed, bits, 3, False)[0] == encoded
+            out = np.zeros(70 * 81 * wanted + begin, np.uint8)[begin:]
+            assert htj2k_decoder.decode(memoryview(encoded), out.data, 70, 81, 1, wanted, frame.signed, bits, 0)
+            assert np.array_equal(np.frombuffer(out.tobytes(), f"int{8 * wanted}").reshape(70, 81), samples)
+
+
 def test_samples_beyond_the_declared_precision_are_left_to_others(tier: int) -> None:
     """Where 16 bits are too few for them. Others come out as they are."""
     for bits, width in ((12, 2), (8, 2), (8, 1)):

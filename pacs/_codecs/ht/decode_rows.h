@@ -6,12 +6,12 @@
 #include "decode_quads.h"
 
 #define HT_MOST_PLANES 30 /* magnitudes below 2^30; U_q is at most one more */
-#define HT_AHEAD 1024     /* bytes behind the end of a segment that a row may read: twice 128 samples of 32 bits */
+#define HT_BEHIND 1024    /* bytes behind the end of a segment that a row may read: twice 128 samples of 32 bits */
 
 /* At least 64 bytes aligned; one for each thread. */
 typedef struct {
   uint8_t vlc[HT_MOST_SUFFIX + 2 * HT_ROW_VLC + 153];
-  uint8_t magnitudes[HT_BLOCK * HT_BLOCK * 4 + HT_AHEAD + 64];
+  uint8_t magnitudes[HT_BLOCK * HT_BLOCK * 4 + HT_BEHIND + 64];
   ht_quad_row rows[2];
   uint32_t below[2][16 + HT_BLOCK + 16]; /* of the samples that end a row of quads: see ht_sample_row */
   int16_t narrow[HT_BLOCK * HT_BLOCK];

@@ -18,8 +18,8 @@ HT_INLINE void HT_NAME(load_row)(const void *frame, int kind, size_t columns, si
     switch (kind) {
     case HT_U8: if (step == 1) { const size_t step = 1; HT_LOAD(uint8_t); } else HT_LOAD(uint8_t); break;
     case HT_I8: if (step == 1) { const size_t step = 1; HT_LOAD(int8_t); } else HT_LOAD(int8_t); break;
-    case HT_U16: if (step == 1) { const size_t step = 1; HT_LOAD(uint16_t); } else HT_LOAD(uint16_t); break;
-    default: if (step == 1) { const size_t step = 1; HT_LOAD(int16_t); } else HT_LOAD(int16_t); break;
+    case HT_U16: if (step == 1) { const size_t step = 1; HT_LOAD(ht_frame_u16); } else HT_LOAD(ht_frame_u16); break;
+    default: if (step == 1) { const size_t step = 1; HT_LOAD(ht_frame_i16); } else HT_LOAD(ht_frame_i16); break;
     }
 }
 
@@ -37,8 +37,8 @@ HT_INLINE void HT_NAME(store_row)(void *frame, int kind, size_t columns, size_t 
     switch (kind) {
     case HT_U8:
     case HT_I8: if (step == 1) { const size_t step = 1; HT_STORE(uint8_t); } else HT_STORE(uint8_t); break;
-    case HT_I32: if (step == 1) { const size_t step = 1; HT_STORE(uint32_t); } else HT_STORE(uint32_t); break;
-    default: if (step == 1) { const size_t step = 1; HT_STORE(uint16_t); } else HT_STORE(uint16_t); break;
+    case HT_I32: if (step == 1) { const size_t step = 1; HT_STORE(ht_frame_u32); } else HT_STORE(ht_frame_u32); break;
+    default: if (step == 1) { const size_t step = 1; HT_STORE(ht_frame_u16); } else HT_STORE(ht_frame_u16); break;
     }
 }
 

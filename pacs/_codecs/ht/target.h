@@ -1,7 +1,8 @@
 /* Which processor the HT block coder is compiled for and runs on.
  *
  * A function of a tier carries the tier's attribute, the rest of the file is compiled for any processor. On others than
- * x86-64 the attributes do not exist (HT_X86 is 0) and the tier always is 0.
+ * x86-64 the attributes do not exist (HT_X86 is 0) and the tier always is 0; with HT_ANY_PROCESSOR there, too, so that
+ * what others compile can be tested.
  */
 #ifndef HT_TARGET_H
 #define HT_TARGET_H
@@ -14,7 +15,7 @@
 
 enum { HT_PORTABLE, HT_TIER_AVX2, HT_TIER_AVX512 };
 
-#if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
+#if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__)) && !defined(HT_ANY_PROCESSOR)
 #define HT_X86 1
 #include <immintrin.h>
 #define HT_AVX2 __attribute__((target("avx2,bmi,bmi2,lzcnt,popcnt,movbe")))

@@ -10,6 +10,16 @@
 
 enum { HT_U8, HT_I8, HT_U16, HT_I16, HT_I32 };
 
+/* Samples of a frame, whose bytes may begin at an odd address: it is a part of what was received. */
+#if defined(__GNUC__) || defined(__clang__)
+#define HT_ANYWHERE __attribute__((aligned(1)))
+#else
+#define HT_ANYWHERE
+#endif
+typedef uint16_t ht_frame_u16 HT_ANYWHERE;
+typedef int16_t ht_frame_i16 HT_ANYWHERE;
+typedef uint32_t ht_frame_u32 HT_ANYWHERE;
+
 /* Where the sub-bands of one decomposition lie; strides in samples. */
 typedef struct {
     int16_t *ll, *hl, *lh, *hh;
@@ -61,8 +71,8 @@ HT_INLINE void ht_body_range(const void *frame, int kind, size_t count, int32_t 
     switch (kind) {
     case HT_U8: HT_RANGE(uint8_t); break;
     case HT_I8: HT_RANGE(int8_t); break;
-    case HT_U16: HT_RANGE(uint16_t); break;
-    default: HT_RANGE(int16_t); break;
+    case HT_U16: HT_RANGE(ht_frame_u16); break;
+    default: HT_RANGE(ht_frame_i16); break;
     }
 #undef HT_RANGE
     *least = low;
