@@ -8,7 +8,7 @@ import sys
 import time
 
 from pacs.cli import OK, USAGE, WRONG, report
-from pacs.cli.places import check_folder
+from pacs.cli.places import check_folder, writing_below
 from pacs.cli.report import count_text, size_text
 from pacs.cli.sending import headers_of
 from pacs.client.fetch import Options, Progress, fetch_all
@@ -41,7 +41,8 @@ def fetch(arguments: argparse.Namespace) -> int:
             note += f", {progress.failed:,} failed" if progress.failed else ""
             bar.show(progress.received, max(progress.received, _estimate(progress)), note)
 
-        progress = asyncio.run(fetch_all(options, show))
+        with writing_below(options.out):
+            progress = asyncio.run(fetch_all(options, show))
     return _end(options, progress, unit, time.monotonic() - began)
 
 

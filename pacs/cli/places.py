@@ -1,9 +1,11 @@
-"""What is looked at before a command begins: the archive that is named, the folder to write into."""
+"""The archive that a command names and the folder that it writes into: whether they are there, what is said of them."""
 
 from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pacs.errors import NotFoundError
@@ -28,3 +30,13 @@ def check_folder(folder: Path) -> None:
             if not path.is_dir():
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
             return
+
+
+@contextmanager
+def writing_below(folder: Path) -> Iterator[None]:
+    """What a write fails with names no file: with a full disk one has to know which."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(folder)
+        raise

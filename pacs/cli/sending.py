@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from pacs import uids
 from pacs.cli import OK, USAGE, WRONG
-from pacs.cli.places import check_folder, require_archive
+from pacs.cli.places import check_folder, require_archive, writing_below
 from pacs.cli.report import Progress, count_text, nothing_found, size_text, summary
 from pacs.client import files
 from pacs.client.tally import Result, Status, Tally
@@ -185,7 +185,8 @@ def export(arguments: argparse.Namespace) -> int:
             for _, entries in wanted:
                 for entry in entries:
                     try:
-                        size += _write(archive, entry, arguments.out)
+                        with writing_below(arguments.out):
+                            size += _write(archive, entry, arguments.out)
                         written += 1
                     except PacsError as error:
                         name = entry.descriptor.instance

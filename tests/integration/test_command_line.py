@@ -161,6 +161,19 @@ def test_fetch_from_nobody_makes_no_folder(tmp_path: Path, pacs_command: Run) ->
     assert not (tmp_path / "out").exists()
 
 
+def test_a_disk_that_is_full_is_named(folder: Path, server: Server, tmp_path: Path, pacs_command: Run) -> None:
+    """Nearly: a file may not grow beyond a block, which fails in the same place."""
+    pacs_command("store", folder / "a", "--url", server.url)
+    study = pydicom.dcmread(folder / "a" / "0", stop_before_pixels=True).StudyInstanceUID
+    words = [sys.executable, "-m", "pacs", "fetch", f"{server.url}/studies/{study}", "--out", tmp_path / "out"]
+    run = subprocess.run(
+        ["sh", "-c", 'ulimit -f 1; exec "$@"', "sh", *words], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert (run.returncode, run.stdout) == (1, "")
+    assert run.stderr == f"pacs fetch: File too large: {tmp_path / 'out'}\n"
+    assert not list((tmp_path / "out").rglob("*.dcm"))
+
+
 def test_an_archive_that_may_not_be_looked_into(archive_dir: Path, folder: Path, pacs_command: Run) -> None:
     """It is not called something else than an archive."""
     pacs_command("import", folder / "a", "--archive", archive_dir)
