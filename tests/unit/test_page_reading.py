@@ -129,15 +129,17 @@ console.log(JSON.stringify({ waited, found, kept: before[0].stored.length, other
 process.exit(0);
 """
 
-SILENT = """
-import { answer } from "./page/dicom.js";
-import { Silence } from "./page/silence.js";
-
+CLOCK = """
 let tick = null; // of the clock, which beats when it is told to
 globalThis.setInterval = (step, milliseconds) => { if (milliseconds === 1000) tick = step; return 1; };
 globalThis.clearInterval = () => { tick = null; };
 const settled = () => new Promise(setImmediate);
 const seconds = async (count) => { for (let second = 0; second < count; second++) { tick?.(); await settled(); } };
+"""
+
+SILENT = """
+import { answer } from "./page/dicom.js";
+import { Silence } from "./page/silence.js";
 
 const bodies = [], signals = [];
 globalThis.fetch = (url, { signal }) => {
@@ -214,6 +216,25 @@ said.looked = [looked.error instanceof Silence, looked.error?.message];
 console.log(JSON.stringify(said));
 """
 
+SILENT_STREAM = """
+// The reader jumps to the last image: the stream, which is to bring it, begins there, and nothing comes.
+const failures = [];
+const telling = { ...stage, failed: (...failure) => failures.push(failure) };
+const reading = new Reading(SERIES, { link: new Link(), stage: telling });
+const frames = framesOf(SERIES, indexOf([10, 20, 30, 40]));
+reading.set(frames, "s");
+reading.look(0);
+reading.look(3);
+await settled();
+const single = ranges.map(({ n }) => n);
+await seconds(29);
+const early = failures.length;
+await seconds(1);
+const said = failures.map(([frame, { message }]) => [frames.indexOf(frame), message]);
+console.log(JSON.stringify({ streamed: stream !== null, single, early, said }));
+process.exit(0);
+"""
+
 
 def run(folder: Path, script: str) -> Any:
     assert NODE is not None
@@ -236,9 +257,14 @@ def test_a_stream_brings_nothing_to_the_frames_of_a_later_index(tmp_path: Path) 
 
 
 def test_a_slow_server_is_waited_for_and_a_silent_one_is_not(tmp_path: Path) -> None:
-    assert run(tmp_path, SILENT) == {
+    assert run(tmp_path, CLOCK + SILENT) == {
         "slow": 40, "paused": False, "later": 2,
         "early": [None, None], "late": [True, True], "aborted": [True, True],
         "patient": None, "starved": True, "passed": True,
         "looked": [True, "the server does not answer"],
     }  # fmt: skip
+
+
+def test_a_stream_that_is_silent_is_told_of_as_soon_as_a_request(tmp_path: Path) -> None:
+    said = [[3, "the server does not answer"]]
+    assert run(tmp_path, CLOCK + SILENT_STREAM) == {"streamed": True, "single": [10], "early": 0, "said": said}

@@ -8,6 +8,7 @@
 import { Refused } from "./dicom.js";
 import { DECIBELS, outwards } from "./frames.js";
 import { pause } from "./link.js";
+import { Silence } from "./silence.js";
 import { streamOf } from "./stream.js";
 
 const FIRST_RUNG = "pixels:128", READABLE = `quality:${DECIBELS}`;
@@ -111,10 +112,13 @@ export class Reading {
     if (wanted < 2) return;
     running?.stop.abort();
     const begun = {};
-    begun.promise = new Promise((resolve) => { begun.resolve = resolve; });
+    begun.promise = new Promise((resolve, reject) => { Object.assign(begun, { resolve, reject }); });
+    begun.promise.catch(() => {}); // mostly nobody waits for it
     const stream = { rung, stop: new AbortController(), first: at, last: at, begun };
     this.#stream = stream;
-    stream.ended = this.#run(stream, wanted).catch(() => {}).finally(() => {
+    stream.ended = this.#run(stream, wanted).catch((error) => {
+      if (error instanceof Silence) begun.reject(error); // who waits for the stream has waited long enough
+    }).finally(() => {
       begun.resolve();
       stream.stop.abort();
       if (this.#stream === stream) this.#stream = null;

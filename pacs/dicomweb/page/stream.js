@@ -2,6 +2,7 @@
 
 import { Refused, answer } from "./dicom.js";
 import { pause } from "./link.js";
+import { Silence } from "./silence.js";
 
 const PATIENCE = 6; // tries without a new part
 const FIRST_PAUSE = 250; // milliseconds
@@ -81,8 +82,9 @@ async function* partsOf(response, link) {
 }
 
 /**
- * The parts of the stream of `series` behind the first `after`, over as many connections as it takes: after a break it goes on behind the last
- * whole part. A series that has changed meanwhile ends it with an error: its parts would no longer fit.
+ * The parts of the stream of `series` behind the first `after`, over as many connections as it takes: after a break it
+ * goes on behind the last whole part. A silent server ends it with an error, and a series that has changed meanwhile: its
+ * parts would no longer fit.
  */
 export async function* streamOf(series, { rungs, first, after, state, link, signal }) {
   let failures = 0;
@@ -96,7 +98,7 @@ export async function* streamOf(series, { rungs, first, after, state, link, sign
       }
       return;
     } catch (error) {
-      if (signal.aborted || error instanceof Refused || ++failures >= PATIENCE) throw error;
+      if (signal.aborted || error instanceof Refused || error instanceof Silence || ++failures >= PATIENCE) throw error;
       await pause(FIRST_PAUSE * 2 ** (failures - 1), signal);
     }
   }
