@@ -124,6 +124,8 @@ class Committer:
             failure = error
         except TailError as tail:
             failure = StorageError(f"the log of series {tail.series[1]} has a tail that cannot be removed")
+        except SyncError as error:  # while what another process had left undone was finished
+            failure = self._refuse_after(error)
         except OSError as error:
             failure = StorageError(f"the disk refused: {error.strerror}")
         except Exception as error:  # noqa: BLE001
@@ -173,11 +175,9 @@ class Committer:
                 #    crash during it leaves step 3's state, or the whole batch.
                 written = time.perf_counter()
         except SyncError as error:
-            # What a failed sync has written nobody knows, and the kernel does not try again: stop here.
-            self._refusal = StorageError(f"a sync failed ({error.strerror}): nothing is stored until a restart")
-            _log.critical("%s: %s", error.filename, self._refusal.message)
+            refusal = self._refuse_after(error)
             self._take_back(placement, sequence)
-            raise self._refusal from error
+            raise refusal from error
         except OSError as error:
             self._take_back(placement, sequence)
             raise StorageError(f"the disk refused: {error.strerror}") from error
@@ -276,6 +276,12 @@ class Committer:
         self._settled_at = time.monotonic()
 
     # --- when it fails ---
+
+    def _refuse_after(self, error: SyncError) -> StorageError:
+        """What a failed sync has written nobody knows, and the kernel does not try again: stop here."""
+        self._refusal = StorageError(f"a sync failed ({error.strerror}): nothing is stored until a restart")
+        _log.critical("%s: %s", error.filename, self._refusal.message)
+        return self._refusal
 
     def _take_back(self, placement: Placement | None, sequence: int) -> None:
         if placement is None or placement.empty:

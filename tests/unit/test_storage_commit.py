@@ -503,6 +503,43 @@ def test_a_failed_sync_stops_writing(root: Path) -> None:
         assert archive.errors() == []
 
 
+@pytest.mark.parametrize("told", [True, False])
+def test_a_sync_that_fails_while_a_batch_is_finished_stops_writing(root: Path, told: bool) -> None:
+    """A batch cut short is found by `last-commit`, or where that was taken back, by its records in the way."""
+
+    class FailingSync(Disk):
+        def _syncfs(self, descriptor: int) -> None:
+            raise OSError(errno.EIO, "Input/output error")
+
+    refusing = False
+
+    def observe(operation: Operation) -> None:
+        nonlocal refusing
+        if operation.name == "step" and operation.path == "records-written":
+            refusing = True
+        taken_back = operation.name == "truncate" or (told and operation.path.endswith(layout.LAST_COMMIT))
+        if refusing and (operation.name == "step" or taken_back):
+            raise OSError(errno.EIO, "Input/output error", operation.path)
+
+    left, disk = new_instance("1.1", "1.2", "1.2.2"), Disk()
+    with opened(root, disk) as archive:
+        archive.commit(new_instance("1.1", "1.2", "1.2.1"))
+        disk.observer = observe
+        assert archive.commit(left) == [FAILED]
+        assert archive.committer.refusal is None
+        disk.observer = None
+        disk.__class__ = FailingSync
+        assert archive.commit(new_instance("1.1", "1.2", "1.2.3")) == [FAILED]
+        assert archive.committer.refusal is not None
+        disk.__class__ = Disk
+        assert archive.commit(new_instance("1.1", "1.2", "1.2.4")) == [FAILED]
+        assert archive.uids() == {"1.2.1"}, "a sync that goes well behind one that failed proves nothing"
+    with opened(root) as archive:
+        assert archive.commit(new_instance("1.1", "1.2", "1.2.4")) == [STORED]
+        assert archive.holds(left)
+        assert archive.errors() == []
+
+
 _LIMITED = """
 import resource, sys
 from pathlib import Path
