@@ -111,15 +111,22 @@ def jpeg_2000(samples: Samples, geometry: FrameGeometry, quality: float | None =
     """A frame as JPEG 2000 Part 1, one layer: reversible without `quality` (.90), else irreversible of that many dB."""
     described = decoded_geometry(geometry) if quality is None else _lossy(samples, geometry)
     rgb = described.photometric_interpretation == "RGB"
+    bits = htj2k.declared_precision(described)
+    # imagecodecs takes int8 for C's char, which has no sign on arm64. Unsigned samples are the same codestream after
+    # their level shift, but for the sign that it declares. T.800 G.1
+    shifted = samples.dtype == np.int8
+    given = samples.view(np.uint8) + np.uint8(1 << (bits - 1)) if shifted else samples
 
     def encoded(level: float, reversible: bool, decompositions: int) -> bytes:
-        return bytes(
-            _codecs.jpeg2k_encode(
-                samples, level=level, codecformat="J2K", reversible=reversible, mct=rgb,
-                planar=False if samples.ndim == 3 else None, bitspersample=htj2k.declared_precision(described),
-                resolutions=decompositions + 1,
-            )
+        stream = _codecs.jpeg2k_encode(
+            given, level=level, codecformat="J2K", reversible=reversible, mct=rgb,
+            planar=False if samples.ndim == 3 else None, bitspersample=bits, resolutions=decompositions + 1,
         )  # fmt: skip
+        if not shifted:
+            return bytes(stream)
+        signed = bytearray(stream)
+        j2k.set_precision(signed, bits, True)
+        return bytes(signed)
 
     def made(level: float, reversible: bool) -> bytes:
         return _within_room(lambda levels: encoded(level, reversible, levels), described.decompositions)
@@ -129,7 +136,7 @@ def jpeg_2000(samples: Samples, geometry: FrameGeometry, quality: float | None =
 
     if quality is None:
         return reversible()
-    surplus = 20 * math.log10(((1 << htj2k.declared_precision(described)) - 1) / span(samples))
+    surplus = 20 * math.log10(((1 << bits) - 1) / span(samples))
     found = _reaching(
         quality, samples, described, lambda step: made(max(_LEAST_LEVEL, _decibels(step) + surplus), False),
         lambda wanted, _: _step(wanted),
