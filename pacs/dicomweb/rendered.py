@@ -11,12 +11,13 @@ from typing import Final
 from aiohttp.web import BaseRequest
 
 from pacs import rendering, renditions, transcode, uids
-from pacs.dicomweb import multipart
+from pacs.dicomweb import multipart, urls, wado
 from pacs.dicomweb.answer import Answer, Headers, Stream
-from pacs.dicomweb.negotiation import PARTS
+from pacs.dicomweb.negotiation import EITHER, PARTS
 from pacs.dicomweb.service import Service
 from pacs.dicomweb.target import ResourceId
 from pacs.errors import (
+    CodestreamError,
     NotAcceptableError,
     NotFoundError,
     PixelError,
@@ -34,6 +35,7 @@ _OFFERED: Final = (JPEG, PNG)
 _KEEP: Final[Headers] = (("Cache-Control", "private, max-age=3600"),)
 _GROWS: Final[Headers] = (("Cache-Control", "private, no-cache"),)
 """Of all pictures of a study or a series, which more may arrive of."""
+_ALONE_FIRST: Final = EITHER[::-1]
 _QUALITY: Final = 90
 _THUMBNAIL: Final = Viewport(128, 128)
 _LARGEST_VIEWPORT: Final = 16_384
@@ -45,6 +47,8 @@ class Rendition:
     """How a picture is to look: the query of the request, read."""
 
     media_type: str
+    several: bool = False
+    """Whether it is sent in parts of a multipart."""
     window: Window | None = None
     viewport: Viewport | None = None
     quality: int = _QUALITY
@@ -55,10 +59,12 @@ async def rendered(service: Service, request: BaseRequest, target: ResourceId) -
     if target.instance is None:
         return await _all_rendered(service, request, target)
     entry = _instance(service, target)
-    rendition = _rendition(service, request, None)
     if len(target.frames) > 1:
+        rendition = _rendition(service, request, None, PARTS)
         _locate(service, entry, max(target.frames))  # a frame that is not there is told before the first is on its way
-        return _parts(service, [(entry, number) for number in target.frames], rendition)
+        images = [(entry, number) for number in target.frames]
+        return _parts(service, images, rendition, urls.base(request, service.settings))
+    rendition = _rendition(service, request, None)
     return await _picture(service, request, entry, target.frames[0] if target.frames else 1, rendition)
 
 
@@ -71,6 +77,7 @@ async def thumbnail(service: Service, request: BaseRequest, target: ResourceId) 
     else:
         entry = await service.offload.read(_representative, service, target.study or "", target.series)
     if target.frames:
+        _locate(service, entry, max(target.frames))
         return await _picture(service, request, entry, target.frames[0], rendition)
     return await _picture(service, request, entry, service.archive.frame_count(entry) // 2 + 1, rendition)
 
@@ -106,44 +113,66 @@ async def _all_rendered(service: Service, request: BaseRequest, target: Resource
     found = await service.offload.read(images)
     if not found:
         raise NotFoundError("no instance here has an image")
-    accept = service.choices(request)
-    if not any(choice.way("", "", PARTS) for choice in accept):
-        raise NotAcceptableError(
-            "several pictures do not fit in one part", tuple(f'multipart/related; type="{kind}"' for kind in _OFFERED)
-        )
-    return replace(_parts(service, found, _rendition(service, request, None)), headers=_GROWS)
+    base = urls.base(request, service.settings)
+    rendition = _rendition(service, request, None, PARTS)
+    return replace(_parts(service, found, rendition, base, lenient=True), headers=_GROWS)
 
 
-def _parts(service: Service, images: Sequence[tuple[InstanceEntry, int]], rendition: Rendition) -> Answer:
+def _parts(
+    service: Service, images: Sequence[tuple[InstanceEntry, int]], rendition: Rendition, base: str, *,
+    lenient: bool = False,
+) -> Answer:  # fmt: skip
+    """`lenient`: what cannot be decoded has no part, as long as one of its neighbours can. Else it ends the answer:
+    whoever asks for frames by number counts the parts."""
     boundary = multipart.boundary(repr([(entry.descriptor.instance, number) for entry, number in images[:100]]))
 
     async def parts() -> AsyncIterator[bytes]:
+        failed: Exception | None = None
         first = True
         for entry, number in images:
             try:
                 paint = partial(_paint, service, entry, number, rendition)
                 picture = await service.offload.compute(_seconds(entry, rendition), paint)
-            except (PixelError, UnsupportedTransferSyntaxError):
-                if len(images) == 1:
+            except (CodestreamError, PixelError, UnsupportedTransferSyntaxError) as error:
+                if not lenient:
                     raise
-                continue  # what cannot be decoded has no picture; its neighbours have
-            yield multipart.part_head(boundary, rendition.media_type, first=first) + picture
+                failed = failed or error
+                continue
+            yield _part_head(boundary, rendition, _location(base, entry, number), first=first) + picture
             first = False
+        if first and failed is not None:
+            raise failed
         yield multipart.closing(boundary)
 
-    content_type = f'multipart/related; type="{rendition.media_type}"; boundary={boundary}'
+    content_type = wado.multipart_type(rendition.media_type, boundary)
     return Answer(200, content_type, Stream(parts()), _KEEP, vary="Accept")
+
+
+def _part_head(boundary: str, rendition: Rendition, location: str, *, first: bool = True) -> bytes:
+    return multipart.part_head(boundary, rendition.media_type, (("Content-Location", location),), first=first)
+
+
+def _location(base: str, entry: InstanceEntry, number: int) -> str:
+    """Of a picture: tells whose it is, where some have none. RFC 9110 8.7"""
+    one = entry.descriptor
+    return f"{base}/studies/{one.study}/series/{one.series}/instances/{one.instance}/frames/{number}/rendered"
 
 
 async def _picture(
     service: Service, request: BaseRequest, entry: InstanceEntry, number: int, rendition: Rendition
 ) -> Answer:
     frame = _locate(service, entry, number)
-    etag = '"' + hashlib.blake2b(f"{frame.etag} {rendition}".encode(), digest_size=12).hexdigest() + '"'
+    location = _location(urls.base(request, service.settings), entry, number) if rendition.several else ""
+    named = f"{frame.etag} {rendition} {location}"
+    etag = '"' + hashlib.blake2b(named.encode(), digest_size=12).hexdigest() + '"'
     paint = partial(_paint, service, entry, number, rendition)
     key = (entry.descriptor.instance, etag)
     picture = await service.shared_pictures(key, _seconds(entry, rendition), paint, request)
-    return Answer(200, rendition.media_type, picture, _KEEP, etag, "Accept")
+    if not rendition.several:
+        return Answer(200, rendition.media_type, picture, _KEEP, etag, "Accept")
+    boundary = multipart.boundary(etag)
+    body = _part_head(boundary, rendition, location) + picture + multipart.closing(boundary)
+    return Answer(200, wado.multipart_type(rendition.media_type, boundary), body, _KEEP, etag, "Accept")
 
 
 def _locate(service: Service, entry: InstanceEntry, number: int) -> Frame:
@@ -184,27 +213,39 @@ def _paint(service: Service, entry: InstanceEntry, number: int, rendition: Rendi
 # --- the query ----------------------------------------------------------------------------------------------------
 
 
-def _rendition(service: Service, request: BaseRequest, viewport: Viewport | None) -> Rendition:
-    """The query parameters of PS3.18 8.3.5; raises RequestError for a malformed one. Unknown ones are passed over."""
-    media_type = _media_type(service, request)
+def _rendition(
+    service: Service, request: BaseRequest, viewport: Viewport | None, ways: Sequence[bool] = _ALONE_FIRST
+) -> Rendition:
+    """The query parameters of PS3.18 8.3.5; raises RequestError for a malformed one. Unknown ones are passed over.
+
+    `ways` as for `Choice.sends_type`; NotAcceptableError when the client takes it in none.
+    """
+    media_type, several = _media_type(service, request, ways)
     if "?" not in request.raw_path:
-        return Rendition(media_type, None, viewport)
+        return Rendition(media_type, several, None, viewport)
     query = request.query
     wanted = query.get("viewport")
     return Rendition(
         media_type,
+        several,
         _window(query["window"]) if query.get("window") else None,
         _viewport(wanted) if wanted else viewport,
         _quality(query["quality"]) if query.get("quality") else _QUALITY,
     )
 
 
-def _media_type(service: Service, request: BaseRequest) -> str:
-    for choice in service.choices(request):
+def _media_type(service: Service, request: BaseRequest, ways: Sequence[bool]) -> tuple[str, bool]:
+    accept = service.choices(request)
+    for choice in accept:
         for media_type in _OFFERED:
-            if choice.sends_type(media_type) is not None:
-                return media_type
-    raise NotAcceptableError("none of the media types in Accept can be sent", _OFFERED)
+            several = choice.sends_type(media_type, ways)
+            if several is not None:
+                return media_type, several
+    in_parts = tuple(f'multipart/related; type="{media_type}"' for media_type in _OFFERED)
+    if False not in ways and all(choice.multipart is False for choice in accept):
+        raise NotAcceptableError("several pictures do not fit in one part", in_parts)
+    offered = (*_OFFERED, *in_parts) if False in ways else in_parts
+    raise NotAcceptableError("none of the media types in Accept can be sent", offered)
 
 
 def _numbers(name: str, text: str, least: int, most: int) -> list[float | None]:

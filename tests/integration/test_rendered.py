@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import io
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import numpy as np
 import pydicom
 import pytest
 from PIL import Image
+from pydicom.encaps import encapsulate
+from pydicom.uid import JPEGBaseline8Bit
 
 from pacs import demo
 from tests.integration.exchange import Client, Stored
@@ -75,6 +78,96 @@ def test_all_images_of_a_series(client: Client, ct: list[Stored]) -> None:
     assert client.get(ct[0].series + "/rendered", "image/jpeg").status == 406
 
 
+def test_every_part_says_whose_picture_it_is(client: Client, ct: list[Stored]) -> None:
+    accept = 'multipart/related; type="image/jpeg"'
+    for listed, paths in (
+        (ct[0].series, [f"{one.path}/frames/1" for one in ct]), (ct[0].study, [f"{one.path}/frames/1" for one in ct]),
+        (ct[1].path + "/frames/1,1", [f"{ct[1].path}/frames/1"] * 2), (ct[1].path, [f"{ct[1].path}/frames/1"]),
+    ):  # fmt: skip
+        parts = client.get(listed + "/rendered", accept).parts
+        assert [headers["Content-Location"] for headers, _ in parts] == [
+            f"{client.server.url}{path}/rendered" for path in paths
+        ]
+        for (_, body), path in zip(parts, paths, strict=True):
+            assert client.get(path + "/rendered").body == body
+
+
+def test_what_several_pictures_are_sent_in_is_in_accept(client: Client, ct: list[Stored]) -> None:
+    several, one = ct[0].path + "/frames/1,1/rendered", ct[0].path + "/rendered"
+    for accept in ("image/jpeg", "image/*", "image/png, image/jpeg", 'multipart/related; type="image/gif"'):
+        for path in (several, ct[0].series + "/rendered"):
+            reply = client.get(path, accept)
+            assert reply.status == 406, (path, accept)
+            assert "multipart/related" in reply.json["message"]
+    for accept, kind in (
+        ("*/*", "image/jpeg"), ('multipart/related; type="image/png"', "image/png"),
+        ('image/png, multipart/related; type="image/jpeg"', "image/jpeg"),
+    ):  # fmt: skip
+        for path in (several, ct[0].series + "/rendered"):
+            reply = client.get(path, accept)
+            assert reply.headers["content-type"].startswith(f'multipart/related; type="{kind}"; boundary=')
+            assert {headers["Content-Type"] for headers, _ in reply.parts} == {kind}
+    for path in (one, ct[0].path + "/frames/1/rendered", ct[0].series + "/thumbnail"):
+        alone = client.get(path, 'image/jpeg, multipart/related; type="image/jpeg"')
+        assert alone.headers["content-type"] == client.get(path, "*/*").headers["content-type"] == "image/jpeg"
+        reply = client.get(path, 'multipart/related; type="image/jpeg"')
+        assert reply.headers["content-type"].startswith('multipart/related; type="image/jpeg"; boundary=')
+        assert [body for _, body in reply.parts] == [alone.body]
+        assert reply.headers["etag"] != alone.headers["etag"]
+
+
+def with_damaged_frames(name: str, *damaged: int) -> Stored:
+    """Three frames in JPEG, some of them none."""
+    data = pydicom.dcmread(io.BytesIO(next(demo.head_slices(1, rows=64, name=name))))
+    frames = []
+    for number in (1, 2, 3):
+        out = io.BytesIO()
+        Image.fromarray(np.full((64, 64), 60 * number, np.uint8)).save(out, "JPEG")
+        frames.append(bytes(len(out.getvalue())) if number in damaged else out.getvalue())
+    data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 8, 8, 7, 0
+    data.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+    data.NumberOfFrames = 3
+    data.PixelData = encapsulate([frame + b"\0" * (len(frame) % 2) for frame in frames])
+    data["PixelData"].is_undefined_length = True
+    out = io.BytesIO()
+    data.save_as(out)
+    return Stored(out.getvalue())
+
+
+def test_a_listed_frame_without_a_picture_ends_the_answer(client: Client) -> None:
+    """Parts are counted by whoever lists frames: none may be left out."""
+    stored = with_damaged_frames("rendered damaged", 2)
+    client.store(stored.file)
+    listed = client.get(stored.path + "/frames/3,1/rendered")
+    assert [body for _, body in listed.parts] == [
+        client.get(f"{stored.path}/frames/{number}/rendered").body for number in (3, 1)
+    ]
+    for numbers in ("2", "2,2", "2,1"):
+        reply = client.get(f"{stored.path}/frames/{numbers}/rendered")
+        assert (reply.status, reply.json["code"]) == (406, "PIX-01"), numbers
+    with pytest.raises((http.client.IncompleteRead, ConnectionResetError)):
+        client.get(stored.path + "/frames/1,2,3/rendered")
+
+
+def test_a_series_leaves_out_what_has_no_picture(client: Client) -> None:
+    damaged = with_damaged_frames("rendered damaged first", 1)
+    client.store(damaged.file)
+    for path in (damaged.series, damaged.study):
+        reply = client.get(path + "/rendered")
+        assert (reply.status, reply.json["code"]) == (406, "PIX-01"), "there is no picture at all"
+    beside = Stored(with_damaged_frames("rendered damaged beside").file)
+    for name in ("StudyInstanceUID", "SeriesInstanceUID"):
+        setattr(beside.data, name, damaged.data[name].value)
+    out = io.BytesIO()
+    beside.data.save_as(out)
+    beside = Stored(out.getvalue())
+    client.store(beside.file)
+    parts = client.get(damaged.series + "/rendered").parts
+    assert [headers["Content-Location"].partition("/dicomweb")[2] for headers, _ in parts] == [
+        f"{beside.path}/frames/1/rendered"
+    ]
+
+
 @pytest.mark.parametrize(
     "query",
     ["window=a,b,linear", "window=1", "window=1,0,linear", "window=1,2,cubic", "window=1,nan,linear",
@@ -135,3 +228,6 @@ def test_the_first_frame_stands_for_an_instance_and_the_middle_for_its_thumbnail
     listed = client.get(path + "/frames/5,1/rendered?viewport=64,64", 'multipart/related; type="image/jpeg"')
     assert [body for _, body in listed.parts] == [rendered[4], rendered[0]]
     assert client.get(path + "/frames/1,6/rendered").status == 404, "told before the first picture is on its way"
+    for numbers in ("1,6", "6,1"):
+        assert client.get(f"{path}/frames/{numbers}/thumbnail").status == 404
+    assert client.get(path + "/frames/2,1/thumbnail?viewport=64,64").body == rendered[1]
