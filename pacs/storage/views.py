@@ -103,7 +103,7 @@ _decode_files = _decoder(SeriesFiles)
 _decode_array = _decoder(ArrayState)
 
 
-def _number_key(fragment: bytes | None) -> bytes:
+def number_key(fragment: bytes | None) -> bytes:
     """Instance Number so that it sorts; instances without one come last."""
     for text in matching.normal_values(matching.Kind.NUMBER, matching.decode(fragment)):
         try:
@@ -119,7 +119,7 @@ def _uid_element(uid: str) -> bytes:
     return b'{"vr":"UI","Value":["%s"]}' % uid.encode()
 
 
-def _nameless(entry: InstanceEntry) -> InstanceEntry:
+def nameless(entry: InstanceEntry) -> InstanceEntry:
     """The entry without the UIDs that its key and its series tell: 270 of 700 bytes."""
     descriptor = msgspec.structs.replace(entry.descriptor, study="", series="", instance="")
     attributes = {tag: text for tag, text in entry.attributes.items() if tag != tags.SOP_INSTANCE_UID}
@@ -349,8 +349,8 @@ class WriteView(ReadView):
 
     def put_instance(self, entry: InstanceEntry, table: bytes) -> None:
         uid = entry.descriptor.instance.encode()
-        packed = encode(_nameless(entry))
-        place = _SERIES.pack(entry.series_number) + _number_key(entry.attributes.get(tags.INSTANCE_NUMBER))
+        packed = encode(nameless(entry))
+        place = _SERIES.pack(entry.series_number) + number_key(entry.attributes.get(tags.INSTANCE_NUMBER))
         self.put(b"instances", uid, place)
         self.put(b"series_instances", place + uid, b"".join((_U32.pack(len(packed)), packed, table)))
 
