@@ -195,8 +195,9 @@ def _paint(service: Service, entry: InstanceEntry, number: int, rendition: Rendi
     geometry = entry.descriptor.geometry
     if geometry is None:
         raise PixelError("this instance does not describe its pixel data")
-    samples = archive.small_frame(frame, rendering.sufficient_level(geometry, rendition.viewport))
     attributes = rendering.of_json(archive.metadata_json(entry), number)
+    aspect = rendering.pixel_aspect(attributes)
+    samples = archive.small_frame(frame, rendering.sufficient_level(geometry, rendition.viewport, aspect))
 
     def bulk(path: str) -> bytes:
         return b"".join(archive.bulk(entry, path))

@@ -13,7 +13,8 @@ from pacs.rendering.grayscale import LINEAR, LINEAR_EXACT, SIGMOID, Window, gray
 from pacs.rendering.viewport import MAX_PIXELS, Viewport, fit, pixel_aspect, sufficient_level, whole
 
 __all__ = [
-    "LINEAR", "LINEAR_EXACT", "MAX_PIXELS", "SIGMOID", "Viewport", "Window", "of_json", "render", "sufficient_level",
+    "LINEAR", "LINEAR_EXACT", "MAX_PIXELS", "SIGMOID", "Viewport", "Window", "of_json", "pixel_aspect", "render",
+    "sufficient_level",
 ]  # fmt: skip
 
 

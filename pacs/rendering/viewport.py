@@ -28,13 +28,19 @@ class Viewport(NamedTuple):
     region_height: int = 0
 
 
-def sufficient_level(geometry: FrameGeometry, viewport: Viewport | None) -> int:
-    """How many resolution levels can be dropped without the viewport showing less. 0 for indices into a palette."""
+def sufficient_level(geometry: FrameGeometry, viewport: Viewport | None, aspect: float = 1.0) -> int:
+    """How many resolution levels can be dropped without the viewport showing less. 0 for indices into a palette.
+
+    `aspect` as for `fit`. Raises PixelError for a region outside the image.
+    """
     if viewport is None or geometry.photometric_interpretation == "PALETTE COLOR" or geometry.bits_stored == 1:
         return 0
-    width = abs(viewport.region_width) or max(1, geometry.columns - viewport.x)
-    height = abs(viewport.region_height) or max(1, geometry.rows - viewport.y)
-    surplus = max(width / max(1, viewport.width), height / max(1, viewport.height))
+    left, right = _interval(viewport.x, viewport.region_width, geometry.columns)
+    top, bottom = _interval(viewport.y, viewport.region_height, geometry.rows)
+    across = max((right - left) / max(1, viewport.width), (bottom - top) * aspect / max(1, viewport.height))
+    surplus = min(across, across / aspect)  # pixels that are not square shrink more in one direction
+    if surplus <= 1:
+        return 0
     return min(geometry.decompositions, max(0, math.floor(math.log2(surplus))))
 
 

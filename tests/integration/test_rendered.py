@@ -54,6 +54,25 @@ def test_viewports_and_quality(client: Client, ct: list[Stored]) -> None:
     assert len(rough) < len(fine) / 2
 
 
+@pytest.mark.parametrize(
+    ("beyond", "clipped"),
+    [
+        ("0,0,4096,4096", "0,0,256,256"), ("0,0,-100000,-100000", "0,0,-256,-256"), ("-4096,-255,0,0", "0,0,256,256"),
+        ("128,64,4096,-4096", "128,64,128,-192"), ("-64,-64,192,192", "0,0,128,128"),
+        ("0,0,256,4096", "0,0,256,256"),
+    ],
+)  # fmt: skip
+def test_a_region_beyond_the_image_is_what_of_it_is_inside(
+    client: Client, ct: list[Stored], beyond: str, clipped: str
+) -> None:
+    """As sharp, too: not of a lower resolution level."""
+    for size in ("256,256", "64,64"):
+        found, expected = (
+            client.get(f"{ct[1].path}/rendered?viewport={size},{region}", "image/png") for region in (beyond, clipped)
+        )
+        assert np.array_equal(picture(found.body), picture(expected.body))
+
+
 def test_thumbnails_at_every_level(client: Client, ct: list[Stored]) -> None:
     for path in (ct[0].study, ct[0].series, ct[0].path, ct[0].path + "/frames/1"):
         reply = client.get(path + "/thumbnail?viewport=256%2C256", "image/jpeg")

@@ -272,6 +272,9 @@ def test_viewports_without_a_picture() -> None:
     [
         (None, 0), (Viewport(512, 512), 0), (Viewport(257, 257), 0), (Viewport(256, 256), 1), (Viewport(128, 300), 2),
         (Viewport(1, 1), 5), (Viewport(64, 64, 0, 0, 128, 128), 1), (Viewport(64, 64, 256, 256), 2),
+        (Viewport(512, 512, 0, 0, 4096, 4096), 0), (Viewport(128, 128, 0, 0, -4096, 100_000), 2),
+        (Viewport(512, 512, -4096), 0), (Viewport(128, 128, -512, -512, 640, 640), 0),
+        (Viewport(64, 64, 384, 384, 999), 1), (Viewport(64, 512, 448, 0, -512, 256), 0),
     ],
 )  # fmt: skip
 def test_sufficient_level(viewport: Viewport | None, dropped: int) -> None:
@@ -279,6 +282,19 @@ def test_sufficient_level(viewport: Viewport | None, dropped: int) -> None:
     assert rendering.sufficient_level(geometry, viewport) == dropped
     colours = FrameGeometry(512, 512, 1, 8, 8, 7, 0, 0, "PALETTE COLOR", 1)
     assert rendering.sufficient_level(colours, viewport) == 0
+
+
+@pytest.mark.parametrize(("aspect", "dropped"), [(1.0, 2), (4.0, 2), (0.25, 0)])
+def test_sufficient_level_of_pixels_that_are_not_square(aspect: float, dropped: int) -> None:
+    geometry = FrameGeometry(512, 512, 1, 16, 12, 11, 0, 0, "MONOCHROME2", 1)
+    assert rendering.sufficient_level(geometry, Viewport(512, 128), aspect) == dropped
+
+
+def test_no_level_shows_a_region_outside_the_image() -> None:
+    geometry = FrameGeometry(512, 512, 1, 16, 12, 11, 0, 0, "MONOCHROME2", 1)
+    for viewport in (Viewport(9, 9, 512), Viewport(9, 9, -8, 0, 8, 8)):
+        with pytest.raises(PixelError):
+            rendering.sufficient_level(geometry, viewport)
 
 
 @pytest.mark.parametrize(
