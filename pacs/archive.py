@@ -103,6 +103,11 @@ class Archive:
         self._observe = observe
         self._engine.observe(observe)
 
+    def when_index_lost(self, tell: Callable[[], None]) -> None:
+        """Call `tell` once, from any thread, when this process can neither read nor store any more: LMDB could not
+        write its meta page. Another process can open the archive, and finishes what was going on."""
+        self._engine.when_index_lost(tell)
+
     def waiting(self) -> tuple[int, int]:
         """Instances submitted that no thread has taken up, instances proven that no commit has taken up."""
         return self._crew.waiting, self._engine.waiting

@@ -81,11 +81,14 @@ def _is_loopback(host: str) -> bool:
 class _Worker:
     process: ForkProcess
     channel: socket.socket
-    """Connections go one way over it, one line of JSON comes back: that the worker is ready, or why not."""
+    """Connections go one way over it, a line of JSON comes back: that the worker is ready, or why not; perhaps another
+    that it leaves."""
     pidfd: int
     number: int
     """Its place among the workers: one that takes its place has the same."""
     ready: bool = False
+    replaced: bool = False
+    """Whether there is another in its place already."""
 
     def close(self) -> None:
         self.channel.close()
@@ -138,11 +141,14 @@ class _Parent:
             if key.fileobj is self._listener:
                 self._deal()
             elif isinstance(key.data, _Worker):
-                if key.fileobj is key.data.channel:
-                    self._selector.unregister(key.data.channel)
-                    self._welcome(key.data)
-                else:
+                if key.fileobj is not key.data.channel:
                     self._bury(key.data)
+                elif key.data in self._workers:  # else it was buried a moment ago
+                    self._selector.unregister(key.data.channel)
+                    if key.data.ready:
+                        self._dismiss(key.data)
+                    else:
+                        self._welcome(key.data)
             elif isinstance(key.fileobj, socket.socket):
                 self._stopping = any(number in _SIGNALS for number in key.fileobj.recv(64)) or self._stopping
 
@@ -226,20 +232,41 @@ class _Parent:
                 self._selector.register(self._listener, selectors.EVENT_READ)
                 self._listening = True
             self._selector.register(worker.pidfd, selectors.EVENT_READ, worker)
+            self._selector.register(worker.channel, selectors.EVENT_READ, worker)
         elif not self._stopping:
             raise _error(said.get("code", ""), said.get("message", "a worker ended before it was ready"))
 
     def _bury(self, worker: _Worker) -> None:
         """A worker died: start another in its place."""
         self._selector.unregister(worker.pidfd)
+        with contextlib.suppress(KeyError):
+            self._selector.unregister(worker.channel)
         self._workers.remove(worker)
         worker.close()
         worker.process.join()
         metrics_directory.mark_dead(self._metrics, worker.number)
         self._deaths += 1
-        if self._stopping:
+        if self._stopping or worker.replaced:
             return
         _log.error("worker %d died with status %d; another is started", worker.process.pid, worker.process.exitcode)
+        self._replace_lost()
+
+    def _dismiss(self, worker: _Worker) -> None:
+        """A worker can serve no more: give it no more connections, and start another in its place. It ends when what
+        it has in work is answered."""
+        try:
+            leaves = bool(worker.channel.recv(65_536))
+        except OSError:
+            leaves = False
+        if not leaves or self._stopping:
+            return  # it died: the selector tells of that by itself
+        worker.ready = False
+        worker.replaced = True
+        worker.channel.shutdown(socket.SHUT_WR)
+        _log.error("worker %d can serve no more; another is started", worker.process.pid)
+        self._replace_lost()
+
+    def _replace_lost(self) -> None:
         if time.monotonic() - self._last_death < _QUICK_DEATH:
             time.sleep(_PAUSE)
         self._last_death = time.monotonic()

@@ -42,6 +42,8 @@ _LONGEST_LINE: Final = 64 << 10
 """Bytes of a request line: a list of frames or of fields can be long."""
 _MOST_PASSED: Final = 16
 """Descriptors taken in one message."""
+LEAVING: Final = b'{"leaving": true}'
+"""Said to the parent: this worker can serve no more and wants another in its place."""
 
 
 class _Protocol(web.RequestHandler):
@@ -143,7 +145,7 @@ async def _run(archive: Archive, channel: socket.socket, settings: Settings, dea
             while True:
                 data, descriptors, _, _ = socket.recv_fds(channel, 64, _MOST_PASSED)
                 if not data:
-                    # The parent is gone: nobody will ever connect again.
+                    # The parent is gone, or knows that this worker leaves: nobody will ever connect again.
                     loop.remove_reader(channel.fileno())
                     stop.set()
                     return
@@ -152,8 +154,18 @@ async def _run(archive: Archive, channel: socket.socket, settings: Settings, dea
                     connecting.add(task)
                     task.add_done_callback(connecting.discard)
 
+    def leave() -> None:
+        # The parent then shuts down its side: connections that are on their way come before that, and are served.
+        with contextlib.suppress(OSError):
+            channel.send(LEAVING)
+
+    def index_lost() -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and the process with it
+            loop.call_soon_threadsafe(leave)
+
     channel.setblocking(False)
     loop.add_reader(channel.fileno(), receive)
+    archive.when_index_lost(index_lost)
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     try:
         await stop.wait()

@@ -67,6 +67,9 @@ class Committer:
         self._staging = Staging(root, disk)
         self._refusal: StorageError | None = None
         self.observe: Observe = nobody
+        self.index_lost: Callable[[], None] = lambda: None
+        """Called once when nothing can be read or written any more through this index, and a process that opens it
+        anew could."""
         self._unsettled = False
         self._settled_at = time.monotonic()
         self._settled = 0
@@ -122,6 +125,8 @@ class Committer:
             if isinstance(error.__cause__, lmdb.BadValsizeError) and len(batch) > 1:
                 return self._one_by_one(batch)
             failure = error
+            if isinstance(error.__cause__, lmdb.Error) and self._refusal is None and self.index.failed:
+                failure = self._lose_index()
         except TailError as tail:
             failure = StorageError(f"the log of series {tail.series[1]} has a tail that cannot be removed")
         except SyncError as error:  # while what another process had left undone was finished
@@ -303,5 +308,10 @@ class Committer:
         if committed == sequence - 1:
             self._take_back(placement, sequence)
         else:
-            self._refusal = StorageError("the index failed: nothing is stored until a restart")
-            _log.critical("%s", self._refusal.message)
+            self._lose_index()
+
+    def _lose_index(self) -> StorageError:
+        self._refusal = StorageError("the index failed: nothing is stored until a restart")
+        _log.critical("%s: %s", self.index.path, self._refusal.message)
+        self.index_lost()
+        return self._refusal

@@ -228,6 +228,10 @@ class Engine:
         """Tell `observe` what commits take."""
         self._committer.observe = observe
 
+    def when_index_lost(self, tell: Callable[[], None]) -> None:
+        """Call `tell`, from the thread that commits, when this process can use the index no more."""
+        self._committer.index_lost = tell
+
     @property
     def waiting(self) -> int:
         """Instances that wait to be committed."""

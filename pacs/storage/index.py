@@ -66,9 +66,24 @@ class Index:
         """Whether the file that is open is still the one under `index/`: not deleted, not replaced."""
         return self._identity is not None and self._identity == self._identity_on_disk()
 
+    @property
+    def failed(self) -> bool:
+        """Whether LMDB does nothing more in this process: its meta page could not be written, and it does not know
+        what stands there. Another process may open the file anew."""
+        try:
+            self._env.begin().abort()
+        except lmdb.PanicError:
+            return True
+        except lmdb.Error:
+            return False
+        return False
+
     def read(self) -> ReadView:
-        """A consistent view, to be used in a `with` block; cheap enough for every request."""
-        return ReadView(self._env.begin(buffers=True), self.databases)
+        """A consistent view, to be used in a `with` block; cheap enough for every request. Raises StorageError."""
+        try:
+            return ReadView(self._env.begin(buffers=True), self.databases)
+        except lmdb.Error as error:
+            raise StorageError(f"the index cannot be read: {error}") from error
 
     @contextmanager
     def write(self) -> Iterator[WriteView]:

@@ -32,6 +32,17 @@ def refusal(address: str, data: bytes) -> str:
     return str(failed["00000902"]["Value"][0])
 
 
+def refused(address: str, data: bytes) -> bool:
+    """Whether the instance was refused for now: to be sent again later. Else it was acknowledged."""
+    status, answer = _sent(address, data)
+    if status == 200:
+        return False
+    assert status == 503, answer
+    [failed] = answer["00081198"]["Value"]
+    assert failed["00081197"]["Value"] == [0xA700]
+    return True
+
+
 def _sent(address: str, data: bytes) -> tuple[int, dict[str, Any]]:
     connection = http.client.HTTPConnection(address, timeout=30)
     try:
@@ -39,6 +50,7 @@ def _sent(address: str, data: bytes) -> tuple[int, dict[str, Any]]:
         content = 'multipart/related; type="application/dicom"; boundary=b'
         connection.request("POST", "/dicomweb/studies", body, {"Content-Type": content})
         response = connection.getresponse()
+        assert (response.status == 503) == ("Retry-After" in response.headers)
         return response.status, json.loads(response.read())
     finally:
         connection.close()
@@ -92,6 +104,7 @@ def stored_files(server: Any, data: bytes) -> bytes | None:
         connection.request("GET", path, headers={"Accept": "application/dicom; transfer-syntax=*"})
         response = connection.getresponse()
         body = response.read()
+        assert response.status in (200, 404, 503), body
         return body if response.status == 200 else None
     finally:
         connection.close()

@@ -32,7 +32,7 @@ def crash_environment(step: str, tmp_path: Path, *, group: bool) -> dict[str, st
         "CRASH_STEP": step,
         "CRASH_COUNT": "2" if step != "settled" else "1",
         "CRASH_ONCE": str(tmp_path / "crashed"),
-        "CRASH_GROUP": "1" if group else "0",
+        "CRASH_HOW": "group" if group else "kill",
     }
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.durability.clients import Load, assert_sound, refusal, stored_files, upload
+from tests.durability.clients import Load, assert_sound, refusal, refused, stored_files, upload, wait_for
 
 
 def test_an_index_deleted_under_a_running_server(
@@ -85,6 +85,35 @@ def test_two_servers_on_one_archive(
         assert stored_files(second, data) == data
     second.stop()
     assert_sound(first, loads[0], files, pacs_command)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_index_whose_meta_page_cannot_be_written(
+    workers: int, tmp_path: Path, ct_slices: Callable[..., list[bytes]], start_server: Callable[..., Any],
+    pacs_command: Callable[..., Any],
+) -> None:  # fmt: skip
+    """LMDB does nothing more in a process that met it, no reading either: another takes its place, and goes on."""
+    files = ct_slices(8)
+    met = {
+        "PYTHONPATH": str(Path(__file__).parent / "crash"), "CRASH_STEP": "index-written", "CRASH_COUNT": "2",
+        "CRASH_ONCE": str(tmp_path / "met"), "CRASH_HOW": "meta page",
+    }  # fmt: skip
+    server = start_server(tmp_path / "archive", workers=workers, env=met)
+    before = set(server.workers)
+    acknowledged = []
+    for data in files:
+        if not refused(server.address, data):
+            acknowledged.append(data)
+        for stored in acknowledged:
+            wait_for(lambda stored=stored: stored_files(server, stored) == stored)
+    assert len(acknowledged) < len(files)
+    wait_for(lambda: len(server.workers) == workers and set(server.workers) != before)
+    assert server.logged("another is started")
+    assert not any(refused(server.address, data) for data in files)
+    assert all(stored_files(server, data) == data for data in files)
+    server.stop()
+    assert server.log.count("CRITICAL") == 1, server.log
+    assert pacs_command("check", "--archive", tmp_path / "archive").returncode == 0
 
 
 @pytest.fixture
