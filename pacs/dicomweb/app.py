@@ -16,6 +16,7 @@ from pacs.archive import Archive
 from pacs.dicomweb import (
     bulkdata,
     instances,
+    intake,
     levels,
     metadata,
     pages,
@@ -95,6 +96,7 @@ class Dicomweb:
             sent = await self._answered(request)
         finally:
             self.active.discard(connection)
+            intake.done(connection)
         if self._stopping:
             sent.force_close()
             if not self.active:

@@ -29,33 +29,36 @@ class Intake(asyncio.BufferedProtocol):
     """Takes the place of a connection's protocol until the body is there, or the connection is lost."""
 
     held = 0
-    """Bytes of the buffers that nobody has let go of, in this process."""
+    """Bytes of the bodies whose requests are not answered yet, in this process."""
 
     def __init__(self, http: Any, content: StreamReader, length: int) -> None:
         self._http = http
         self._content = content
         # A body may begin with its first delimiter: the line break before it is there for `multipart.Parser`.
-        self._buffer = bytearray(2 + length)
-        self._view = memoryview(self._buffer)
+        self._buffer: bytearray | None = bytearray(2 + length)
+        self._view: memoryview | None = memoryview(self._buffer)
+        self._whole = 2 + length
         before = b"\r\n" + content.read_nowait()
         self._filled = len(before)
         self._view[: self._filled] = before
         self._loop = asyncio.get_running_loop()
         self._waiter: asyncio.Future[None] | None = None
         self._reading = True
+        self._wanted = True
         self.touched = self._loop.time()
         """When something came last, by the clock of the loop."""
+        self._counted = length
         Intake.held += length
         self._switch(self)
 
     async def whole(self) -> bytearray:
-        """The body behind a line break; shorter than promised when the connection was lost or `stop` was called."""
+        """The body behind a line break; shorter than promised when the connection was lost or `stop` was called. To be
+        asked for once."""
         if self._reading:
             self._waiter = self._loop.create_future()
             await self._waiter
-        if self._filled < len(self._buffer):
-            return self._buffer[: self._filled]
-        return self._buffer
+        body, self._buffer = self._buffer or bytearray(), None
+        return body if self._filled == self._whole else body[: self._filled]
 
     def stop(self) -> None:
         """Wait no longer. The connection has to be closed: what still comes is no beginning of a request."""
@@ -70,24 +73,38 @@ class Intake(asyncio.BufferedProtocol):
         if resume:
             transport.resume_reading()
 
+    def release(self) -> None:
+        """Nobody wants the body any more. What still comes of it is read until it ends."""
+        self._wanted = False
+        if not self._reading:
+            self._buffer = None
+            Intake.held -= self._counted
+            self._counted = 0
+
     def __del__(self) -> None:
-        Intake.held -= len(self._buffer) - 2
+        self._reading = False  # of a connection that was lost before its request began
+        self.release()
 
     def _end(self) -> None:
+        # uvloop keeps the last protocol of this kind as long as the connection: nothing large may hang on it.
         self._reading = False
+        self._view = None
+        if not self._wanted:
+            self.release()
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
     # --- of the transport
 
     def get_buffer(self, sizehint: int) -> memoryview:
+        assert self._view is not None
         return self._view[self._filled :]
 
     def buffer_updated(self, nbytes: int) -> None:
         self._filled += nbytes
         self._content.total_bytes += nbytes
         self.touched = self._loop.time()
-        if self._filled == len(self._buffer):
+        if self._filled == self._whole:
             self._http._parser = _fresh_parser(self._http)
             self._switch(self._http)
             self._content.feed_eof()
@@ -138,13 +155,16 @@ def begin(http: Any) -> Taken | None:
 
 
 def of(request: BaseRequest) -> Intake | None:
-    """What reads the body of `request`, to be asked for once; None where aiohttp does."""
-    http: Any = request.protocol
-    content, taken = getattr(http, "intake", None) or (None, None)
-    if content is not request.content:
-        return None
-    http.intake = None
-    return taken
+    """What reads the body of `request`; None where aiohttp does."""
+    content, taken = getattr(request.protocol, "intake", None) or (None, None)
+    return taken if content is request.content else None
+
+
+def done(http: Any) -> None:
+    """Called when the request in work on `http` is answered: let go of its body, whether it was asked for or not."""
+    if getattr(http, "intake", None) is not None:
+        http.intake[1].release()
+        http.intake = None
 
 
 def _fresh_parser(http: Any) -> Any:

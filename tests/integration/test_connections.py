@@ -1,0 +1,162 @@
+"""Connections as clients leave, keep and end them, over sockets, on the event loop that the server runs on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import re
+import tracemalloc
+from collections.abc import AsyncIterator, Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvloop
+
+from pacs import demo
+from pacs.archive import Archive
+from pacs.dicomweb import worker
+from pacs.dicomweb.app import Dicomweb
+from pacs.dicomweb.intake import Intake
+from pacs.settings import Settings
+
+TYPE = 'multipart/related; type="application/dicom"; boundary=b'
+SEARCH = b"GET /dicomweb/studies HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+def head(length: int, path: str = "/dicomweb/studies", *fields: str, version: str = "1.1") -> bytes:
+    """Of an upload."""
+    lines = (f"POST {path} HTTP/{version}", "Host: localhost", f"Content-Type: {TYPE}", f"Content-Length: {length}")
+    return "\r\n".join((*lines, *fields, "", "")).encode()
+
+
+def body(*files: bytes) -> bytes:
+    return b"".join(b"--b\r\n\r\n" + file + b"\r\n" for file in files) + b"--b--"
+
+
+def slices(count: int, name: str, rows: int = 512) -> list[bytes]:
+    return list(demo.head_slices(count, rows=rows, name=f"connections {name}"))
+
+
+class Client:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+
+    async def send(self, data: bytes) -> None:
+        self.writer.write(data)
+        await self.writer.drain()
+
+    async def answer(self) -> tuple[int, bytes]:
+        """Status and header lines of the next one, whose body is read over."""
+        async with asyncio.timeout(20):
+            lines = await self.reader.readuntil(b"\r\n\r\n")
+            length = re.search(rb"\r\nContent-Length: ([0-9]+)", lines)
+            await self.reader.readexactly(int(length[1]) if length is not None else 0)
+        return int(lines.split()[1]), lines
+
+    async def ended(self) -> bytes:
+        """What still comes until the server closes the connection."""
+        async with asyncio.timeout(5):
+            return await self.reader.read()
+
+
+class Here:
+    """The server in this process."""
+
+    def __init__(self, archive: Archive, handler: Dicomweb, server: worker._Server, port: int) -> None:
+        self.archive, self.handler, self.server = archive, handler, server
+        self._port = port
+        self._clients: list[Client] = []
+
+    async def connect(self) -> Client:
+        self._clients.append(Client(*await asyncio.open_connection("127.0.0.1", self._port)))
+        return self._clients[-1]
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        async with asyncio.timeout(20):
+            while not condition():  # noqa: ASYNC110 - what the server does is seen from outside
+                await asyncio.sleep(0.005)
+
+    def close(self) -> None:
+        for client in self._clients:
+            client.writer.close()
+
+
+@contextlib.asynccontextmanager
+async def serving(path: Path) -> AsyncIterator[Here]:
+    with Archive.open(path, create=True) as archive:
+        handler = Dicomweb(archive, Settings())
+        server = worker._Server(handler)
+        listening = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0)
+        here = Here(archive, handler, server, listening.sockets[0].getsockname()[1])
+        try:
+            yield here
+        finally:
+            here.close()
+            listening.close()
+            await server.shutdown(1)
+            handler.close()
+
+
+def run(path: Path, test: Callable[[Here], Coroutine[Any, Any, None]]) -> None:
+    async def main() -> None:
+        async with serving(path / "archive") as here:
+            await test(here)
+
+    uvloop.run(main())
+
+
+# --- what is held for uploads
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [("/dicomweb/studies", 200), ("/dicomweb/studies/1.2/series", 405), ("/dicomweb/studies/x", 400)],
+)
+def test_an_answered_upload_is_let_go_of(tmp_path: Path, path: str, status: int) -> None:
+    count = 6
+    files = slices(count, "held")
+
+    async def test(here: Here) -> None:
+        held = Intake.held
+        for number, file in enumerate(files):
+            client = await here.connect()
+            data = body(file)
+            await client.send(head(len(data), path))
+            await here.until(lambda: Intake.held > held)
+            await client.send(data)
+            assert (await client.answer())[0] == status
+            await here.until(lambda: Intake.held == held)
+            if number == 0:
+                gc.collect()
+                tracemalloc.start()
+        gc.collect()
+        traced, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert len(here.server.connections) == count
+        assert traced < sum(map(len, files[1:])) / 2
+
+    run(tmp_path, test)
+
+
+@pytest.mark.parametrize("reset", [False, True])
+@pytest.mark.parametrize("path", ["/dicomweb/studies", "/dicomweb/studies/x"])
+def test_of_a_client_that_is_gone_nothing_is_held(tmp_path: Path, path: str, reset: bool) -> None:
+    (file,) = slices(1, "gone")
+
+    async def test(here: Here) -> None:
+        held = Intake.held
+        gc.disable()
+        try:
+            client = await here.connect()
+            data = body(file)
+            await client.send(head(len(data), path) + data[:1000])
+            await here.until(lambda: Intake.held > held)
+            client.writer.transport.abort() if reset else client.writer.close()
+            await here.until(lambda: not here.server.connections)
+            await here.until(lambda: Intake.held == held)
+        finally:
+            gc.enable()
+
+    run(tmp_path, test)
