@@ -135,12 +135,11 @@ async def _send(request: BaseRequest, answer: Answer, common: bytes, write_buffe
     chosen: tuple[int, int] | None = None
     if answer.etag and status == 200:
         request_headers = request.headers
-        wanted = request_headers.get("If-None-Match")
-        if wanted is not None and conditional.matches(wanted, answer.etag, weak=True):
-            return await _send_head(request, 304, _lines(answer, headers), common)
-        wanted = request_headers.get("If-Match")
+        wanted = conditional.listed(request_headers, "If-Match")
         if wanted is not None and not conditional.matches(wanted, answer.etag, weak=False):
             return await _send_head(request, 412, b"Content-Length: 0\r\n", common)
+        if conditional.unchanged(request_headers, answer.etag):
+            return await _send_head(request, 304, _lines(answer, headers), common)
         length = None if isinstance(body, bytes) else body.length
         if length is not None:
             headers = (*headers, ("Accept-Ranges", "bytes"))

@@ -94,8 +94,7 @@ async def instance(service: Service, request: BaseRequest, target: ResourceId) -
     if form.multipart:
         return _multipart_of((entry,), service, accept, quality)
     etag = f'"{entry.descriptor.sha256.hex()[:32]}-{form.mark}"'
-    known = request.headers.get("If-None-Match")
-    if known is not None and conditional.matches(known, etag, weak=True):
+    if conditional.unchanged(request.headers, etag):
         return Answer(200, _part_type(form), b"", wado.KEEP, etag, "Accept")  # becomes 304: nothing is made for it
     headers = wado.KEEP
     if form.exact:

@@ -149,7 +149,12 @@ def test_ranges_are_cut_from_the_whole_entity(client: Client, ct: list[Stored]) 
     assert (beyond.status, beyond.body) == (416, b"")
     assert beyond.headers["cache-control"] == "no-store", "kept, it would answer requests without a Range as well"
     assert beyond.headers["content-range"] == f"bytes */{size}"
-    assert client.get(path, VIEWER, Range="bytes=0-1,5-6").status == 200
+    covering = client.get(path, VIEWER, Range="bytes=20-29,5-6")
+    assert (covering.status, covering.body) == (206, whole.body[5:30])
+    assert covering.headers["content-range"] == f"bytes 5-29/{size}"
+    endless = client.get(path, VIEWER, Range=f"bytes=5-{10**25}")
+    assert (endless.status, endless.body) == (206, whole.body[5:])
+    assert client.get(path, VIEWER, Range=f"bytes={10**25}-").status == 416
 
 
 def test_validators(client: Client, ct: list[Stored]) -> None:
@@ -162,6 +167,20 @@ def test_validators(client: Client, ct: list[Stored]) -> None:
     assert client.get(path, VIEWER, Range="bytes=0-3", If_Range=etag).status == 206
     assert client.get(path, VIEWER, Range="bytes=0-3", If_Range='"x"').status == 200
     assert client.get(path, VIEWER, If_Match='"x"').status == 412
+    # If-Match is looked at first. RFC 9110 13.2.2
+    assert client.get(path, VIEWER, If_Match='"x"', If_None_Match=etag).status == 412
+    assert client.get(path, VIEWER, If_Match=etag, If_None_Match=etag).status == 304
+    for name, first, second, status in (
+        ("If-None-Match", '"x"', etag, 304), ("If-None-Match", etag, '"x"', 304), ("If-None-Match", '"x"', '"y"', 200),
+        ("If-Match", '"x"', etag, 200), ("If-Match", '"x"', '"y"', 412),
+    ):  # fmt: skip
+        client.connection.putrequest("GET", "/dicomweb" + path)
+        for field, value in (("Accept", VIEWER), (name, first), (name, second)):
+            client.connection.putheader(field, value)
+        client.connection.endheaders()
+        response = client.connection.getresponse()
+        response.read()
+        assert response.status == status, (name, first, second)
     others = {client.get(other.path + "/frames/1", VIEWER).headers["etag"] for other in ct}
     assert len(others) == len(ct)
 
