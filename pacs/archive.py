@@ -245,6 +245,20 @@ class Archive:
         with self._engine.index.read() as view:
             return list(view.instances_of(entry))
 
+    def contents(self, study: str, series: str | None = None) -> tuple[int, list[InstanceEntry]]:
+        """Sequence of the commit that changed a study, or a series of it, last, and its instances in the order of the
+        two above: both as of one moment, so that the one names the other. Raises NotFoundError."""
+        with self._engine.index.read() as view:
+            if series is None:
+                entry: StudyEntry | SeriesEntry | None = view.study(study)
+                parts = sorted(view.series_of(study), key=series_order)
+            else:
+                entry = of_series = view.series(study, series)
+                parts = [of_series] if of_series is not None else []
+            if entry is None:
+                raise NotFoundError(f"{f'series {series} of ' if series else ''}study {study} is not stored")
+            return entry.sequence, [instance for part in parts for instance in view.instances_of(part)]
+
     def studies(self) -> Iterator[StudyEntry]:
         """All of them, newest first."""
         with self._engine.index.read() as view:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import itertools
 import zlib
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from functools import lru_cache
+from collections.abc import AsyncIterator, Callable, Sequence
+from functools import lru_cache, partial
 from typing import Final
 
 import msgspec
@@ -14,7 +14,7 @@ import zstandard
 from aiohttp.web import BaseRequest
 
 from pacs import json_members, renditions, tags
-from pacs.dicomweb import negotiation, urls
+from pacs.dicomweb import conditional, negotiation, urls
 from pacs.dicomweb.answer import Answer, Stream
 from pacs.dicomweb.service import Service
 from pacs.dicomweb.target import ResourceId
@@ -33,51 +33,55 @@ async def study(service: Service, request: BaseRequest, target: ResourceId) -> A
     """All instances of a study, series by series."""
     assert target.study is not None
     entry = service.archive.study(target.study)
-
-    def entries() -> Iterator[InstanceEntry]:
-        for series_entry in service.archive.series_of(entry.uid):
-            yield from service.archive.instances_of(entry.uid, series_entry.uid)
-
-    return _answer(service, request, entries, ("study", entry.uid, entry.sequence))
+    contents = partial(service.archive.contents, entry.uid)
+    return await _answer(service, request, contents, ("study", entry.uid), entry.sequence)
 
 
 async def series(service: Service, request: BaseRequest, target: ResourceId) -> Answer:
     """All instances of a series by Instance Number."""
     assert target.study is not None and target.series is not None
     entry = service.archive.series(target.study, target.series)
-
-    def entries() -> Iterator[InstanceEntry]:
-        return iter(service.archive.instances_of(entry.study, entry.uid))
-
+    contents = partial(service.archive.contents, entry.study, entry.uid)
     # Two studies may share a Series Instance UID, and a commit.
-    return _answer(service, request, entries, ("series", f"{entry.study}/{entry.uid}", entry.sequence))
+    return await _answer(service, request, contents, ("series", f"{entry.study}/{entry.uid}"), entry.sequence)
 
 
 async def instance(service: Service, request: BaseRequest, target: ResourceId) -> Answer:
     """One instance, in an array as the others."""
     assert target.study is not None and target.series is not None and target.instance is not None
     entry = service.archive.instance(target.study, target.series, target.instance)
-    return _answer(service, request, lambda: iter((entry,)), ("instance", target.instance, entry.sequence))
+    contents = entry.sequence, [entry]
+    return await _answer(service, request, lambda: contents, ("instance", target.instance), entry.sequence)
 
 
-def _answer(
+async def _answer(
     service: Service,
     request: BaseRequest,
-    entries: Callable[[], Iterator[InstanceEntry]],
-    version: tuple[str, str, int],
+    contents: Callable[[], tuple[int, list[InstanceEntry]]],
+    resource: tuple[str, str],
+    sequence: int,
 ) -> Answer:
+    """`contents` are the instances and the commit that names them; `sequence` is that commit as it was a moment ago."""
     content_type = negotiation.json_type(service.choices(request))
     coding = negotiation.content_coding(request.headers.get("Accept-Encoding", ""))
     base = urls.base(request, service.settings)
-    key = (*version, coding, base)
-    etag = '"' + hashlib.blake2b(repr(key).encode(), digest_size=12).hexdigest() + '"'
+    key = (*resource, sequence, coding, base)
     headers: tuple[tuple[str, str], ...] = (("Cache-Control", "private, no-cache"),)
     if coding:
         headers += (("Content-Encoding", coding),)
     body: bytes | Stream | None = service.metadata_cache.get(key)
+    if body is None and conditional.unchanged(request.headers, _etag(key)):
+        body = b""  # becomes 304: nothing is read for it
     if body is None:
+        # More may have been stored since: the tag has to be that of what is read.
+        sequence, entries = await service.offload.read(contents)
+        key = (*resource, sequence, coding, base)
         body = Stream(_remembered(service, key, _blocks(service, entries, base, coding)))
-    return Answer(200, content_type, body, headers, etag, "Accept, Accept-Encoding")
+    return Answer(200, content_type, body, headers, _etag(key), "Accept, Accept-Encoding")
+
+
+def _etag(key: tuple[object, ...]) -> str:
+    return '"' + hashlib.blake2b(repr(key).encode(), digest_size=12).hexdigest() + '"'
 
 
 async def _remembered(service: Service, key: tuple[object, ...], blocks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
@@ -96,9 +100,9 @@ async def _remembered(service: Service, key: tuple[object, ...], blocks: AsyncIt
 
 
 async def _blocks(
-    service: Service, entries: Callable[[], Iterator[InstanceEntry]], base: str, coding: str
+    service: Service, entries: Sequence[InstanceEntry], base: str, coding: str
 ) -> AsyncIterator[bytes]:
-    found = await service.offload.read(entries)
+    found = iter(entries)
     compress, finish = _coder(coding)
     count, prefix = _FIRST_BLOCK, b"["
 
