@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import uuid
 from collections.abc import Iterator
@@ -61,8 +62,25 @@ def shard_name(key: ArrayKey, shard: int) -> str:
 
 
 def create(disk: Disk, root: Root, description: ArchiveDescription | None = None) -> ArchiveDescription:
-    """A new archive in `root`, a directory that is missing or empty; a copy has the `description` of another."""
+    """A new archive in `root`, a directory that is missing or empty; a copy has the `description` of another.
+
+    Of processes that do this at once one makes it, the others get what that one has made.
+    """
     disk.mkdir(str(root))
+    directory = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX)  # of the directory: before it is known to be ours, nothing is put there
+        if not is_archive(root):
+            return _create(disk, root, description)
+    finally:
+        os.close(directory)
+    made = read_description(root)
+    if description is not None and description.archive_id != made.archive_id:
+        raise StorageError(f"{root} has become another archive")
+    return made
+
+
+def _create(disk: Disk, root: Root, description: ArchiveDescription | None) -> ArchiveDescription:
     if not _only_begun(root):
         raise StorageError(f"{root} is not an archive and not empty")
     description = description or ArchiveDescription(FORMAT_VERSION, str(uuid.uuid4()))

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import msgspec
@@ -416,6 +417,56 @@ def test_a_directory_that_is_no_archive_is_left_alone(tmp_path: Path) -> None:
 
 
 # --- the disk refuses -----------------------------------------------------------------------------------------
+
+
+def test_an_archive_is_made_once(tmp_path: Path) -> None:
+    """Another process that makes it at the same time gets what the first has made, also for a copy of another."""
+    root = tmp_path / "archive"
+    made: list[layout.ArchiveDescription] = []
+    second = threading.Thread(target=lambda: made.append(layout.create(Disk(), root)))
+
+    def observe(operation: Operation) -> None:
+        if operation.name == "rename" and not operation.done:
+            second.start()
+            second.join(0.2)  # it waits for the first, or would have overwritten all by now
+
+    made.append(layout.create(Disk(observe), root))
+    second.join(20)
+    assert [layout.read_description(root)] * 2 == made
+    with pytest.raises(StorageError, match="another archive"):
+        layout.create(Disk(), root, layout.ArchiveDescription(FORMAT_VERSION, "that of the source"))
+
+
+_AT_ONCE = """
+import os, sys
+from pathlib import Path
+from pacs.storage.engine import Engine
+from tests.durability.synthetic import new_instance, opened
+for turn in range(3):
+    root = Path(sys.argv[1], str(turn))
+    waiting, go = os.pipe()
+    children = []
+    for number in range(4):
+        children.append(os.fork())
+        if children[-1] == 0:
+            os.close(go)
+            os.read(waiting, 1)  # all of them go on when the last writing end is closed
+            stored = []
+            with Engine(root, create=True) as engine:
+                engine.commit_soon(new_instance("1.1", "1.2", f"1.2.{number}"), stored.append)
+            os._exit(stored[0].status != "stored")
+    os.close(go)
+    assert not any(os.waitpid(child, 0)[1] for child in children)
+    with opened(root) as archive:
+        assert archive.uids() == {f"1.2.{number}" for number in range(4)}
+        assert archive.errors() == []
+"""
+
+
+def test_processes_that_make_an_archive_at_once(tmp_path: Path) -> None:
+    subprocess.run(
+        [sys.executable, "-W", "error", "-c", _AT_ONCE, str(tmp_path)], check=True, cwd=Path(__file__).parents[2]
+    )
 
 
 def test_a_write_that_is_refused_names_the_file() -> None:
