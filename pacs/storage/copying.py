@@ -47,8 +47,7 @@ def undo(root: layout.Root, index: Index, disk: Disk) -> None:
     with index.read() as view:
         sequence = view.counters().sequence
         for study, uid in series:
-            entry = view.series(study, uid)
-            committed = view.files(entry.number).log_end if entry is not None else 0
+            committed = view.log_end(study, uid)
             log = f"{root}/{layout.log_path(study, uid)}"
             if os.path.exists(log) and os.stat(log).st_size > committed:
                 _log.warning("%s: cut at byte %d, where a backup was cut short", log, committed)

@@ -74,7 +74,7 @@ class Entries:
         if before is None:
             entry = SeriesEntry(study, series, self.state.next_series, {}, 0, 0)
             self.state.next_series += 1
-            files = SeriesFiles()
+            files = self.view.left_files(study, series)
         else:
             entry = msgspec.structs.replace(before, attributes=dict(before.attributes))
             files = self.view.files(before.number)

@@ -26,6 +26,7 @@ LARGEST_BATCH = 256
 _MAGIC = b"PACSLAST"
 _HEAD = struct.Struct("<8sII")
 _SETTLED = struct.Struct("<QI")
+_LENGTH = 2 * SLOT + _SETTLED.size
 _USUAL = 4096
 
 
@@ -49,7 +50,15 @@ class LastCommit:
 
     def create(self) -> None:
         self._disk.create(self.path)
-        self._disk.write(self.path, 0, [bytes(2 * SLOT + _SETTLED.size)])
+        self._disk.write(self.path, 0, [bytes(_LENGTH)])
+
+    @property
+    def whole(self) -> bool:
+        """Whether the file is there, and as long as it should be."""
+        try:
+            return os.stat(self.path).st_size == _LENGTH
+        except FileNotFoundError:
+            return False
 
     def read(self) -> tuple[LastCommitState, int]:
         """(the newer of the two slots, the last sequence whose index blocks and shapes were written)."""
@@ -102,3 +111,24 @@ def _read_slot(descriptor: int, offset: int) -> LastCommitState:
         return _decode(payload)
     except msgspec.DecodeError:
         return LastCommitState()
+
+
+def flaws(path: str) -> list[tuple[bool, str]]:
+    """(whether it is damage for certain, what it is) of what `read` passes over. Raises OSError.
+
+    A crash tears a slot that is not the newest, and what a longer payload left behind a shorter one says nothing.
+    """
+    found = []
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        for parity, name in enumerate(("even", "odd")):
+            head = os.pread(file.fileno(), _HEAD.size, SLOT * parity)
+            if any(head) and not _read_slot(file.fileno(), SLOT * parity).sequence:
+                found.append((False, f"its slot of {name} commits was torn by a crash, or is damaged"))
+        settled = os.pread(file.fileno(), _SETTLED.size, 2 * SLOT)
+    whole = 2 * SLOT + _SETTLED.size
+    if size != whole:
+        found.append((size < whole, f"has {size} bytes instead of {whole}"))
+    if len(settled) == _SETTLED.size and any(settled) and _SETTLED.unpack(settled)[1] != crc32c(settled[:8]):
+        found.append((True, "how far index blocks and shapes were written does not match its checksum"))
+    return found

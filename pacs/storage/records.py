@@ -10,6 +10,7 @@ checksum covers the parts' checksums: a record is whole when its head and each o
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import struct
@@ -50,6 +51,23 @@ class RecordError(ChecksumError):
         super().__init__(f"{path}: record at byte {offset}: {message}")
         self.offset = offset
         self.next = next_offset
+
+
+class LogError(ChecksumError):
+    """A log cannot be opened. `number` is the errno."""
+
+    def __init__(self, path: str, error: OSError) -> None:
+        super().__init__(f"{path} cannot be opened: {error.strerror}")
+        self.number = error.errno
+
+    @property
+    def missing(self) -> bool:
+        return self.number in (errno.ENOENT, errno.ENOTDIR)
+
+    @property
+    def ours(self) -> bool:
+        """Whether the log may be as good as ever: this process, or the system, has too much open."""
+        return self.number in (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 class Record(NamedTuple):
@@ -167,6 +185,21 @@ def walk(descriptor: int, path: str, start: int, end: int) -> Iterator[Record]:
         start = record.end
 
 
+def torn(descriptor: int, start: int, end: int, sequence: int) -> bool:
+    """Whether bytes that are no record are all that commit `sequence`, cut short, can have left between two offsets:
+    the beginning of one of its records, or nothing but zeros. Raises OSError."""
+    if end - start < _FIXED.size:
+        return True
+    magic, length, of, *_ = _FIXED.unpack(os.pread(descriptor, _FIXED.size, start))
+    if magic == MAGIC and of == sequence and start + length > end:
+        return True
+    for position in range(start, end, 1 << 20):
+        piece = os.pread(descriptor, min(1 << 20, end - position), position)
+        if piece.count(0) < len(piece):
+            return False
+    return True
+
+
 def verify_parts(descriptor: int, path: str, record: Record) -> None:
     """Raises RecordError when a part does not match its checksum. Memory bounded whatever the length."""
     for number, part in enumerate(record.parts):
@@ -199,12 +232,12 @@ def read_location(descriptor: int, path: str, part: PartLocation) -> bytes | mem
 
 
 def open_log(root: Root, study: str, series: str) -> tuple[int, str]:
-    """(descriptor, relative path) of a series' log. Raises ChecksumError when it is not there."""
+    """(descriptor, relative path) of a series' log. Raises LogError when it is not there."""
     path = layout.log_path(study, series)
     try:
         return os.open(f"{root}/{path}", os.O_RDONLY | os.O_CLOEXEC), path
     except OSError as error:
-        raise ChecksumError(f"{path} cannot be opened: {error.strerror}") from None
+        raise LogError(path, error) from None
 
 
 def read_part(root: Root, entry: InstanceEntry, number: int) -> bytes | memoryview:

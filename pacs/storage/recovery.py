@@ -1,7 +1,8 @@
 """Putting index and files in step again: at open, and before a batch when another process died in the middle of one.
 
 The records are right; what follows from them is written again. Nothing that was acknowledged is ever cut off: only
-bytes behind the committed end of a log that are not whole records of the batch that was going on.
+bytes behind the committed end of a log that are not whole records of the batch that was going on. What does not look
+like the torn end of that batch is copied to `set-aside/` before.
 """
 
 from __future__ import annotations
@@ -15,15 +16,16 @@ import msgspec
 
 from pacs import tags
 from pacs.errors import ChecksumError, IndexMismatchError, StorageError
-from pacs.storage import copying, frames, hierarchy, layout, records, shard, staging
-from pacs.storage.disk import Disk
+from pacs.storage import copying, frames, hierarchy, layout, records, set_aside, shard, staging
+from pacs.storage.disk import Disk, SyncError
 from pacs.storage.entries import Entries
 from pacs.storage.index import Index
 from pacs.storage.last_commit import LARGEST_BATCH, LastCommit
 from pacs.storage.layout import Root
 from pacs.storage.model import ChunkLocation, Counters
-from pacs.storage.records import Record
+from pacs.storage.records import LogError, Record
 from pacs.storage.views import INDEX_FORMAT, IndexState, ReadView
+from pacs.storage.walking import walk_damaged
 
 _log = logging.getLogger(__name__)
 
@@ -104,7 +106,7 @@ def _after_boot(root: Root, index: Index, disk: Disk, last: LastCommit, boot: st
                 size = os.stat(f"{root}/{layout.log_path(study, series)}").st_size
             except FileNotFoundError:
                 continue
-            if size > _log_end(view, study, series):
+            if size > view.log_end(study, series):
                 suspects.append((study, series))
         sequence = view.counters().sequence
     if suspects and last.read()[0].sequence in (sequence, sequence + 1):
@@ -113,11 +115,6 @@ def _after_boot(root: Root, index: Index, disk: Disk, last: LastCommit, boot: st
         state = writing.state()
         state.boot = boot
         writing.put_state(state)
-
-
-def _log_end(view: ReadView, study: str, series: str) -> int:
-    entry = view.series(study, series)
-    return view.files(entry.number).log_end if entry is not None else 0
 
 
 # --- a batch cut short ----------------------------------------------------------------------------------------
@@ -144,22 +141,20 @@ def catch_up(root: Root, index: Index, disk: Disk, last: LastCommit) -> int:
 
 def adopt_tails(root: Root, index: Index, disk: Disk, suspects: Sequence[tuple[str, str]]) -> None:
     """Make what lies behind the committed end of these logs a commit of its own: enter the records that are whole,
-    with their frames, and cut off the rest."""
+    with their frames, and cut off the rest. Raises SyncError, OSError."""
     last = LastCommit(root, disk)
     with index.write() as view:
         sequence = view.counters().sequence + 1
         found: list[Record] = []
-        cuts: list[tuple[str, int]] = []
+        cuts: list[tuple[str, str, int]] = []
         for study, series in suspects:
-            start = _log_end(view, study, series)
+            start = view.log_end(study, series)
             whole, size = _whole_records(root, view, (study, series), start, sequence)
             found += whole
             end = whole[-1].end if whole else start
             if size > end:
-                cuts.append((f"{root}/{layout.log_path(study, series)}", end))
-        for path, end in cuts:
-            _log.warning("%s: cut at byte %d, behind the last whole record", path, end)
-            disk.truncate(path, end)
+                cuts.append((study, series, end))
+        kept = {(study, series): _cut(root, disk, (study, series), end, sequence) for study, series, end in cuts}
         last.write(sequence, suspects[:LARGEST_BATCH])
         found.sort(key=lambda record: record.ordinal)
         entries = Entries(view, sequence)
@@ -169,10 +164,45 @@ def adopt_tails(root: Root, index: Index, disk: Disk, suspects: Sequence[tuple[s
             hierarchy.write_groups(disk, root, hierarchy.series_groups(descriptor.study, descriptor.series))
         disk.syncfs(str(root))
         entries.put()
+        for (study, series), arrays in kept.items():
+            if arrays is not None:
+                view.keep(study, series, 0, arrays)
         view.put_dirty(entries.add_dirty(view.dirty()))
     if found:
         _log.warning("entered %d instances of a batch that was cut short", len(found))
     _settle_all(root, index, disk, last)
+
+
+def _cut(root: Root, disk: Disk, series: tuple[str, str], end: int, sequence: int) -> int | None:
+    """Cut a log off at `end`. What may have been promised to somebody is set aside first, or stays where that fails:
+    then the number of arrays that it may have frames in, over which nothing is to be written either."""
+    descriptor, path = records.open_log(root, *series)
+    try:
+        size = os.fstat(descriptor).st_size
+        arrays, kept = None, ""
+        if _begins_whole(descriptor, path, end, size) or not records.torn(descriptor, end, size, sequence):
+            heads = [found for found in walk_damaged(descriptor, path, size, end) if isinstance(found, Record)]
+            arrays = max((head.array + 1 for head in heads), default=0)
+            kept = ", kept in " + set_aside.keep(root, disk, descriptor, path, end, size)
+    except SyncError:
+        raise
+    except (OSError, ChecksumError) as error:
+        text = error.message if isinstance(error, ChecksumError) else error.strerror
+        _log.error("%s: what lies behind byte %d cannot be set aside, and stays: %s", path, end, text)
+        return arrays
+    finally:
+        os.close(descriptor)
+    _log.warning("%s/%s: cut at byte %d, behind the last whole record%s", root, path, end, kept)
+    disk.truncate(f"{root}/{path}", end)
+    return arrays
+
+
+def _begins_whole(descriptor: int, path: str, start: int, end: int) -> bool:
+    try:
+        records.read_head(descriptor, path, start, end)
+    except ChecksumError:
+        return False
+    return True
 
 
 def _whole_records(
@@ -182,8 +212,10 @@ def _whole_records(
     found: list[Record] = []
     try:
         descriptor, path = records.open_log(root, *series)
-    except ChecksumError:
-        return found, 0
+    except LogError as error:
+        if error.missing:
+            return found, 0
+        raise StorageError(error.message) from None
     try:
         size = os.fstat(descriptor).st_size
         for record in records.walk(descriptor, path, start, size):

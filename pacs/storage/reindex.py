@@ -16,22 +16,19 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pacs.errors import ChecksumError
-from pacs.storage import hierarchy, layout, records, recovery
+from pacs.errors import ChecksumError, StorageError
+from pacs.storage import hierarchy, layout, records, recovery, set_aside
 from pacs.storage.disk import Disk
 from pacs.storage.entries import Entries
 from pacs.storage.index import Index
 from pacs.storage.last_commit import LastCommit
 from pacs.storage.layout import Root
 from pacs.storage.locks import ArchiveLock, WriterLock
-from pacs.storage.records import RecordError
+from pacs.storage.records import LogError, RecordError
 from pacs.storage.views import IndexState, ReadView
 from pacs.storage.walking import walk_damaged
 
 _log = logging.getLogger(__name__)
-
-SET_ASIDE = "set-aside"
-"""Directory for ends of logs that are no records."""
 
 _GROWN = "grown"
 """Inside the new index while it is made: what it is copied from."""
@@ -58,7 +55,8 @@ def reindex(
     """Build the index anew. Raises ArchiveLockedError while anybody else has the archive open.
 
     A record that is damaged, or whose frames are, is left out and named in the result; it stays in the log. What lies
-    behind the last record of a log is copied to `set-aside/` before it is cut off.
+    behind the last record of a log is copied to `set-aside/` before it is cut off. Nothing that is left out is ever
+    written over: it may be readable again, and is entered then.
     """
     with ExitStack() as opened:
         lock = ArchiveLock(root, exclusive=True)
@@ -80,8 +78,8 @@ class _Reindex:
         self._progress = progress
         self._found = Reindexed()
         self._series: list[tuple[str, str]] = []
-        self._ends: dict[tuple[str, str], int] = {}
-        """Length of the logs of series that have damage: nothing is appended to their arrays any more."""
+        self._kept: dict[tuple[str, str], tuple[int, int]] = {}
+        """(length of the log, arrays) of series of which something is left out: see WriteView.keep."""
         self._answered = -1
         """The newest commit that is known to have ended; -1: nobody knows."""
         # One row a record: order of commit, number of its series, offset. 24 bytes, so millions fit in memory.
@@ -93,7 +91,7 @@ class _Reindex:
         last = LastCommit(root, disk)
         state, settled = last.read()
         before = state.sequence
-        self._answered = max(before - 1, settled)
+        self._answered = max(before - 1, settled) if last.whole else -1
         self._collect()
         path, new = f"{root}/{layout.INDEX}", f"{root}/{layout.NEW_INDEX}"
         old = f"{path}.old"
@@ -139,22 +137,39 @@ class _Reindex:
             self._progress("verify series", number, len(self._series))
             try:
                 descriptor, path = records.open_log(self._root, study, series)
-            except ChecksumError:
-                continue  # a directory that a batch made before it failed
+            except LogError as error:
+                self._collect_no_log(study, series, error)
+                continue
             try:
                 self._collect_series(number, descriptor, path)
             finally:
                 os.close(descriptor)
         self._progress("verify series", len(self._series), len(self._series))
 
+    def _collect_no_log(self, study: str, series: str, error: LogError) -> None:
+        """A directory that a batch made before it failed; or a log that is lost, or cannot be opened now."""
+        if error.ours:
+            raise StorageError(error.message)
+        arrays = _arrays(f"{self._root}/{layout.series_path(study, series)}")
+        end = 0
+        if not error.missing:
+            end = os.stat(f"{self._root}/{layout.log_path(study, series)}").st_size
+        # Only what was committed has a shape.
+        elif not any(os.path.lexists(f"{array}/{layout.ZARR_JSON}") for array in arrays.values()):
+            return
+        self._found.damaged.append(error.message)
+        self._kept[study, series] = (end, max(arrays, default=-1) + 1)
+
     def _collect_series(self, number: int, descriptor: int, path: str) -> None:
         size = os.fstat(descriptor).st_size
         whole_end = 0
+        arrays = 0
         damage: list[str] = []
         for found in walk_damaged(descriptor, path, size):
             if isinstance(found, RecordError):
                 damage.append(found.message)
                 continue
+            arrays = max(arrays, found.array + 1)
             try:
                 recovery.verify(
                     self._root, self._series[number], descriptor, path, found, with_frames=self._verify_frames
@@ -173,21 +188,19 @@ class _Reindex:
         if damage:
             self._found.damaged += damage
             if whole_end < size:
-                self._set_aside(descriptor, path, whole_end, size)
-            self._ends[self._series[number]] = whole_end
+                whole_end = self._set_aside(descriptor, path, whole_end, size)
+            self._kept[self._series[number]] = (whole_end, arrays)
 
-    def _set_aside(self, descriptor: int, path: str, start: int, end: int) -> None:
-        """Keep a copy of what is no record, then cut it off."""
-        directory = f"{self._root}/{SET_ASIDE}"
-        self._disk.mkdir(directory)
-        target = f"{directory}/{path.replace('/', '-')}-{start}"
-        self._disk.create(target)
-        for offset in range(start, end, 1 << 20):
-            piece = os.pread(descriptor, min(1 << 20, end - offset), offset)
-            self._disk.write(target, offset - start, [piece])
-        self._disk.syncfs(str(self._root))
+    def _set_aside(self, descriptor: int, path: str, start: int, end: int) -> int:
+        """Keep a copy of what is no record, then cut it off; where the log ends then."""
+        try:
+            target = set_aside.keep(self._root, self._disk, descriptor, path, start, end)
+        except ChecksumError as error:  # what cannot be read now stays where it is
+            self._found.damaged.append(error.message)
+            return end
         self._disk.truncate(f"{self._root}/{path}", start)
         self._found.damaged.append(f"{path}: {end - start} bytes from byte {start} on are kept in {target}")
+        return start
 
     # --- second pass ---
 
@@ -208,27 +221,30 @@ class _Reindex:
             state: IndexState = view.state()
             state.counters.sequence = sequence
             view.put_state(state)
-            for (study, series), end in self._ends.items():
-                entry = view.series(study, series)
-                if entry is not None:
-                    files = view.files(entry.number)
-                    files.log_end = end
-                    view.put_files(entry.number, files)
-                    view.delete_open_arrays(entry.number)
+            for (study, series), (end, arrays) in self._kept.items():
+                view.keep(study, series, end, arrays)
         self._progress("enter instances", total, total)
 
     def _enter(self, entries: Entries, series: tuple[str, str], offset: int) -> None:
-        descriptor, path = records.open_log(self._root, *series)
+        size, arrays = os.stat(f"{self._root}/{layout.log_path(*series)}").st_size, 0
         try:
-            record = records.read_head(descriptor, path, offset, os.fstat(descriptor).st_size)
-        finally:
-            os.close(descriptor)
-        instance = record.descriptor.instance
-        if entries.view.instance(instance) is not None:
-            self._found.damaged.append(f"{path}: record at byte {offset}: SOP Instance UID {instance} again")
-            return
-        recovery.enter(self._root, entries, record)
-        self._found.instances += 1
+            descriptor, path = records.open_log(self._root, *series)
+            try:
+                record = records.read_head(descriptor, path, offset, size)
+            finally:
+                os.close(descriptor)
+            arrays = record.array + 1
+            instance = record.descriptor.instance
+            if entries.view.instance(instance) is not None:
+                raise RecordError(f"SOP Instance UID {instance} again", path, offset)
+            recovery.enter(self._root, entries, record)
+            self._found.instances += 1
+        except ChecksumError as error:
+            if isinstance(error, LogError) and error.ours:
+                raise StorageError(error.message) from None
+            self._found.damaged.append(error.message)
+            end, before = self._kept.get(series, (size, 0))
+            self._kept[series] = (end, max(before, arrays))
 
     # --- what is derived ---
 
@@ -242,3 +258,9 @@ class _Reindex:
                 for k, state in view.arrays(series.number):
                     shards = range(-(-state.count // state.key.capacity))
                     hierarchy.settle_array(disk, root, view, series.number, k, shards, only_different=True)
+
+
+def _arrays(directory: str) -> dict[int, str]:
+    """By k: the arrays that lie in the directory of a series."""
+    names = (name.removeprefix("frames-") for name in os.listdir(directory) if name.startswith("frames-"))
+    return {int(k): f"{directory}/frames-{k}" for k in names if k.isdecimal()}

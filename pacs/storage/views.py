@@ -2,6 +2,9 @@
 
     database          key                                                  value
     meta              "state"                                              IndexState
+                      "left", 0, Study Instance UID, 0, Series Instance UID
+                                                                           SeriesFiles of a log that has no record
+                                                                           which could be entered
     studies           Study Instance UID                                   StudyEntry
     series            Study Instance UID, 0, Series Instance UID           SeriesEntry
     series_numbers    series number u64                                    Study Instance UID, 0, Series Instance UID
@@ -47,6 +50,7 @@ NAMES = (
 )  # fmt: skip
 
 _STATE = b"state"
+_LEFT = b"left\0"
 _PLACE = 16
 """Bytes before the SOP Instance UID in a key of `series_instances`."""
 _U32 = struct.Struct("<I")
@@ -261,6 +265,22 @@ class ReadView:
         found = self.get(b"files", _SERIES.pack(series))
         return _decode_files(found) if found is not None else SeriesFiles()
 
+    def left_files(self, study: str, series: str) -> SeriesFiles:
+        """Of a series that is not in the index, for none of its records could be entered; else empty."""
+        found = self.get(b"meta", _LEFT + series_key(study, series))
+        return _decode_files(found) if found is not None else SeriesFiles()
+
+    def left(self) -> Iterator[tuple[str, str]]:
+        """(study, series) of all these."""
+        for key, _ in self._prefixed(b"meta", _LEFT):
+            study, series = key[len(_LEFT) :].decode().split("\0")
+            yield study, series
+
+    def log_end(self, study: str, series: str) -> int:
+        """How far the log of a series is committed, whether the series is in the index or not."""
+        entry = self.series(study, series)
+        return (self.files(entry.number) if entry is not None else self.left_files(study, series)).log_end
+
     def series_uids(self, series: int) -> tuple[str, str]:
         """(study, series) of a series number."""
         found = self.get(b"series_numbers", _SERIES.pack(series))
@@ -342,10 +362,23 @@ class WriteView(ReadView):
 
     def put_series_number(self, entry: SeriesEntry) -> None:
         """What instances of a new series need to be read."""
+        self.txn.delete(_LEFT + series_key(entry.study, entry.uid), db=self.databases[b"meta"])
         self.put(b"series_numbers", _SERIES.pack(entry.number), series_key(entry.study, entry.uid))
 
     def put_files(self, series: int, files: SeriesFiles) -> None:
         self.put(b"files", _SERIES.pack(series), encode(files))
+
+    def keep(self, study: str, series: str, end: int, next_array: int = 0) -> None:
+        """Never write over what was left out of the index: up to `end` of the log, in arrays below `next_array`, and
+        behind the last chunk that is known of any array that there is now."""
+        entry = self.series(study, series)
+        before = self.files(entry.number) if entry is not None else self.left_files(study, series)
+        files = SeriesFiles(max(before.log_end, end), max(before.next_array, next_array))
+        if entry is None:
+            self.put(b"meta", _LEFT + series_key(study, series), encode(files))
+        else:
+            self.put_files(entry.number, files)
+            self.delete_open_arrays(entry.number)
 
     def put_instance(self, entry: InstanceEntry, table: bytes) -> None:
         uid = entry.descriptor.instance.encode()

@@ -1,0 +1,49 @@
+"""`set-aside/`: copies of ends of logs that were cut off and may be more than what a crash left."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from typing import Final
+
+from pacs.errors import ChecksumError
+from pacs.storage.disk import Disk
+from pacs.storage.layout import Root
+
+SET_ASIDE: Final = "set-aside"
+_PIECE: Final = 1 << 20
+
+
+def keep(root: Root, disk: Disk, descriptor: int, path: str, start: int, end: int) -> str:
+    """Copy a stretch of the log at `path`, relative to the archive, and make the copy durable; where it is.
+
+    Never in the place of another. Raises ChecksumError when the log cannot be read, OSError when the copy cannot be
+    written.
+    """
+    directory = f"{root}/{SET_ASIDE}"
+    disk.mkdir(directory)
+    first = target = f"{directory}/{path.replace('/', '-')}-{start}"
+    again = 1
+    while os.path.lexists(target):
+        again += 1
+        target = f"{first}.{again}"
+    try:
+        disk.create(target)
+        for offset in range(start, end, _PIECE):
+            disk.write(target, offset - start, [_read(descriptor, path, offset, min(_PIECE, end - offset))])
+    except BaseException:
+        with suppress(OSError):
+            disk.unlink(target)
+        raise
+    disk.syncfs(str(root))
+    return target
+
+
+def _read(descriptor: int, path: str, offset: int, length: int) -> bytes:
+    try:
+        data = os.pread(descriptor, length, offset)
+    except OSError as error:
+        raise ChecksumError(f"{path}: byte {offset} cannot be read: {error.strerror}") from None
+    if len(data) < length:
+        raise ChecksumError(f"{path}: it ends before byte {offset + length}")
+    return data

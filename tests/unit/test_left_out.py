@@ -1,0 +1,254 @@
+"""What `reindex` leaves out is never written over: when it can be read again, it is there again."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pacs.errors import StorageError
+from pacs.storage import layout, records, recovery
+from pacs.storage.commit import Status
+from pacs.storage.disk import Disk, Operation
+from pacs.storage.model import NewInstance
+from pacs.storage.reindex import reindex
+from tests.durability.synthetic import FOUR, Opened, create, new_instance, opened, stage
+
+STORED = Status.STORED
+LOG = layout.log_path("1.1", "1.2")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return create(tmp_path / "archive")
+
+
+def flip(path: Path, offset: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[offset] ^= 1
+    path.write_bytes(data)
+
+
+class Damage:
+    """Done to an instance, and mended again."""
+
+    def __init__(self, archive: Opened, uid: str, kind: str) -> None:
+        with archive.index.read() as view:
+            entry = view.instance(uid)
+            assert entry is not None
+            chunk = view.chunk(entry, 0)
+        self._kind = kind
+        self._offset = chunk.offset
+        self._path = archive.root / chunk.path
+        if kind == "array":
+            self._path = self._path.parent
+        if kind in ("json", "table", "head"):
+            self._path = archive.root / layout.log_path(entry.descriptor.study, entry.descriptor.series)
+            part = {"json": records.JSON, "table": records.CHUNK_TABLE}.get(kind)
+            self._offset = entry.record_offset + 60 if part is None else entry.parts[part].offset
+
+    def do(self) -> None:
+        if self._kind in ("array", "shard"):
+            if self._path.exists():
+                self._path.rename(self._path.with_suffix(".away"))
+        else:
+            flip(self._path, self._offset)
+
+    def mend(self) -> None:
+        if self._kind in ("array", "shard"):
+            if self._path.with_suffix(".away").exists():
+                assert not self._path.exists(), "its place was taken"
+                self._path.with_suffix(".away").rename(self._path)
+        else:
+            flip(self._path, self._offset)
+
+
+@pytest.mark.parametrize("kind", ["frame", "json", "table", "array"])
+@pytest.mark.parametrize("then", ["upload", "boot", "both"])
+def test_a_series_of_which_nothing_could_be_entered(
+    root: Path, monkeypatch: pytest.MonkeyPatch, kind: str, then: str
+) -> None:
+    first, elsewhere = new_instance("1.1", "1.2", "1.2.1"), new_instance("1.1", "1.9", "1.9.1")
+    with opened(root) as archive:
+        archive.commit(first)
+        archive.commit(elsewhere)
+        damage = Damage(archive, "1.2.1", kind)
+    damage.do()
+    log = (root / LOG).read_bytes()
+    found = reindex(root)
+    assert (found.instances, len(found.damaged)) == (1, 1)
+    if then != "upload":
+        monkeypatch.setattr(recovery, "boot_id", lambda: "another")
+    later = [new_instance("1.1", "1.2", f"1.2.{n}") for n in range(2, 5)] if then != "boot" else []
+    with opened(root) as archive:
+        assert archive.uids() == {"1.9.1"}, "what could not be entered is not to be seen"
+        for new in later:
+            assert archive.commit(new) == [STORED]
+            assert archive.holds(new)
+    assert (root / LOG).read_bytes().startswith(log)
+    assert not (root / "set-aside").exists()
+    damage.mend()
+    found = reindex(root)
+    assert (found.instances, found.damaged) == (2 + len(later), [])
+    with opened(root) as archive:
+        assert all(archive.holds(new) for new in (first, elsewhere, *later))
+        assert archive.errors() == []
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_uploads_after_reindex_leave_what_was_left_out(root: Path, seed: int) -> None:
+    """Any instances of shared arrays, of arrays of their own, with any damage, and reindexed again and again."""
+    chance = random.Random(seed)
+    stored: list[NewInstance] = []
+
+    def upload(archive: Opened, name: str) -> None:
+        for n in range(5):
+            new = new_instance("1.1", chance.choice(("1.2", "1.3")), f"{name}.{n}", key=FOUR, chunks=1 + n)
+            stored.append(new)
+            assert archive.commit(stage(archive.committer, new) if n == 4 else new) == [STORED]
+
+    with opened(root) as archive:
+        upload(archive, "7.1")
+        upload(archive, "7.2")
+        ends = {series: max(new.descriptor.instance for new in stored if new.descriptor.series == series)
+                for series in {new.descriptor.series for new in stored}}  # fmt: skip
+        damaged = [
+            # A damaged head at the very end of a log is set aside: only by hand does it come back.
+            Damage(archive, uid, chance.choice(("frame", "json", "table", "shard", "array", "head")[: 5 + (
+                uid not in ends.values())]))
+            for uid in chance.sample([new.descriptor.instance for new in stored], chance.randint(1, 6))
+        ]  # fmt: skip
+    for damage in damaged:
+        damage.do()
+    for again in range(2):
+        assert reindex(root).damaged
+        with opened(root) as archive:
+            upload(archive, f"8.{again}")
+            assert all(archive.holds(new) for new in stored[10:])
+    for damage in damaged:
+        damage.mend()
+    found = reindex(root)
+    assert (found.instances, found.damaged) == (len(stored), [])
+    with opened(root) as archive:
+        assert all(archive.holds(new) for new in stored)
+        assert archive.errors() == []
+
+
+def test_both_copies_of_what_was_stored_again(root: Path) -> None:
+    twice = new_instance("1.1", "1.2", "1.2.1", key=FOUR)
+    with opened(root) as archive:
+        archive.commit(twice)
+        damage = Damage(archive, "1.2.1", "frame")
+    damage.do()
+    reindex(root)
+    with opened(root) as archive:
+        assert archive.commit(new_instance("1.1", "1.2", "1.2.2", key=FOUR)) == [STORED]
+        assert archive.commit(twice) == [STORED]
+    damage.mend()
+    found = reindex(root)
+    assert found.instances == 2 and "again" in found.damaged[0]
+    with opened(root) as archive:  # behind the second copy, in the log and in the shard
+        assert archive.commit(*(new_instance("1.1", "1.2", f"1.3.{n}", key=FOUR) for n in range(5))) == [STORED] * 5
+    damage.do()
+    found = reindex(root)
+    assert found.instances == 7 and "checksum" in found.damaged[0]
+    with opened(root) as archive:
+        assert archive.holds(twice)
+
+
+@pytest.mark.parametrize("then", ["upload", "boot"])
+def test_what_an_index_knows_nothing_of_is_set_aside(root: Path, monkeypatch: pytest.MonkeyPatch, then: str) -> None:
+    """An index that an earlier version made says nothing of a series that was left out whole."""
+    with opened(root) as archive:
+        archive.commit(new_instance("1.1", "1.2", "1.2.1"), new_instance("1.1", "1.9", "1.9.1"))
+        archive.commit(new_instance("1.1", "1.2", "1.2.2"))
+        damage = Damage(archive, "1.2.1", "array")
+    damage.do()
+    log = (root / LOG).read_bytes()
+    reindex(root)
+    with opened(root) as archive, archive.index.write() as view:
+        assert list(view.left()) == [("1.1", "1.2")]
+        assert view.txn.delete(b"left\x001.1\x001.2", db=archive.index.databases[b"meta"])
+    for _ in range(2):  # and never in the place of another
+        if then == "boot":
+            monkeypatch.setattr(recovery, "boot_id", lambda: str(random.random()))
+        with opened(root) as archive:
+            if then == "upload":
+                assert archive.commit(new_instance("1.1", "1.2", "1.2.3")) in ([STORED], [Status.DUPLICATE])
+        kept = list((root / "set-aside").iterdir())
+        assert [path.read_bytes() for path in kept] == [log]
+    damage.mend()  # nothing lies where its frames were
+    (root / LOG).write_bytes(log)
+    assert reindex(root).instances == 3
+
+
+def test_what_cannot_be_set_aside_stays(root: Path) -> None:
+    def full(operation: Operation) -> None:
+        if operation.name == "write" and "set-aside" in operation.path:
+            raise OSError(errno.ENOSPC, "No space left on device", operation.path)
+
+    with opened(root) as archive:
+        archive.commit(new_instance("1.1", "1.2", "1.2.1"))
+    foreign = (root / LOG).read_bytes()
+    with opened(root) as archive:
+        archive.commit(new_instance("1.1", "1.3", "1.3.1"))
+        other = root / layout.log_path("1.1", "1.3")
+        with other.open("ab") as file:
+            file.write(foreign)
+        size = other.stat().st_size
+    with opened(root, Disk(full)) as archive:
+        assert archive.commit(new_instance("1.1", "1.3", "1.3.2")) == [Status.FAILED]
+        assert other.stat().st_size == size
+        assert not list((root / "set-aside").iterdir())
+        assert archive.commit(new_instance("1.1", "1.2", "1.2.2")) == [STORED]
+    with opened(root) as archive:
+        assert archive.commit(new_instance("1.1", "1.3", "1.3.2")) == [STORED]
+        assert [path.read_bytes() for path in (root / "set-aside").iterdir()] == [foreign]
+
+
+def test_a_log_that_cannot_be_opened(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Too many files are open: nothing is said against the log. The disk refuses: it is told, and nothing is lost."""
+    first = new_instance("1.1", "1.2", "1.2.1")
+    with opened(root) as archive:
+        archive.commit(first, new_instance("1.1", "1.9", "1.9.1"))
+    genuine = os.open
+    number = errno.EMFILE
+
+    def refuse(path: Any, flags: int, *rest: Any, **more: Any) -> int:
+        if str(path).endswith(LOG) and not flags & os.O_WRONLY:
+            raise OSError(number, os.strerror(number), path)
+        return genuine(path, flags, *rest, **more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", refuse)
+        with pytest.raises(StorageError, match="Too many open files"):
+            reindex(root)
+        number = errno.EIO
+        found = reindex(root)
+        assert found.instances == 1
+        assert found.damaged == [f"{LOG} cannot be opened: Input/output error"]
+    with opened(root) as archive:
+        assert archive.commit(new_instance("1.1", "1.2", "1.2.2")) == [STORED]
+    found = reindex(root)
+    assert (found.instances, found.damaged) == (3, [])
+    with opened(root) as archive:
+        assert archive.holds(first)
+
+
+def test_a_log_that_is_lost_beside_its_frames(root: Path) -> None:
+    with opened(root) as archive:
+        archive.commit(new_instance("1.1", "1.2", "1.2.1"))
+    frames = root / layout.array_path("1.1", "1.2", 0) / "c.0.0.0"
+    before = frames.read_bytes()
+    (root / LOG).unlink()
+    found = reindex(root)
+    assert found.damaged == [f"{LOG} cannot be opened: No such file or directory"]
+    with opened(root) as archive:
+        assert archive.commit(new_instance("1.1", "1.2", "1.2.2")) == [STORED]
+    assert frames.read_bytes() == before
+    (root / layout.series_path("1.1", "1.7") / "frames-0").mkdir(parents=True)
+    assert reindex(root).damaged == [], "a batch that was cut short leaves directories"
