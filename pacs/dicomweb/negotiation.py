@@ -25,6 +25,7 @@ _MOST_RANGES: Final = 100
 # A quotation that nobody ends goes on to the end: to look for another reading would take quadratic time.
 _ITEM = re.compile(r'(?:[^,"]++|"(?:[^"\\]|\\.)*+(?:"|\\?\Z))++', re.DOTALL)
 _PARAMETER = re.compile(r';\s*([^\s;="]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^;"]*)')
+_WEIGHT = re.compile(r"-?(?:\d++\.?\d*+|\.\d++)", re.ASCII)
 _MEDIA_TYPE = re.compile(r"[!#$%&'*+.^_`|~\w-]+/[!#$%&'*+.^_`|~\w-]+", re.ASCII)
 
 
@@ -211,11 +212,7 @@ def _choice(item: str) -> Choice | None:
 
 
 def _quality(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        return 1.0
-    return min(max(value, 0.0), 1.0) if value == value else 1.0
+    return min(max(float(text), 0.0), 1.0) if _WEIGHT.fullmatch(text) else 1.0
 
 
 def single(accept: Sequence[Choice], offered: Sequence[str]) -> str:

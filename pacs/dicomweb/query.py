@@ -134,7 +134,8 @@ def _unsigned(name: str, value: str) -> int:
     digits = value.strip()
     if not (digits.isascii() and digits.isdigit()):
         raise QueryError(f"{name} is {value[:20]!r}, not a number from 0 on")
-    return int(digits[:18]) if len(digits.lstrip("0")) <= 18 else 10**18
+    significant = digits.lstrip("0") or "0"
+    return int(significant) if len(significant) <= 18 else 10**18
 
 
 def _boolean(name: str, value: str) -> bool:

@@ -54,6 +54,15 @@ def test_viewports_and_quality(client: Client, ct: list[Stored]) -> None:
     assert len(rough) < len(fine) / 2
 
 
+def test_spellings_of_a_number(client: Client, ct: list[Stored]) -> None:
+    path = ct[0].path + "/rendered"
+    window = client.get(path + "?window=40,400").body
+    for spelt in ("40.,400.0", "%2B40,4e2", "4.0E%2B1,+400", "40,.4e3", "040,400,linear"):
+        assert client.get(f"{path}?window={spelt}").body == window, spelt
+    viewport = client.get(path + "?viewport=16,16,0,0,-64,64").body
+    assert client.get(path + "?viewport=16.0,16,,0,-64,+64").body == viewport
+
+
 @pytest.mark.parametrize(
     ("beyond", "clipped"),
     [
@@ -192,7 +201,9 @@ def test_a_series_leaves_out_what_has_no_picture(client: Client) -> None:
     ["window=a,b,linear", "window=1", "window=1,0,linear", "window=1,2,cubic", "window=1,nan,linear",
      "window=1,1e99,linear",
      "viewport=0,0", "viewport=1", "viewport=-1,5", "viewport=99999,5", "viewport=1,2,3,4,5,6,7", "viewport=inf,1",
-     "quality=0", "quality=101", "quality=x", "viewport=8,8,9999,9999"],
+     "viewport=1_0,10", "viewport=%D9%A1%D9%A6,16", "viewport=0x10,16", "viewport=16,16,.,0", "viewport=16,1e",
+     "window=4_0,400,linear", "window=%D9%A4%D9%A0,400,linear", "window=40,infinity,linear", "window=-,400",
+     "quality=0", "quality=%D9%A9", "quality=101", "quality=x", "viewport=8,8,9999,9999"],
 )  # fmt: skip
 def test_malformed_queries(client: Client, ct: list[Stored], query: str) -> None:
     reply = client.get(f"{ct[0].path}/rendered?{query}")

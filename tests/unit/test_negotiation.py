@@ -172,6 +172,10 @@ def test_quality_orders_and_ties_keep_their_order() -> None:
     found = choices("a/a;q=0.1, b/b, c/c;q=0.9, d/d;q=bogus, e/e;q=0, f/f;q=0.9")
     assert [choice.media_type for choice in found] == ["b/b", "d/d", "c/c", "f/f", "a/a"]
     assert (found[0].media_type, found[0].multipart) == ("b/b", False)
+    spelt = choices("a/a;q=.1, b/b;q=0_5, c/c;q=\u0660, d/d;q=1.5, e/e;q=-1, f/f;q=nan, g/g;q=0.50")
+    assert [(choice.media_type, choice.quality) for choice in spelt] == [
+        ("b/b", 1.0), ("c/c", 1.0), ("d/d", 1.0), ("f/f", 1.0), ("g/g", 0.5), ("a/a", 0.1)
+    ]  # fmt: skip
     assert choices("c/c;q=0.9, b/b") == (Choice("b/b", False), Choice("c/c", False, quality=0.9))
 
 
