@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from typing import Final, TypeAlias
 
 from aiohttp import web
@@ -131,6 +130,8 @@ class Dicomweb:
             else:
                 route = observer.enter(request.method, "page", "")
                 answer = self._viewer.answer(request, path) or pages.page(request, path, self._viewer.root)
+            if self._stopping:
+                _close_after(request)
             sent = await send(request, answer, common, self._write_buffer)
         except ConnectionError:
             sent = _gone(request)
@@ -169,16 +170,21 @@ class Dicomweb:
         if request.writer.output_size:
             return abort(request, error)
         answer = problems.answer(error, where)
-        if not isinstance(error, StalledError):
-            return await send(request, answer, common, self._write_buffer)
-        # The rest of the body is not waited for either. RFC 9110 15.5.9
-        answer = replace(answer, headers=(*answer.headers, ("Connection", "close")))
+        if self._stopping or isinstance(error, StalledError):
+            _close_after(request)
         sent = await send(request, answer, common, self._write_buffer)
-        request.protocol.force_close()
+        if isinstance(error, StalledError):
+            # The rest of the body is not waited for either. RFC 9110 15.5.9
+            request.protocol.force_close()
         return sent
 
     def close(self) -> None:
         self.service.close()
+
+
+def _close_after(request: BaseRequest) -> None:
+    """Let the answer say that the connection ends with it. RFC 9112 9.6"""
+    request._message = request._message._replace(should_close=True)
 
 
 def _gone(request: BaseRequest) -> Sent:

@@ -82,6 +82,14 @@ class _Protocol(web.RequestHandler):
         if self._request_handler is not None and self._current_request is None and not self._request_count:
             self.force_close()
 
+    def end(self) -> None:
+        """Close the connection, at once where nothing is in work on it. `close` alone would leave it open and deaf."""
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            self.force_close()
+        else:
+            self.close()
+
     def log_exception(self, *args: Any, **more: Any) -> None:
         """A body that cannot be read on is the client's affair, and was answered."""
         if not isinstance(more.get("exc_info"), web.RequestPayloadError):
@@ -181,8 +189,8 @@ async def _finish(handler: Dicomweb, server: web.Server, grace: float) -> None:
     aiohttp's own shutdown stops reading at once: an upload that is half way could only fail.
     """
     for connection in server.connections:
-        if connection not in handler.active:
-            connection.close()
+        if isinstance(connection, _Protocol) and connection not in handler.active:
+            connection.end()
     await handler.finish(grace)
     server.pre_shutdown()
     await server.shutdown(_LAST_MOMENT)

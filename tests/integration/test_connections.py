@@ -160,3 +160,29 @@ def test_of_a_client_that_is_gone_nothing_is_held(tmp_path: Path, path: str, res
             gc.enable()
 
     run(tmp_path, test)
+
+
+# --- the end of the server
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_when_the_server_ends(tmp_path: Path, refused: bool) -> None:
+    """Idle connections end at once, others with the answer to what is in work, which says so."""
+    (file,) = slices(1, "end", rows=64)
+    data = b"no part" if refused else body(file)
+
+    async def test(here: Here) -> None:
+        uploading, idle, fresh = [await here.connect() for _ in range(3)]
+        await idle.send(SEARCH)
+        assert (await idle.answer())[0] == 200
+        await uploading.send(head(len(data)) + data[:5])
+        await here.until(lambda: here.handler.active and len(here.server.connections) == 3)
+        ending = asyncio.ensure_future(worker._finish(here.handler, here.server, 20))
+        assert await idle.ended() == await fresh.ended() == b""
+        await uploading.send(data[5:])
+        status, lines = await uploading.answer()
+        assert status == (400 if refused else 200) and b"\r\nConnection: close\r\n" in lines
+        assert await uploading.ended() == b""
+        await ending
+
+    run(tmp_path, test)
