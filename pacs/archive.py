@@ -178,6 +178,8 @@ class Archive:
             new = ingest.prepare(data, identity, self._engine.stage, self._observe)
         except PacsError as error:
             finish(_refusal(identity, error))
+        except OSError as error:
+            finish(_refusal(identity, StorageError(f"the disk refused: {error.strerror}")))
         except Exception as error:  # noqa: BLE001
             # A fault of ours must cost this one file, not the upload it came in.
             _log.exception("ingest failed")

@@ -36,6 +36,9 @@ class Operation(NamedTuple):
 
 Observer = Callable[[Operation], None]
 
+NOT_OF_THE_DISK = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+"""This process, or the system, has too much open: what cannot be read for that may be as good as ever."""
+
 
 class SyncError(OSError):
     """A sync failed: what had been written before it may or may not be on the disk, now and later."""

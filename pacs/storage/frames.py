@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 
-from pacs.errors import ChecksumError, StorageError
+from pacs.errors import ChecksumError, PacsError, StorageError
 from pacs.storage import layout, shard, stretch
-from pacs.storage.disk import Disk
+from pacs.storage.disk import NOT_OF_THE_DISK, Disk
 from pacs.storage.model import ArrayKey, Chunk, ChunkLocation
 from pacs.storage.shard import TableRow
 
@@ -20,21 +20,27 @@ def mismatch(location: ChunkLocation) -> ChecksumError:
 def read_chunk(root: layout.Root, location: ChunkLocation) -> bytes | memoryview:
     """The stored bytes of an inner chunk, its checksum verified; a long one as a map of the file.
 
-    May wait for the disk. Raises ChecksumError.
+    May wait for the disk. Raises ChecksumError; StorageError where nothing is known of the bytes, because too much is
+    open.
     """
     try:
         descriptor = os.open(f"{root}/{location.path}", os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
-        raise ChecksumError(f"{location.path} cannot be opened: {error.strerror}") from None
+        raise _unread(error, f"{location.path} cannot be opened") from None
     try:
         data = stretch.read(descriptor, location.offset, location.length, location.crc32c)
     except OSError as error:
-        raise ChecksumError(f"{location.path}: byte {location.offset} cannot be read: {error.strerror}") from None
+        raise _unread(error, f"{location.path}: byte {location.offset} cannot be read") from None
     finally:
         os.close(descriptor)
     if data is None:
         raise mismatch(location)
     return data
+
+
+def _unread(error: OSError, what: str) -> PacsError:
+    kind = StorageError if error.errno in NOT_OF_THE_DISK else ChecksumError
+    return kind(f"{what}: {error.strerror}")
 
 
 # --- an array of its own --------------------------------------------------------------------------------------

@@ -7,7 +7,9 @@ import itertools
 import os
 import threading
 import uuid
+from contextlib import suppress
 
+from pacs.errors import StorageError
 from pacs.storage import layout
 from pacs.storage.disk import Disk
 from pacs.storage.frames import StagedArray
@@ -31,8 +33,12 @@ class Staging:
                 self._disk.mkdir(self._parent)
                 path = f"{self._parent}/{uuid.uuid4().hex}"
                 self._disk.mkdir(path)
-                descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                try:
+                    descriptor = _locked(path)
+                except OSError:
+                    with suppress(OSError):
+                        self._disk.rmdir(path)
+                    raise
                 if os.path.exists(path):
                     self._path, self._descriptor = path, descriptor
                 else:  # another process took it for abandoned, between mkdir and flock
@@ -40,13 +46,27 @@ class Staging:
             return self._path
 
     def new_array(self, key: ArrayKey, levels: int) -> StagedArray:
-        return StagedArray(self._disk, f"{self._open()}/{next(self._numbers)}", key, levels)
+        """Raises StorageError."""
+        try:
+            return StagedArray(self._disk, f"{self._open()}/{next(self._numbers)}", key, levels)
+        except OSError as error:
+            raise StorageError(f"the disk refused: {error.strerror}") from error
 
     def close(self) -> None:
         if self._path:
             self._disk.remove_tree(self._path)
             os.close(self._descriptor)
             self._path = ""
+
+
+def _locked(path: str) -> int:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def remove_abandoned(root: layout.Root, disk: Disk) -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -643,6 +646,44 @@ def test_abandoned_staging_is_removed_and_live_staging_is_not(root: Path) -> Non
         staging.remove_abandoned(root, Disk())
         assert not abandoned.exists()
         assert archive.commit(live) == [STORED]
+
+
+@contextmanager
+def no_descriptors() -> Iterator[None]:
+    """Within it no file can be opened."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@pytest.mark.parametrize("place", [1, 2, 3])
+def test_staging_that_cannot_be_made_is_refused(root: Path, place: int) -> None:
+    own = new_instance("1.1", "1.2", "1.2.1", key=FOUR, chunks=5)
+    shutil.rmtree(root / "staging")
+    disk = Refusing(errno.ENOSPC)
+    with opened(root, disk) as archive:
+        disk.left = place
+        with pytest.raises(StorageError, match="No space left"):
+            stage(archive.committer, own)
+        assert archive.commit(stage(archive.committer, own)) == [STORED]
+        assert archive.holds(own)
+
+
+def test_too_many_open_files_are_no_damage(root: Path) -> None:
+    new = new_instance("1.1", "1.2", "1.2.1", key=FOUR, chunks=5)
+    with opened(root) as archive:
+        with no_descriptors(), pytest.raises(StorageError, match="Too many open files"):
+            archive.committer.stage(FOUR, 0)
+        assert not any((root / "staging").iterdir())
+        staged = stage(archive.committer, new)
+        assert isinstance(staged.staged, frames.StagedArray)
+        with no_descriptors(), pytest.raises(StorageError, match="Too many open files"):
+            staged.staged.read(0)
+        assert archive.commit(staged) == [STORED]
+        assert archive.holds(new)
 
 
 def test_a_torn_tail_is_cut_before_the_next_record(root: Path) -> None:
