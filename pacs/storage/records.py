@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from pacs.errors import ChecksumError
+from pacs.errors import ChecksumError, StorageError
 from pacs.storage import layout, packing, stretch
 from pacs.storage.checksum import crc32c
 from pacs.storage.layout import Root
@@ -240,9 +240,19 @@ def open_log(root: Root, study: str, series: str) -> tuple[int, str]:
         raise LogError(path, error) from None
 
 
+def _opened(root: Root, study: str, series: str) -> tuple[int, str]:
+    """`open_log`, where too much that is open is no damage: StorageError."""
+    try:
+        return open_log(root, study, series)
+    except LogError as error:
+        if error.ours:
+            raise StorageError(error.message) from None
+        raise
+
+
 def read_part(root: Root, entry: InstanceEntry, number: int) -> bytes | memoryview:
-    """The raw bytes of a part of an instance's record, verified. Raises ChecksumError, IndexError."""
-    descriptor, path = open_log(root, entry.descriptor.study, entry.descriptor.series)
+    """The raw bytes of a part of an instance's record, verified. Raises ChecksumError, IndexError, StorageError."""
+    descriptor, path = _opened(root, entry.descriptor.study, entry.descriptor.series)
     try:
         if number < len(entry.parts):
             return read_location(descriptor, path, entry.parts[number])
@@ -257,7 +267,7 @@ def read_parts(root: Root, entries: Iterable[InstanceEntry], number: int) -> Ite
     for (study, series), together in itertools.groupby(
         entries, lambda entry: (entry.descriptor.study, entry.descriptor.series)
     ):
-        descriptor, path = open_log(root, study, series)
+        descriptor, path = _opened(root, study, series)
         try:
             for entry in together:
                 yield read_location(descriptor, path, entry.parts[number])

@@ -21,7 +21,7 @@ import zstandard
 
 from pacs import tags
 from pacs.errors import ArchiveLockedError, ChecksumError, ConflictError, IndexMismatchError, StorageError
-from pacs.storage import frames, layout, recovery, staging
+from pacs.storage import frames, layout, records, recovery, staging
 from pacs.storage.checksum import crc32c
 from pacs.storage.commit import Status
 from pacs.storage.disk import Disk, Operation
@@ -684,6 +684,13 @@ def test_too_many_open_files_are_no_damage(root: Path) -> None:
             staged.staged.read(0)
         assert archive.commit(staged) == [STORED]
         assert archive.holds(new)
+        with no_descriptors(), pytest.raises(StorageError, match="Too many open files"):
+            archive.holds(new)
+        with archive.index.read() as view:
+            entry = view.instance("1.2.1")
+        assert entry is not None
+        with no_descriptors(), pytest.raises(StorageError, match="Too many open files"):
+            records.read_part(root, entry, records.JSON)
 
 
 def test_a_torn_tail_is_cut_before_the_next_record(root: Path) -> None:
