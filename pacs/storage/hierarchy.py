@@ -6,6 +6,7 @@ All of it is derived from the index and can be written again at any time; our ow
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -106,7 +107,10 @@ def settle_array(
     directory = f"{root}/{layout.array_path(*view.series_uids(series), k)}"
     for number in shards:
         path = f"{directory}/{layout.shard_name(state.key, number)}"
-        block = shard.index_block(view.shard_entries(series, k, number), state.key.capacity)
+        entries = view.shard_entries(series, k, number)
+        if not entries and not os.path.lexists(path):
+            continue  # all that it held was left out: to a Zarr reader a shard that is missing is one without chunks
+        block = shard.index_block(entries, state.key.capacity)
         if not only_different or read_start(path, len(block)) != block:
             disk.write(path, 0, [block])
     path = f"{directory}/{layout.ZARR_JSON}"

@@ -52,6 +52,13 @@ class LastCommit:
         self._disk.create(self.path)
         self._disk.write(self.path, 0, [bytes(_LENGTH)])
 
+    def renew(self, sequence: int, settled: int) -> None:
+        """A new file in its place, or the old one when it cannot be written."""
+        content = bytearray(_LENGTH)
+        for offset, data in ((SLOT * (sequence % 2), _slot(sequence, [])), (2 * SLOT, _packed(settled))):
+            content[offset : offset + len(data)] = data
+        self._disk.replace(self.path, bytes(content))
+
     @property
     def whole(self) -> bool:
         """Whether the file is there, and as long as it should be."""
@@ -79,11 +86,7 @@ class LastCommit:
         return newest, 0
 
     def write(self, sequence: int, series: Sequence[tuple[str, str]]) -> None:
-        payload = _encode(LastCommitState(sequence, list(series)))
-        if _HEAD.size + len(payload) > SLOT:
-            raise ValueError(f"{len(series)} series do not fit a slot")
-        head = _HEAD.pack(_MAGIC, len(payload), crc32c(payload))
-        self._disk.write(self.path, SLOT * (sequence % 2), [head, payload])
+        self._disk.write(self.path, SLOT * (sequence % 2), [_slot(sequence, series)])
 
     def erase(self, sequence: int) -> None:
         """Take back `write`: the batch before is the newest again."""
@@ -91,8 +94,18 @@ class LastCommit:
 
     def settle(self, sequence: int) -> None:
         """Note that the index blocks and shapes of the batches up to `sequence` have been written."""
-        packed = struct.pack("<Q", sequence)
-        self._disk.write(self.path, 2 * SLOT, [packed + struct.pack("<I", crc32c(packed))])
+        self._disk.write(self.path, 2 * SLOT, [_packed(sequence)])
+
+
+def _slot(sequence: int, series: Sequence[tuple[str, str]]) -> bytes:
+    payload = _encode(LastCommitState(sequence, list(series)))
+    if _HEAD.size + len(payload) > SLOT:
+        raise ValueError(f"{len(series)} series do not fit a slot")
+    return _HEAD.pack(_MAGIC, len(payload), crc32c(payload)) + payload
+
+
+def _packed(settled: int) -> bytes:
+    return _SETTLED.pack(settled, crc32c(struct.pack("<Q", settled)))
 
 
 def _read_slot(descriptor: int, offset: int) -> LastCommitState:

@@ -29,6 +29,9 @@ from pacs.storage.walking import walk_damaged
 
 _log = logging.getLogger(__name__)
 
+OLD_INDEX = f"{layout.INDEX}.old"
+"""The index that another one is about to replace."""
+
 _REINDEX = "run `pacs reindex`"
 
 
@@ -43,6 +46,7 @@ def open_index(root: Root, disk: Disk) -> Index:
     archive_id = layout.read_description(root).archive_id
     last = LastCommit(root, disk)
     path = f"{root}/{layout.INDEX}"
+    put_back_index(root, disk)
     if not os.path.lexists(path) and not _anything_committed(root, last):
         last.create()
         hierarchy.write_groups(disk, root, hierarchy.archive_groups())
@@ -71,6 +75,14 @@ def open_index(root: Root, disk: Disk) -> Index:
         index.close()
         raise
     return index
+
+
+def put_back_index(root: Root, disk: Disk) -> None:
+    """The index that a `reindex` moved away, when it was killed before the new one had its place."""
+    path, old = f"{root}/{layout.INDEX}", f"{root}/{OLD_INDEX}"
+    if not os.path.lexists(path) and os.path.lexists(old):
+        disk.rename(old, path)
+        disk.syncfs(str(root))
 
 
 def create_index(path: str, archive_id: str, *, sync: bool = True) -> Index:

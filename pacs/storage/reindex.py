@@ -7,11 +7,12 @@ the old one, is copied without the pages that growing it left free, and takes th
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from array import array
 from collections.abc import Callable
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -25,7 +26,7 @@ from pacs.storage.last_commit import LastCommit
 from pacs.storage.layout import Root
 from pacs.storage.locks import ArchiveLock, WriterLock
 from pacs.storage.records import LogError, RecordError
-from pacs.storage.views import IndexState, ReadView
+from pacs.storage.views import Dirty, IndexState, ReadView
 from pacs.storage.walking import walk_damaged
 
 _log = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ _log = logging.getLogger(__name__)
 _GROWN = "grown"
 """Inside the new index while it is made: what it is copied from."""
 _ENTERED_AT_ONCE = 1000
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _ORDINALS = 1 << 16
 
 Progress = Callable[[str, int, int], None]
@@ -80,6 +82,8 @@ class _Reindex:
         self._series: list[tuple[str, str]] = []
         self._kept: dict[tuple[str, str], tuple[int, int]] = {}
         """(length of the log, arrays) of series of which something is left out: see WriteView.keep."""
+        self._late: dict[tuple[int, int], Dirty] = {}
+        """Arrays whose index blocks or shapes could not be written: tried again at every open."""
         self._answered = -1
         """The newest commit that is known to have ended; -1: nobody knows."""
         # One row a record: order of commit, number of its series, offset. 24 bytes, so millions fit in memory.
@@ -93,25 +97,48 @@ class _Reindex:
         before = state.sequence
         self._answered = max(before - 1, settled) if last.whole else -1
         self._collect()
-        path, new = f"{root}/{layout.INDEX}", f"{root}/{layout.NEW_INDEX}"
-        old = f"{path}.old"
+        new, old = f"{root}/{layout.NEW_INDEX}", f"{root}/{recovery.OLD_INDEX}"
+        recovery.put_back_index(root, disk)
         disk.remove_tree(new)
         disk.remove_tree(old)
         try:
             self._build(new, archive_id, before)
+            self._take_its_place(last, last.whole and before == self._found.sequence)
         except BaseException:
-            disk.remove_tree(new)  # on a full disk it would only be in the way
+            with suppress(OSError):
+                disk.remove_tree(new)  # on a full disk it would only be in the way
             raise
-        last.create()
-        last.write(self._found.sequence, [])
-        last.settle(self._found.sequence)
-        disk.syncfs(str(root))
-        if os.path.lexists(path):
-            disk.rename(path, old)
-        disk.rename(new, path)
-        disk.syncfs(str(root))
-        disk.remove_tree(old)
+        try:
+            if os.path.lexists(old):
+                disk.rename(old, new)  # under that name nobody takes it for an index
+                disk.remove_tree(new)
+        except OSError as error:
+            _log.warning("%s is left for the next reindex to remove: %s", error.filename, error.strerror)
         return self._found
+
+    def _take_its_place(self, last: LastCommit, known: bool) -> None:
+        """Put the new index in the place of the old one. When that fails, the old one is there as before.
+
+        `known`: `last-commit` tells of the commit that both are of, and is not touched.
+        """
+        root, disk, sequence = self._root, self._disk, self._found.sequence
+        path, new, old = (f"{root}/{name}" for name in (layout.INDEX, layout.NEW_INDEX, recovery.OLD_INDEX))
+        settled = sequence - 1 if self._late else sequence
+        if known:
+            last.settle(settled)
+        disk.syncfs(str(root))
+        try:
+            if os.path.lexists(path):
+                disk.rename(path, old)
+            disk.rename(new, path)
+            if not known:
+                last.renew(sequence, settled)
+        except BaseException:
+            if not os.path.lexists(new):
+                disk.rename(path, new)
+            recovery.put_back_index(root, disk)
+            raise
+        disk.syncfs(str(root))
 
     def _build(self, path: str, archive_id: str, before: int) -> None:
         grown = f"{path}/{_GROWN}"
@@ -120,6 +147,8 @@ class _Reindex:
             with index.read() as view:
                 self._found.sequence = view.counters().sequence
                 self._write_derived(view)
+            with index.write() as writing:
+                writing.put_dirty(self._late)
             # Growing leaves pages half full, and those that each transaction replaced: copied in order, it is a
             # third to a half smaller.
             with closing(Index(path, create=True, sync=False)) as packed:
@@ -257,7 +286,13 @@ class _Reindex:
                 hierarchy.write_groups(disk, root, hierarchy.series_groups(study.uid, series.uid))
                 for k, state in view.arrays(series.number):
                     shards = range(-(-state.count // state.key.capacity))
-                    hierarchy.settle_array(disk, root, view, series.number, k, shards, only_different=True)
+                    try:
+                        hierarchy.settle_array(disk, root, view, series.number, k, shards, only_different=True)
+                    except OSError as error:
+                        if error.errno in _FULL:
+                            raise
+                        self._found.damaged.append(f"{error.filename} cannot be written: {error.strerror}")
+                        self._late[series.number, k] = Dirty(self._found.sequence, set(shards))
 
 
 def _arrays(directory: str) -> dict[int, str]:

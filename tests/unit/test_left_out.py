@@ -252,3 +252,27 @@ def test_a_log_that_is_lost_beside_its_frames(root: Path) -> None:
     assert frames.read_bytes() == before
     (root / layout.series_path("1.1", "1.7") / "frames-0").mkdir(parents=True)
     assert reindex(root).damaged == [], "a batch that was cut short leaves directories"
+
+
+def test_a_shard_that_is_missing(root: Path) -> None:
+    """Only what has frames in it is left out; without looking at frames it is told all the same."""
+    stored = [new_instance("1.1", "1.2", f"1.2.{n}", key=FOUR) for n in range(6)]
+    with opened(root) as archive:
+        archive.commit(*stored)
+        damage = Damage(archive, "1.2.0", "shard")
+    damage.do()
+    found = reindex(root)
+    assert (found.instances, len(found.damaged)) == (2, 4)
+    with opened(root) as archive:
+        assert archive.uids() == {"1.2.4", "1.2.5"}
+        assert all(archive.holds(new) for new in stored[4:])
+        assert archive.commit(new_instance("1.1", "1.2", "1.2.9", key=FOUR)) == [STORED]
+    found = reindex(root, verify_frames=False)
+    assert found.instances == 7 and "c.0 cannot be written: No such file" in found.damaged[0]
+    with opened(root) as archive:
+        assert archive.commit(new_instance("1.1", "1.3", "1.3.1")) == [STORED]
+    damage.mend()
+    with opened(root) as archive:
+        assert archive.errors() == [], "what could not be written is, at the next open"
+    found = reindex(root)
+    assert (found.instances, found.damaged) == (8, [])
