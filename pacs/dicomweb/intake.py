@@ -132,7 +132,7 @@ def begin(http: Any) -> Taken | None:
     """Called when `http`, a protocol of aiohttp's server, has taken data: if a body of which the rest can be read here
     has begun, read it."""
     # While it waits for a request nothing else is in work on the connection.
-    if not _POSSIBLE or http._waiter is None or len(http._messages) != 1 or http.transport is None:
+    if not POSSIBLE or http._waiter is None or len(http._messages) != 1 or http.transport is None:
         return None
     message, content = http._messages[0]
     if not isinstance(content, StreamReader) or content.is_eof():
@@ -172,11 +172,11 @@ def _fresh_parser(http: Any) -> Any:
     return type(http._parser)(
         http, http._loop, http._read_bufsize, max_line_size=http.max_line_size, max_field_size=http.max_field_size,
         max_headers=http.max_headers, payload_exception=web.RequestPayloadError,
-        max_msg_queue_size=http._max_msg_queue_size,
+        max_msg_queue_size=http._max_msg_queue_size + 1,  # see `worker`
     )  # fmt: skip
 
 
-_POSSIBLE: Final = all(
+POSSIBLE: Final = all(
     hasattr(web.RequestHandler, name)
     for name in (
         "_parser", "_reading_paused", "_buffer_paused", "_messages", "_waiter", "_read_bufsize", "_max_msg_queue_size",

@@ -16,6 +16,9 @@ from typing import Any, Final
 
 import uvloop
 from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http_parser import RawRequestMessage
+from aiohttp.streams import StreamReader
 from aiohttp.web import BaseRequest, StreamResponse
 
 from pacs.archive import Archive
@@ -57,6 +60,10 @@ class _Protocol(web.RequestHandler):
         self._direct = direct
         self._between = True
         """Whether the parser has only seen whole requests, so that what comes next begins one."""
+        # The parser stops at a full queue by its own count, which may be one ahead (see `_count_off`): what it
+        # keeps is only read on when this protocol, too, has found the queue full.
+        if intake.POSSIBLE:
+            self._max_msg_queue_size -= 1
 
     def data_received(self, data: bytes) -> None:
         if self._between:
@@ -72,6 +79,15 @@ class _Protocol(web.RequestHandler):
         super().data_received(data)
         if self._messages:
             self.intake = intake.begin(self) or self.intake
+            if getattr(self._messages[-1][0], "upgrade", False) and not self._upgraded:
+                self._end_after_upgrade(data)
+
+    def _end_after_upgrade(self, data: bytes) -> None:
+        """aiohttp drops what follows a request for an upgrade to what it does not know in the same piece: the answer
+        has to say that nothing behind it is answered. RFC 9112 9.3"""
+        message, content = self._messages[-1]
+        if isinstance(message, RawRequestMessage) and content.is_eof() and data.find(b"\r\n\r\n") != len(data) - 4:
+            self._messages[-1] = message._replace(should_close=True), content
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -111,12 +127,32 @@ class _Protocol(web.RequestHandler):
         return response
 
 
+def _count_off(parser: Any, payload: StreamReader) -> None:
+    """`parser` has just been told that one message of those it counted was taken. That of `payload` it counts when the
+    body ends: in time it would take the queue to be full for ever."""
+    if hasattr(parser, "message_consumed"):
+        loop = asyncio.get_running_loop()
+
+        def ended() -> None:
+            loop.call_soon(parser.message_consumed)
+
+        payload.on_eof(ended)
+
+
 class _Server(web.Server):
     """Makes our kind of protocol for each connection."""
 
     def __init__(self, handler: Dicomweb) -> None:
-        super().__init__(handler)
+        super().__init__(handler, request_factory=self._request)
         self._direct = handler.direct
+
+    def _request(
+        self, message: RawRequestMessage, payload: StreamReader, protocol: web.RequestHandler,
+        writer: AbstractStreamWriter, task: asyncio.Task[None],
+    ) -> BaseRequest:  # fmt: skip
+        if not payload.is_eof():
+            _count_off(protocol._parser, payload)
+        return BaseRequest(message, payload, protocol, writer, task, self._loop)
 
     def __call__(self) -> web.RequestHandler:
         return _Protocol(

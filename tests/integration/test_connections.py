@@ -154,7 +154,6 @@ def test_of_a_client_that_is_gone_nothing_is_held(tmp_path: Path, path: str, res
             await client.send(head(len(data), path) + data[:1000])
             await here.until(lambda: Intake.held > held)
             client.writer.transport.abort() if reset else client.writer.close()
-            await here.until(lambda: not here.server.connections)
             await here.until(lambda: Intake.held == held)
         finally:
             gc.enable()
@@ -184,5 +183,59 @@ def test_when_the_server_ends(tmp_path: Path, refused: bool) -> None:
         assert status == (400 if refused else 200) and b"\r\nConnection: close\r\n" in lines
         assert await uploading.ended() == b""
         await ending
+
+    run(tmp_path, test)
+
+
+# --- requests behind each other
+
+
+@pytest.mark.parametrize("uploads", [0, 1, 34])
+def test_requests_behind_uploads_are_all_answered(tmp_path: Path, uploads: int) -> None:
+    """aiohttp reads these bodies itself: they are too short for another way."""
+    requests = 100
+
+    async def test(here: Here) -> None:
+        client = await here.connect()
+        for file in slices(uploads, "pipelined", rows=64):
+            data = body(file)
+            await client.send(head(len(data)))
+            await here.until(lambda: here.handler.active)
+            await client.send(data)
+            assert (await client.answer())[0] == 200
+        await client.send(SEARCH * requests)
+        assert [(await client.answer())[0] for _ in range(requests)] == [200] * requests
+
+    run(tmp_path, test)
+
+
+def test_requests_in_the_segment_that_ends_an_upload(tmp_path: Path) -> None:
+    (file,) = slices(1, "same segment", rows=64)
+
+    async def test(here: Here) -> None:
+        client = await here.connect()
+        data = body(file)
+        await client.send(head(len(data)) + data[:5])
+        await here.until(lambda: here.handler.active)
+        await client.send(data[5:] + SEARCH * 100)
+        assert [(await client.answer())[0] for _ in range(101)] == [200] * 101
+
+    run(tmp_path, test)
+
+
+def test_an_upgrade_that_is_not_known_here(tmp_path: Path) -> None:
+    """aiohttp drops what follows it: that is told. Alone it is a request as others."""
+    upgrade = SEARCH[:-2] + b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AA\r\n\r\n"
+
+    async def test(here: Here) -> None:
+        client = await here.connect()
+        for _ in range(2):
+            await client.send(upgrade)
+            status, lines = await client.answer()
+            assert status == 200 and b"Connection: close" not in lines
+        await client.send(upgrade + SEARCH * 3)
+        status, lines = await client.answer()
+        assert status == 200 and b"\r\nConnection: close\r\n" in lines
+        assert await client.ended() == b""
 
     run(tmp_path, test)
