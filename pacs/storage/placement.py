@@ -178,7 +178,11 @@ class Placement:
             disk.write(path, append.offset, append.buffers)
 
     def take_back(self, disk: Disk) -> None:
-        """Leave the files as they were; what cannot be taken back, the next batch deals with."""
+        """Leave the files as they were; what cannot be taken back, the next batch deals with.
+
+        Arrays of their own go back to where they came from: their instances may be committed once more, without the
+        one that the batch failed for.
+        """
         if not self._begun:
             return
         for path, append in (*self.logs.items(), *self.shards.items()):
@@ -191,8 +195,13 @@ class Placement:
             except OSError as error:
                 _log.error("%s could not be taken back: %s", path, error.strerror)
         for staged, place in self.staged:
-            for path in (staged.path, place):
-                _try_remove(disk, path)
+            if not os.path.lexists(place):
+                continue
+            try:
+                disk.rename(place, staged.path)
+            except OSError as error:
+                _log.error("%s could not be taken back: %s", place, error.strerror)
+                _try_remove(disk, place)
         for directory in self.directories:
             _try_remove(disk, directory)
 

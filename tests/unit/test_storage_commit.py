@@ -750,11 +750,16 @@ def test_one_instance_that_cannot_be_written_leaves_its_neighbours(root: Path, f
         fault = {"array_key": ArrayKey(Encoding.ENCAPSULATED, 8, 8, 1, "", "1." * 300 + "1", 128)}
         wrong.chunks = [Chunk(chunk.data, chunk.crc32c) for chunk in wrong.chunks]
     wrong.descriptor = msgspec.structs.replace(wrong.descriptor, **fault)
-    neighbours = [new_instance("1.1", "1.2", "1.2.1"), new_instance("1.1", "1.2", "1.2.3")]
+    own, staged_too = (new_instance("1.1", "1.3", f"1.3.{n}", key=FOUR, chunks=9) for n in range(2))
+    neighbours = [new_instance("1.1", "1.2", "1.2.1"), new_instance("1.1", "1.2", "1.2.3"), own]
     with opened(root) as archive:
-        assert archive.commit(neighbours[0], wrong, neighbours[1]) == [STORED, FAILED, STORED]
+        staged = stage(archive.committer, own)
+        assert archive.commit(neighbours[0], staged, wrong, neighbours[1]) == [STORED, STORED, FAILED, STORED]
         assert all(archive.holds(new) for new in neighbours)
-        assert archive.uids() == {"1.2.1", "1.2.3"}
+        assert archive.uids() == {"1.2.1", "1.2.3", "1.3.0"}
+        staged_too.descriptor = msgspec.structs.replace(staged_too.descriptor, file_size=1 << 70)
+        assert archive.commit(stage(archive.committer, staged_too)) == [FAILED]
+        assert not any((root / "staging").glob("*/*"))
         archive.committer.settle()
         assert archive.errors() == []
 
