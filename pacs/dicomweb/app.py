@@ -14,6 +14,7 @@ from aiohttp.web import BaseRequest
 from pacs.archive import Archive
 from pacs.dicomweb import (
     bulkdata,
+    expectation,
     instances,
     intake,
     levels,
@@ -96,6 +97,8 @@ class Dicomweb:
         finally:
             self.active.discard(connection)
             intake.done(connection)
+        if not request.content.is_eof() and expectation.held_back(request) and not request.content.total_bytes:
+            connection.force_close()  # there is nothing to be read over
         if self._stopping:
             sent.force_close()
             if not self.active:
@@ -130,8 +133,8 @@ class Dicomweb:
             else:
                 route = observer.enter(request.method, "page", "")
                 answer = self._viewer.answer(request, path) or pages.page(request, path, self._viewer.root)
-            if self._stopping:
-                _close_after(request)
+            if self._stopping or not request.content.is_eof():
+                self._end_after(request)
             sent = await send(request, answer, common, self._write_buffer)
         except ConnectionError:
             sent = _gone(request)
@@ -166,12 +169,20 @@ class Dicomweb:
         vary = "Access-Control-Request-Headers, Access-Control-Request-Method"
         return Answer(204, headers=(("Allow", ", ".join(allowed)), *preflight), vary=vary)
 
+    def _end_after(self, request: BaseRequest) -> None:
+        """Let the connection end with the answer where the server ends, and where the client holds a body back that
+        nobody wants: whether what it sends next is that or a request, nobody can tell. RFC 9110 10.1.1"""
+        if self._stopping or (not request.content.is_eof() and expectation.held_back(request)):
+            _close_after(request)
+
     async def _tell(self, request: BaseRequest, error: Exception, where: str, common: bytes) -> Sent:
         if request.writer.output_size:
             return abort(request, error)
         answer = problems.answer(error, where)
-        if self._stopping or isinstance(error, StalledError):
+        if isinstance(error, StalledError):
             _close_after(request)
+        else:
+            self._end_after(request)
         sent = await send(request, answer, common, self._write_buffer)
         if isinstance(error, StalledError):
             # The rest of the body is not waited for either. RFC 9110 15.5.9

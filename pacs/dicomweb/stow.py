@@ -17,7 +17,7 @@ from aiohttp.client_exceptions import ClientError
 from aiohttp.web import BaseRequest
 
 from pacs.archive import StoreResult
-from pacs.dicomweb import intake, multipart, problems, urls
+from pacs.dicomweb import expectation, intake, multipart, problems, urls
 from pacs.dicomweb.answer import Answer
 from pacs.dicomweb.intake import Intake
 from pacs.dicomweb.multipart import PartEnd, PartStart
@@ -245,10 +245,8 @@ async def store(service: Service, request: BaseRequest, target: ResourceId) -> A
         raise MediaTypeError(f"parts of type {part_type[:80]} are not read here, send {DICOM}")
     if request.headers.get("Content-Encoding", "identity").lower() not in ("identity", "gzip", "deflate"):
         raise MediaTypeError("this Content-Encoding is not read here")
-    if request.headers.get("Expect", "").lower() == "100-continue":
-        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        # What tells aiohttp's error path that no response has begun.
-        request.writer.output_size = 0
+    if expectation.held_back(request):
+        await expectation.ask(request)
     parser = multipart.Parser(boundary)
     upload = _Upload(service, target.study)
     try:

@@ -239,3 +239,56 @@ def test_an_upgrade_that_is_not_known_here(tmp_path: Path) -> None:
         assert await client.ended() == b""
 
     run(tmp_path, test)
+
+
+# --- bodies that are held back
+
+
+@pytest.mark.parametrize(
+    ("request_line", "status"),
+    [
+        ("POST /dicomweb/studies/1.2/series", 405),
+        ("POST /dicomweb/studies/x", 400),
+        ("POST /dicomweb/studies", 415),
+        ("GET /dicomweb/studies", 200),
+    ],
+)
+@pytest.mark.parametrize("length", [1000, 1_000_000])
+def test_a_body_held_back_that_nobody_wants(tmp_path: Path, request_line: str, status: int, length: int) -> None:
+    async def test(here: Here) -> None:
+        client = await here.connect()
+        fields = f"Content-Length: {length}\r\nContent-Type: text/plain\r\nExpect: 100-continue"
+        await client.send(f"{request_line} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n\r\n".encode())
+        found, lines = await client.answer()
+        assert found == status and b"\r\nConnection: close\r\n" in lines
+        assert await client.ended() == b""
+
+    run(tmp_path, test)
+
+
+def test_a_body_held_back_is_asked_for(tmp_path: Path) -> None:
+    first, second = slices(2, "held back")
+
+    async def test(here: Here) -> None:
+        client = await here.connect()
+        for file in (first, second):
+            data = body(file)
+            await client.send(head(len(data), "/dicomweb/studies", "Expect: 100-continue"))
+            assert await client.answer() == (100, b"HTTP/1.1 100 Continue\r\n\r\n")
+            await client.send(data)
+            status, lines = await client.answer()
+            assert status == 200 and b"Connection: close" not in lines
+
+    run(tmp_path, test)
+
+
+def test_http_1_0_is_not_told_to_continue(tmp_path: Path) -> None:
+    (file,) = slices(1, "1.0")
+
+    async def test(here: Here) -> None:
+        client = await here.connect()
+        data = body(file)
+        await client.send(head(len(data), "/dicomweb/studies", "Expect: 100-continue", version="1.0") + data)
+        assert (await client.answer())[0] == 200
+
+    run(tmp_path, test)
