@@ -55,12 +55,19 @@ def check(arguments: argparse.Namespace) -> int:
             errors += finding.severity is Severity.ERROR
             notes += finding.severity is Severity.NOTE
             progress.print(f"{finding.severity.value}: {finding.path}: {finding.text}")
-        with index.read() as view:
-            counters = view.counters()
+        checked = _checked(index)
     verdict = count_text(errors, "error") if errors else "everything is in order"
     verdict += f", {count_text(notes, 'note')}" if notes else ""
-    print(f"{count_text(counters.instances, 'instance')} checked: {verdict}")
+    print(f"{checked}: {verdict}")
     return WRONG if errors else OK
+
+
+def _checked(index: Index) -> str:
+    try:
+        with index.read() as view:
+            return f"{count_text(view.counters().instances, 'instance')} checked"
+    except Exception:  # noqa: BLE001
+        return "an unknown number of instances checked"  # it has been said that the index cannot be read
 
 
 def reindex(arguments: argparse.Namespace) -> int:

@@ -43,6 +43,22 @@ def _unread(error: OSError, what: str) -> PacsError:
     return kind(f"{what}: {error.strerror}")
 
 
+def verify_chunk(descriptor: int, location: ChunkLocation) -> None:
+    """Read an inner chunk of the open shard and the checksum behind it, in memory bounded whatever its length.
+
+    Our own readers take the checksum from the chunk table; those of Zarr from there. Raises ChecksumError.
+    """
+    end = location.offset + location.length
+    try:
+        crc, behind = stretch.checksum_and_tail(descriptor, location.offset, location.length, shard.CHECKSUM.size)
+    except OSError as error:
+        raise ChecksumError(f"{location.path}: byte {location.offset} cannot be read: {error.strerror}") from None
+    if crc != location.crc32c:
+        raise mismatch(location)
+    if behind != shard.CHECKSUM.pack(location.crc32c):
+        raise ChecksumError(f"{location.path}: the checksum at byte {end} is not that of the frame before it")
+
+
 # --- an array of its own --------------------------------------------------------------------------------------
 
 

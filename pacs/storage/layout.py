@@ -113,7 +113,7 @@ def read_description(root: Root) -> ArchiveDescription:
             description = msgspec.json.decode(file.read(), type=ArchiveDescription)
     except FileNotFoundError:
         raise StorageError(f"{root} is not an archive: it has no {ARCHIVE_JSON}") from None
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, ValueError, msgspec.DecodeError) as error:  # ValueError: what is not UTF-8
         raise StorageError(f"{path} cannot be read: {error}") from None
     if description.format_version != FORMAT_VERSION:
         raise FormatVersionError(

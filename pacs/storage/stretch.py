@@ -25,6 +25,14 @@ def checksum_of(descriptor: int, offset: int, length: int) -> int | None:
     return crc
 
 
+def checksum_and_tail(descriptor: int, offset: int, length: int, tail: int) -> tuple[int | None, bytes]:
+    """CRC-32C of `length` bytes at `offset`, None where the file ends before, and the `tail` bytes behind them."""
+    if length < MAPPED_FROM:
+        data = os.pread(descriptor, length + tail, offset)
+        return (crc32c(data[:length]) if len(data) >= length else None), data[length:]
+    return checksum_of(descriptor, offset, length), os.pread(descriptor, tail, offset + length)
+
+
 def read(descriptor: int, offset: int, length: int, checksum: int) -> bytes | memoryview | None:
     """`length` bytes at `offset` whose CRC-32C is `checksum`; None when it is another. Raises OSError."""
     if length < MAPPED_FROM:
