@@ -52,11 +52,13 @@ LEAVING: Final = b'{"leaving": true}'
 class _Protocol(web.RequestHandler):
     """aiohttp's, with errors told in JSON as all others, short uploads read past it, frames answered directly."""
 
-    __slots__ = ("_between", "_direct", "intake")
+    __slots__ = ("_between", "_direct", "intake", "uploading")
 
     def __init__(self, direct: Direct, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
         self.intake: intake.Taken | None = None
+        self.uploading: StreamReader | None = None
+        """Body of the last request that was taken in work, where that was a POST."""
         self._direct = direct
         self._between = True
         """Whether the parser has only seen whole requests, so that what comes next begins one."""
@@ -97,6 +99,27 @@ class _Protocol(web.RequestHandler):
         """Connections that ask for nothing would in the end use up the descriptors of everybody."""
         if self._request_handler is not None and self._current_request is None and not self._request_count:
             self.force_close()
+
+    def eof_received(self) -> bool:
+        """The client sends no more. True, which keeps the connection until it is answered, where the last that it sent
+        is a whole upload: that is stored in any case. Of other requests nobody can tell whether the client waits, or
+        left as readers do who scroll on: for these nothing more is done."""
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            return False  # nothing is in work
+        message: Any = None
+        content = self.uploading
+        if self._messages:
+            message, content = self._messages[-1]
+            if getattr(message, "method", "") != "POST":
+                return False
+        if content is None or not content.is_eof():
+            return False
+        if message is None:
+            self.close()
+        else:
+            self._messages[-1] = message._replace(should_close=True), content
+        return True
 
     def end(self) -> None:
         """Close the connection, at once where nothing is in work on it. `close` alone would leave it open and deaf."""
@@ -150,6 +173,8 @@ class _Server(web.Server):
         self, message: RawRequestMessage, payload: StreamReader, protocol: web.RequestHandler,
         writer: AbstractStreamWriter, task: asyncio.Task[None],
     ) -> BaseRequest:  # fmt: skip
+        if isinstance(protocol, _Protocol):
+            protocol.uploading = payload if message.method == "POST" else None
         if not payload.is_eof():
             _count_off(protocol._parser, payload)
         return BaseRequest(message, payload, protocol, writer, task, self._loop)

@@ -292,3 +292,47 @@ def test_http_1_0_is_not_told_to_continue(tmp_path: Path) -> None:
         assert (await client.answer())[0] == 200
 
     run(tmp_path, test)
+
+
+# --- clients that send no more
+
+
+@pytest.mark.parametrize("rows", [64, 512])
+@pytest.mark.parametrize("pieces", [1, 2])
+def test_who_has_sent_an_upload_and_sends_no_more_is_answered(tmp_path: Path, rows: int, pieces: int) -> None:
+    files = slices(2, "half", rows=rows)
+
+    async def test(here: Here) -> None:
+        client = await here.connect()
+        datas = [body(file) for file in files]
+        requests = b"".join(head(len(data)) + data for data in datas)
+        if pieces == 1:
+            await client.send(requests)
+        else:
+            await client.send(requests[:300])
+            await here.until(lambda: here.handler.active)
+            await client.send(requests[300:])
+        client.writer.write_eof()
+        for _ in files:
+            assert (await client.answer())[0] == 200
+        assert await client.ended() == b""
+        await here.until(lambda: not here.server.connections)
+        assert here.archive.counters().instances == len(files)
+
+    run(tmp_path, test)
+
+
+def test_who_leaves_behind_an_upload_holds_nothing(tmp_path: Path) -> None:
+    (file,) = slices(1, "left")
+
+    async def test(here: Here) -> None:
+        held = Intake.held
+        client = await here.connect()
+        data = body(file)
+        await client.send(head(len(data)) + data)
+        client.writer.close()
+        await here.until(lambda: here.archive.counters().instances == 1)
+        await here.until(lambda: not here.server.connections and not here.handler.active)
+        assert Intake.held == held
+
+    run(tmp_path, test)
