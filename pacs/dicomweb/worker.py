@@ -100,7 +100,7 @@ class _Protocol(web.RequestHandler):
         if self._request_handler is not None and self._current_request is None and not self._request_count:
             self.force_close()
 
-    def eof_received(self) -> bool:
+    def eof_received(self) -> bool:  # type: ignore[override]
         """The client sends no more. True, which keeps the connection until it is answered, where the last that it sent
         is a whole upload: that is stored in any case. Of other requests nobody can tell whether the client waits, or
         left as readers do who scroll on: for these nothing more is done."""
