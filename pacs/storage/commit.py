@@ -58,14 +58,17 @@ class Outcome:
 class Committer:
     """Commits batches. One per process; every process of an archive may have one."""
 
-    def __init__(self, root: layout.Root, index: Index, disk: Disk, lock: WriterLock) -> None:
+    def __init__(
+        self, root: layout.Root, index: Index, disk: Disk, lock: WriterLock, refusal: StorageError | None = None
+    ) -> None:
+        """`refusal`: why nothing is to be stored."""
         self.root = root
         self.index = index
         self._disk = disk
         self._lock = lock
         self._last = LastCommit(root, disk)
         self._staging = Staging(root, disk)
-        self._refusal: StorageError | None = None
+        self._refusal = refusal
         self.observe: Observe = nobody
         self.index_lost: Callable[[], None] = lambda: None
         """Called once when nothing can be read or written any more through this index, and a process that opens it

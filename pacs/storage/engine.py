@@ -13,12 +13,15 @@ from enum import Enum
 from pathlib import Path
 from typing import Self
 
+import lmdb
+
 from pacs.errors import NotFoundError, StorageError
 from pacs.measure import Measure, Observe
 from pacs.storage import layout, recovery
 from pacs.storage.commit import Committer, Outcome, Status
 from pacs.storage.disk import Disk
 from pacs.storage.frames import StagedArray
+from pacs.storage.index import Index
 from pacs.storage.last_commit import LARGEST_BATCH
 from pacs.storage.locks import ArchiveLock, WriterLock
 from pacs.storage.model import ArrayKey, NewInstance
@@ -198,6 +201,20 @@ class CommitQueue:
         return going_on
 
 
+def _open_index(root: Path, disk: Disk) -> tuple[Index, StorageError | None]:
+    """The index, in step with the records; or where LMDB could not write it, as it is, and why nothing is stored."""
+    try:
+        return recovery.open_index(root, disk), None
+    except StorageError as error:
+        # On a full disk opening is tried again, and goes well as soon as there is room.
+        if not isinstance(error.__cause__, lmdb.Error) or isinstance(error.__cause__, lmdb.DiskError):
+            raise
+        refusal = StorageError(f"{error.message}: nothing is stored until a restart")
+    index = recovery.open_index_as_it_is(root, disk)
+    _log.critical("%s: %s", index.path, refusal.message)
+    return index, refusal
+
+
 class Engine:
     """Everything of one open archive that lasts as long as it is open."""
 
@@ -218,9 +235,9 @@ class Engine:
             writer = WriterLock(root)
             opened.callback(writer.close)
             with writer:
-                self.index = recovery.open_index(root, self.disk)
+                self.index, refusal = _open_index(root, self.disk)
             opened.callback(self.index.close)
-            self._committer = Committer(root, self.index, self.disk, writer)
+            self._committer = Committer(root, self.index, self.disk, writer, refusal)
             self._opened = opened.pop_all()
         self._commits = CommitQueue(self._committer)
 

@@ -77,6 +77,28 @@ def open_index(root: Root, disk: Disk) -> Index:
     return index
 
 
+def open_index_as_it_is(root: Root, disk: Disk) -> Index:
+    """The index of an archive that could not be brought in step, because LMDB could not write: to read from alone.
+
+    Raises IndexMismatchError when it is not of the newest commit, or of the one before that was cut short.
+    """
+    index = Index(f"{root}/{layout.INDEX}")
+    try:
+        with index.read() as view:
+            sequence = view.counters().sequence
+        newest = LastCommit(root, disk).read()[0].sequence
+        if newest not in (sequence, sequence + 1):
+            raise _mismatch(index, sequence, newest)
+    except BaseException:
+        index.close()
+        raise
+    return index
+
+
+def _mismatch(index: Index, sequence: int, newest: int) -> IndexMismatchError:
+    return IndexMismatchError(f"{index.path} is of commit {sequence}, the archive of commit {newest}: {_REINDEX}")
+
+
 def put_back_index(root: Root, disk: Disk) -> None:
     """The index that a `reindex` moved away, when it was killed before the new one had its place."""
     path, old = f"{root}/{layout.INDEX}", f"{root}/{OLD_INDEX}"
@@ -145,9 +167,7 @@ def catch_up(root: Root, index: Index, disk: Disk, last: LastCommit) -> int:
         adopt_tails(root, index, disk, state.series)
         settled = last.read()[1]
     elif state.sequence != sequence:
-        raise IndexMismatchError(
-            f"{index.path} is of commit {sequence}, the archive of commit {state.sequence}: {_REINDEX}"
-        )
+        raise _mismatch(index, sequence, state.sequence)
     return settled
 
 

@@ -594,6 +594,39 @@ def test_a_sync_that_fails_while_a_batch_is_finished_stops_writing(root: Path, t
         assert archive.errors() == []
 
 
+_UNWRITABLE = """
+import resource, sys
+from pathlib import Path
+from pacs.storage import recovery
+from pacs.storage.engine import Engine
+from tests.durability.synthetic import new_instance, opened
+root = Path(sys.argv[1])
+with opened(root) as archive:
+    archive.commit(new_instance("1.1", "1.2", "1.2.1"))
+recovery.boot_id = lambda: "another boot"  # the index is written when it is opened
+outcomes = []
+resource.setrlimit(resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
+with Engine(root) as engine:
+    assert "index cannot be written" in engine.refusal.message
+    with engine.index.read() as view:
+        assert view.instance("1.2.1") is not None
+    engine.commit_soon(new_instance("1.1", "1.2", "1.2.2"), outcomes.append)
+assert outcomes[0].error is engine.refusal
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+with Engine(root) as engine:
+    assert engine.refusal is None
+    engine.commit_soon(new_instance("1.1", "1.2", "1.2.2"), outcomes.append)
+assert outcomes[1].error is None, outcomes
+"""
+
+
+def test_an_index_that_cannot_be_written_can_be_read(root: Path) -> None:
+    command = [sys.executable, "-W", "error", "-c", _UNWRITABLE, str(root)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])
+    assert run.returncode == 0, run.stderr
+    assert run.stderr.count("nothing is stored") == 1
+
+
 _LIMITED = """
 import resource, sys
 from pathlib import Path
