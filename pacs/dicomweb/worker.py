@@ -17,6 +17,7 @@ from typing import Any, Final
 import uvloop
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http_exceptions import ContentEncodingError
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
 from aiohttp.web import BaseRequest, StreamResponse
@@ -26,7 +27,7 @@ from pacs.dicomweb import allocator, intake, metrics, metrics_directory, problem
 from pacs.dicomweb.app import Dicomweb
 from pacs.dicomweb.direct import Direct
 from pacs.dicomweb.metrics_directory import DIRECTORY
-from pacs.errors import PacsError, RequestError
+from pacs.errors import MediaTypeError, PacsError, RequestError
 from pacs.settings import Settings
 
 _log = logging.getLogger("pacs.server")
@@ -141,7 +142,10 @@ class _Protocol(web.RequestHandler):
             raise ConnectionError("a response has begun, the error cannot be told")
         if status >= 500:
             _log.error("aiohttp failed on a request", exc_info=exc)
-        error = RequestError((message or "the request cannot be read").splitlines()[0][:200])
+        error: PacsError = RequestError((message or "the request cannot be read").splitlines()[0][:200])
+        if isinstance(exc, ContentEncodingError):
+            # br or zstd, for which aiohttp found no decoder, and tells the client what to install.
+            status, error = 415, MediaTypeError("this Content-Encoding is not read here")
         body = problems.body(error.code, error.message)
         response = web.Response(status=status, body=body, content_type="application/json")
         response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"

@@ -336,3 +336,13 @@ def test_who_leaves_behind_an_upload_holds_nothing(tmp_path: Path) -> None:
         assert Intake.held == held
 
     run(tmp_path, test)
+
+
+@pytest.mark.parametrize("coding", ["br", "zstd", "compress"])
+def test_a_coding_that_is_not_read(tmp_path: Path, coding: str) -> None:
+    async def test(here: Here) -> None:
+        client = await here.connect()
+        await client.send(head(9, "/dicomweb/studies", f"Content-Encoding: {coding}") + b"something")
+        assert (await client.answer())[0] == 415
+
+    run(tmp_path, test)
