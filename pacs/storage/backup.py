@@ -4,7 +4,9 @@ What is committed never changes and is durable before the index tells of it. So 
 can be read at leisure, whatever is stored meanwhile, and what two moments differ in is the ends of logs: only those
 records and their frames are copied, each verified on its way. They are entered into the copy's own index in the
 order of their commits and in batches that end between two of them: whenever a backup is cut short, its copy is the
-archive as it was at an earlier commit. There are no hard links: the last shard and the log of a series still grow.
+archive as it was at an earlier commit. What cannot be read is named and passed over, and the rest is copied: a log
+that ends with it, or cannot be opened, the next backup tries again. There are no hard links: the last shard and the
+log of a series still grow.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from __future__ import annotations
 import os
 from array import array
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Final, NamedTuple
@@ -20,18 +22,18 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from pacs.errors import BackupError, ChecksumError
-from pacs.storage import copying, hierarchy, layout, records, recovery, shard
+from pacs.errors import BackupError, ChecksumError, StorageError
+from pacs.storage import copying, hierarchy, layout, records, recovery, shard, unread
 from pacs.storage.checksum import crc32c
-from pacs.storage.disk import Disk
+from pacs.storage.disk import NOT_OF_THE_DISK, Disk
 from pacs.storage.entries import Entries
 from pacs.storage.index import Index
 from pacs.storage.last_commit import LastCommit
 from pacs.storage.layout import Root
 from pacs.storage.locks import ArchiveLock, WriterLock
 from pacs.storage.model import ChunkLocation, Counters
-from pacs.storage.records import Record, RecordError
-from pacs.storage.views import WriteView
+from pacs.storage.records import LogError, Record, RecordError
+from pacs.storage.views import ReadView, WriteView
 from pacs.storage.walking import walk_damaged
 
 BATCH_BYTES: Final = 256 << 20
@@ -56,7 +58,7 @@ class BackedUp:
     sequence: int = 0
     """The commit of the archive that the copy now stands at."""
     damaged: list[str] = field(default_factory=list)
-    """What does not match its checksum in the archive; it is in the copy as it is."""
+    """What does not match its checksum in the archive, and is in the copy as it is; and what cannot be read."""
 
 
 class _Grown(NamedTuple):
@@ -119,6 +121,15 @@ class _Backup:
         self._grown: list[_Grown] = []
         self._ends: list[int] = []
         """How far the log of each grown series has been copied."""
+        self._arrays: list[int] = []
+        """More than the k of any array that its new records have frames in."""
+        self._given_up: set[int] = set()
+        """Numbers of grown series whose log cannot be read: left to the next backup."""
+        self._left_out: set[int] = set()
+        """Of those that have records which are not entered into the copy."""
+        self._sequence = 0
+        """Of the copy. What could not be read before may be of an older commit."""
+        self._passed = 0
         self._done = BackedUp()
         # One row a record: order of commit, number of its series, offset, size. 32 bytes, so millions fit in memory.
         self._orders, self._places, self._offsets, self._sizes = array("Q"), array("Q"), array("Q"), array("Q")
@@ -126,15 +137,17 @@ class _Backup:
 
     def run(self) -> BackedUp:
         self._compare()
-        for grown in self._grown:
-            self._recognise(grown)
-        for place, grown in enumerate(self._grown):
-            self._collect(place, grown)
+        for work in (self._recognise, self._collect):
+            for place, grown in enumerate(self._grown):
+                if place not in self._given_up:
+                    with self._reading(place):
+                        work(place, grown)
         orders = np.array(self._orders, np.uint64)
         order = np.argsort(orders, kind="stable")
         self._total = len(order)
         for rows in self._batches(order):
-            last = self._done.instances + len(rows) == self._total
+            self._passed += len(rows)
+            last = self._passed == self._total
             self._copy_batch(rows, self._done.sequence if last else int(self._orders[rows[-1]]) // _ORDINALS, last)
         if self._behind():
             self._copy_batch([], self._done.sequence, True)
@@ -149,7 +162,21 @@ class _Backup:
         with self._copy.read() as ours:
             if ours.counters().sequence < self._done.sequence:
                 return True
-        return any(end < grown.end for grown, end in zip(self._grown, self._ends, strict=True))
+        return any(self._to_copy(place) for place in range(len(self._grown)))
+
+    def _to_copy(self, place: int) -> bool:
+        return place not in self._given_up and self._ends[place] < self._grown[place].end
+
+    @contextmanager
+    def _reading(self, place: int) -> Iterator[None]:
+        """Leaves a log that cannot be read to the next backup. Raises StorageError when that is no fault of the log."""
+        try:
+            yield
+        except ChecksumError as error:
+            if isinstance(error, LogError) and error.ours:
+                raise StorageError(error.message) from None
+            self._done.damaged.append(error.message)
+            self._given_up.add(place)
 
     # --- what is new ---
 
@@ -160,32 +187,46 @@ class _Backup:
             counters = ours.counters()
             self._counters = theirs.counters()
             self._done.sequence = self._counters.sequence
-            for study in theirs.studies():
-                for series in theirs.series_of(study.uid):
-                    end = theirs.files(series.number).log_end
-                    mine = ours.series(study.uid, series.uid)
-                    start = ours.files(mine.number).log_end if mine is not None else 0
-                    known += mine is not None
-                    if start > end:
-                        raise self._foreign(f"series {series.uid} has more than the archive's")
-                    if start < end:
-                        self._grown.append(_Grown(study.uid, series.uid, start, end))
+            self._sequence = counters.sequence
+            for study, series, end in _logs(theirs):
+                start = ours.log_end(study, series)
+                known += ours.series(study, series) is not None
+                if start > end:
+                    raise self._foreign(f"series {series} has more than the archive's")
+                if start < end:
+                    self._grown.append(_Grown(study, series, start, end))
+                else:
+                    self._look(layout.log_path(study, series), end)
         if counters.sequence > self._done.sequence or counters.series != known:
             raise self._foreign("it has what the archive has not")
         self._ends = [grown.start for grown in self._grown]
+        self._arrays = [0] * len(self._grown)
 
-    def _recognise(self, grown: _Grown) -> None:
+    def _look(self, path: str, end: int) -> None:
+        """Whether a log of which there is nothing to copy is still in the archive."""
+        try:
+            size = os.stat(f"{self._source}/{path}").st_size
+        except OSError as error:
+            self._done.damaged.append(f"{path} cannot be read: {error.strerror}")
+            return
+        if size < end:
+            self._done.damaged.append(f"{path} has {size} bytes, the index knows {end}")
+
+    def _recognise(self, place: int, grown: _Grown) -> None:
         """Raises BackupError when the log of the copy is not how the archive's begins."""
+        if not grown.start:
+            return
         start = max(0, grown.start - _COMPARED)
         tails = []
         for root in (self._source, self._target):
-            if grown.start:
-                descriptor, _ = records.open_log(root, grown.study, grown.series)
-                try:
-                    tails.append(os.pread(descriptor, grown.start - start, start))
-                finally:
-                    os.close(descriptor)
-        if len(tails) == 2 and tails[0] != tails[1]:
+            descriptor, path = records.open_log(root, grown.study, grown.series)
+            try:
+                tails.append(os.pread(descriptor, grown.start - start, start))
+            except OSError as error:
+                raise ChecksumError(f"{path}: byte {start} cannot be read: {error.strerror}") from None
+            finally:
+                os.close(descriptor)
+        if not unread.alike(tails[0], tails[1], start):
             raise self._foreign(f"series {grown.series} is not the archive's")
 
     def _foreign(self, text: str) -> BackupError:
@@ -194,22 +235,42 @@ class _Backup:
     def _collect(self, place: int, grown: _Grown) -> None:
         """Note where the new records of a series are; those that the archive's index has not, nobody can ask for."""
         descriptor, path = records.open_log(self._source, grown.study, grown.series)
+        end, size = grown.end, os.fstat(descriptor).st_size
         try:
+            if size < end:
+                self._done.damaged.append(f"{path} has {size} bytes, the index knows {end}")
+                end = max(size, grown.start)
+            cut = -1
+            latest: Record | None = None
             with self._index.read() as view:
-                for found in walk_damaged(descriptor, path, grown.end, grown.start):
+                for found in walk_damaged(descriptor, path, end, grown.start):
                     if isinstance(found, RecordError):
                         self._done.damaged.append(found.message)
+                        self._left_out.add(place)
+                        if found.unread and cut < 0:
+                            cut = found.offset
                         continue
+                    latest, cut = found, -1  # what could not be read before it is zeros in the copy
+                    self._arrays[place] = max(self._arrays[place], found.array + 1)
                     entry = view.instance(found.descriptor.instance)
-                    if entry is None or (entry.record_offset, entry.sequence) != (found.offset, found.sequence):
-                        continue
-                    self._orders.append(found.sequence * _ORDINALS + found.ordinal)
-                    self._places.append(place)
-                    self._offsets.append(found.offset)
-                    # Frames are about half of the file; how long exactly is not worth reading the table for.
-                    self._sizes.append(found.length + found.descriptor.file_size // 2)
+                    if entry is not None and (entry.record_offset, entry.sequence) == (found.offset, found.sequence):
+                        self._note(place, found)
+            if latest is not None and not unread.readable(descriptor, latest.end - 1):
+                self._done.damaged.append(f"{path}: the end of the record at byte {latest.offset} cannot be read")
+                cut = latest.offset
+                if self._offsets and (self._places[-1], self._offsets[-1]) == (place, cut):
+                    for noted in (self._orders, self._places, self._offsets, self._sizes):
+                        noted.pop()
         finally:
             os.close(descriptor)
+        self._grown[place] = grown._replace(end=cut if cut >= 0 else end)
+
+    def _note(self, place: int, record: Record) -> None:
+        self._orders.append(record.sequence * _ORDINALS + record.ordinal)
+        self._places.append(place)
+        self._offsets.append(record.offset)
+        # Frames are about half of the file; how long exactly is not worth reading the table for.
+        self._sizes.append(record.length + record.descriptor.file_size // 2)
 
     def _batches(self, order: npt.NDArray[np.intp]) -> Iterator[list[int]]:
         """Rows in the order of commits, cut between two commits."""
@@ -228,36 +289,44 @@ class _Backup:
 
     # --- copying it ---
 
-    def _head(self, row: int) -> tuple[_Grown, Record]:
+    def _head(self, row: int) -> Record:
         grown = self._grown[self._places[row]]
         descriptor, path = records.open_log(self._source, grown.study, grown.series)
         try:
-            return grown, records.read_head(descriptor, path, self._offsets[row], grown.end)
+            return records.read_head(descriptor, path, self._offsets[row], grown.end)
         finally:
             os.close(descriptor)
 
     def _copy_batch(self, rows: Sequence[int], sequence: int, last: bool) -> None:
         """Copy these records with their frames, and be at commit `sequence`. The order is that of a commit."""
-        heads = [self._head(row) for row in rows]
-        ends = {self._places[row]: record.end for row, (_, record) in zip(rows, heads, strict=True)}
+        sequence = self._sequence = max(sequence, self._sequence)
+        heads: list[tuple[int, Record]] = []
+        ends: dict[int, int] = {}
+        for row in rows:
+            place = self._places[row]
+            if place not in self._given_up:
+                with self._reading(place):
+                    heads.append((place, self._head(row)))
+                    ends[place] = heads[-1][1].end
         if last:  # what follows the last record that is whole
-            ends.update((place, grown.end) for place, grown in enumerate(self._grown) if self._ends[place] < grown.end)
+            ends.update((place, grown.end) for place, grown in enumerate(self._grown) if self._to_copy(place))
         touched = [self._grown[place] for place in sorted(ends)]
         copying.begin(self._target, self._disk, [(grown.study, grown.series) for grown in touched])
         for grown in touched:
             hierarchy.write_groups(self._disk, self._target, hierarchy.series_groups(grown.study, grown.series))
-        for position, (grown, record) in enumerate(heads):
+        for position, (place, record) in enumerate(heads):
             self._progress(self._done.instances + position, self._total, self._done.bytes)
-            self._copy_frames(grown, record)
+            self._copy_frames(self._grown[place], record)
         for place, end in ends.items():
-            self._copy_log(place, end)
+            with self._reading(place):
+                self._copy_log(place, end)
         self._last.write(sequence, [])
         self._disk.syncfs(str(self._target))
         self._disk.step("copied")
-        self._enter([record for _, record in heads], touched, sequence, last)
+        self._enter(heads, sorted(ends), sequence)
         self._disk.step("entered")
         copying.end(self._target, self._disk)
-        self._done.instances += len(rows)
+        self._done.instances += len(heads)
         self._progress(self._done.instances, self._total, self._done.bytes)
 
     def _copy_log(self, place: int, end: int) -> None:
@@ -267,23 +336,32 @@ class _Backup:
         try:
             self._make(path)
             for position in range(start, end, _PIECE):
-                piece = os.pread(descriptor, min(_PIECE, end - position), position)
-                self._write(path, position, piece)
+                self._write(path, position, unread.read(descriptor, position, min(_PIECE, end - position)))
         finally:
             os.close(descriptor)
         self._ends[place] = end
 
     def _copy_frames(self, grown: _Grown, record: Record) -> None:
         """Verify a record and copy its frames. What is damaged is noted, and copied as it is."""
-        descriptor, path = records.open_log(self._source, grown.study, grown.series)
         try:
-            records.verify_parts(descriptor, path, record)
+            descriptor, path = records.open_log(self._source, grown.study, grown.series)
+        except LogError as error:  # and so finds who copies the log
+            self._done.damaged.append(error.message)
+            return
+        wrong = ""
+        try:
+            try:
+                records.verify_parts(descriptor, path, record)
+            except ChecksumError as error:
+                wrong = error.message
             table = recovery.table_of(descriptor, path, record)
         except ChecksumError as error:
-            self._done.damaged.append(error.message)
+            wrong = wrong or error.message
             return
         finally:
             os.close(descriptor)
+            if wrong:
+                self._done.damaged.append(wrong)
         if record.chunks:
             self._disk.mkdir(f"{self._target}/{layout.array_path(grown.study, grown.series, record.array)}")
         for shard_path, locations in groupby(recovery.locations(record, table), key=lambda location: location.path):
@@ -296,7 +374,8 @@ class _Backup:
         try:
             descriptor = os.open(f"{self._source}/{path}", os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
-            raise ChecksumError(f"{path} cannot be opened: {error.strerror}") from None
+            kind = StorageError if error.errno in NOT_OF_THE_DISK else ChecksumError
+            raise kind(f"{path} cannot be opened: {error.strerror}") from None
         wrong: list[int] = []
         try:
             self._make(path)
@@ -311,7 +390,7 @@ class _Backup:
     def _copy_chunk(self, descriptor: int, location: ChunkLocation) -> bool:
         """Copy a chunk and the checksum behind it; whether it matches. A disk that cannot read it is as a mismatch."""
         crc, position, end = 0, location.offset, location.offset + location.length
-        whole = end + shard.CHECKSUM.size
+        whole, behind = end + shard.CHECKSUM.size, b""
         while position < whole:
             try:
                 piece = os.pread(descriptor, min(_PIECE, whole - position), position)
@@ -320,9 +399,10 @@ class _Backup:
             if not piece:
                 return False
             crc = crc32c(piece[: max(0, end - position)], crc)
+            behind += piece[max(0, end - position) :]
             self._write(location.path, position, piece)
             position += len(piece)
-        return crc == location.crc32c
+        return crc == location.crc32c and behind == shard.CHECKSUM.pack(crc)
 
     def _make(self, path: str) -> None:
         if not os.path.exists(f"{self._target}/{path}"):
@@ -333,18 +413,19 @@ class _Backup:
 
     # --- and entering it ---
 
-    def _enter(self, entered: Sequence[Record], touched: Sequence[_Grown], sequence: int, last: bool) -> None:
+    def _enter(self, entered: Sequence[tuple[int, Record]], touched: Sequence[int], sequence: int) -> None:
         _, settled = self._last.read()
         with self._copy.write() as view:
             entries = Entries(view, sequence)
-            for record in entered:
+            for place, record in entered:
                 try:
                     recovery.enter(self._target, entries, record)
                 except ChecksumError as error:
                     self._done.damaged.append(f"left out of the index of the copy: {error.message}")
+                    self._left_out.add(place)
             entries.put()
-            if last:
-                _close_logs(view, touched)
+            for place in touched:
+                self._close_log(view, place)
             dirty = {place: entry for place, entry in view.dirty().items() if entry.sequence > settled}
             view.put_dirty(entries.add_dirty(dirty))
         with self._copy.read() as reading:
@@ -352,11 +433,22 @@ class _Backup:
                 self._last.settle(sequence)
 
 
-def _close_logs(view: WriteView, touched: Sequence[_Grown]) -> None:
-    """The logs end where the archive's do, also when what they end with is no whole record."""
-    for grown in touched:
+    def _close_log(self, view: WriteView, place: int) -> None:
+        """The log ends where it has been copied to, also when what it ends with is not entered."""
+        grown, end = self._grown[place], self._ends[place]
         entry = view.series(grown.study, grown.series)
-        if entry is not None:
+        if entry is None or place in self._left_out:
+            view.keep(grown.study, grown.series, end, self._arrays[place])
+        else:
             files = view.files(entry.number)
-            files.log_end = grown.end
+            files.log_end = max(files.log_end, end)
             view.put_files(entry.number, files)
+
+
+def _logs(view: ReadView) -> Iterator[tuple[str, str, int]]:
+    """(study, series, committed length) of every log."""
+    for study in view.studies():
+        for series in view.series_of(study.uid):
+            yield study.uid, series.uid, view.files(series.number).log_end
+    for study_uid, uid in view.left():
+        yield study_uid, uid, view.left_files(study_uid, uid).log_end

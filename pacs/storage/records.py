@@ -45,12 +45,16 @@ _pack = msgspec.msgpack.Encoder().encode
 
 
 class RecordError(ChecksumError):
-    """A record is not whole. `offset` is where it begins; `next` where the one behind it would, 0 if unknown."""
+    """A record is not whole. `offset` is where it begins; `next` where the one behind it would, 0 if unknown;
+    `unread`: the disk could not read it."""
 
-    def __init__(self, message: str, path: str, offset: int, next_offset: int = 0) -> None:
+    def __init__(
+        self, message: str, path: str, offset: int, next_offset: int = 0, *, unread: bool = False
+    ) -> None:
         super().__init__(f"{path}: record at byte {offset}: {message}")
         self.offset = offset
         self.next = next_offset
+        self.unread = unread
 
 
 class LogError(ChecksumError):
@@ -149,7 +153,10 @@ def compose(
 
 def read_head(descriptor: int, path: str, offset: int, end: int) -> Record:
     """The head of the record at `offset`, its checksum verified; `end` is the length of the log. Raises RecordError."""
-    data = os.pread(descriptor, min(_READ_AHEAD, end - offset), offset)
+    try:
+        data = _ahead(descriptor, offset, min(_READ_AHEAD, end - offset))
+    except OSError as error:
+        raise RecordError(f"it cannot be read: {error.strerror}", path, offset, unread=True) from None
     if len(data) < _FIXED.size:
         raise RecordError("it ends early", path, offset)
     magic, length, sequence, ordinal, kind, levels, _, array, chunks, described, count = _FIXED.unpack_from(data)
@@ -159,7 +166,11 @@ def read_head(descriptor: int, path: str, offset: int, end: int) -> Record:
     if head > length or head > _LARGEST_HEAD or offset + length > end:
         raise RecordError("it ends early", path, offset)
     if head > len(data):
-        data += os.pread(descriptor, head - len(data), offset + len(data))
+        try:
+            data += os.pread(descriptor, head - len(data), offset + len(data))
+        except OSError as error:
+            text = f"its head cannot be read: {error.strerror}"
+            raise RecordError(text, path, offset, offset + length, unread=True) from None
     if len(data) < head or _CRC.unpack_from(data, head - _CRC.size)[0] != crc32c(data[: head - _CRC.size]):
         raise RecordError("its head does not match its checksum", path, offset, offset + length)
     parts = []
@@ -175,6 +186,14 @@ def read_head(descriptor: int, path: str, offset: int, end: int) -> Record:
         raise RecordError(f"its descriptor cannot be read: {error}", path, offset, offset + length) from None
     k = array if array != NO_ARRAY else -1
     return Record(offset, length, sequence, ordinal, levels, k, chunks, described_as, tuple(parts))
+
+
+def _ahead(descriptor: int, offset: int, length: int) -> bytes:
+    """As much of `length` bytes as there is, and can be read. Raises OSError."""
+    try:
+        return os.pread(descriptor, length, offset)
+    except OSError:  # what cannot be read may lie behind the head
+        return os.pread(descriptor, min(length, _READ_AHEAD - offset % _READ_AHEAD), offset)
 
 
 def walk(descriptor: int, path: str, start: int, end: int) -> Iterator[Record]:

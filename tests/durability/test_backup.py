@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -13,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from pacs.errors import ArchiveLockedError, BackupError, PacsError, StorageError
-from pacs.storage import layout
+from pacs.storage import layout, records, recovery
 from pacs.storage.backup import BackedUp, backup
+from pacs.storage.check import check
 from pacs.storage.commit import Status
 from pacs.storage.index import Index
 from pacs.storage.locks import ArchiveLock
@@ -177,3 +179,128 @@ def test_from_a_disk_that_takes_nothing_any_more(small_disk: Path, tmp_path_fact
             (small_disk / "x").touch()
     finally:
         subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
+
+
+def unreadable(patched: pytest.MonkeyPatch, name: str, start: int = 0, end: int = 1 << 40) -> None:
+    """The disk cannot read these bytes of this file, nor a stretch that they are part of."""
+    genuine = os.pread
+
+    def pread(descriptor: int, length: int, offset: int) -> bytes:
+        file = Path(f"/proc/self/fd/{descriptor}").readlink()
+        if offset < end and offset + length > start and str(file).endswith(name):
+            raise OSError(errno.EIO, "Input/output error")
+        return genuine(descriptor, length, offset)
+
+    patched.setattr(os, "pread", pread)
+
+
+@pytest.mark.parametrize("how", ["missing", "closed", "unreadable", "its end"])
+def test_a_log_that_cannot_be_read_costs_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """It is named, all others are copied; and when it can be read again, the next backup has it."""
+    root, target = create(tmp_path / "archive"), tmp_path / "copy"
+    fill_archive(root, 60)
+    name = layout.log_path("1.1", "1.1")
+    log = root / name
+    with monkeypatch.context() as patched:
+        if how == "missing":
+            log.rename(log.with_suffix(".away"))
+        elif how == "closed":
+            log.rename(log.with_suffix(".away"))
+            log.symlink_to(log)
+        else:
+            unreadable(patched, f"archive/{name}", 0 if how == "unreadable" else 8192)
+        first = back_up(root, target)
+        assert first.instances in ([40] if how != "its end" else range(45, 55))
+        assert any(name in text for text in first.damaged)
+        assert not (target / name).exists() or (target / name).stat().st_size < log.stat().st_size
+        with opened(root) as archive:
+            found = list(check(root, archive.index))
+        assert any(finding.severity == "error" and name in finding.path for finding in found)
+    if how in ("missing", "closed"):
+        log.unlink(missing_ok=True)
+        log.with_suffix(".away").rename(log)
+    fill_archive(root, 3, start=60)
+    second = back_up(root, target)
+    assert (second.instances, second.damaged) == (63 - first.instances, [])
+    assert (target / name).read_bytes() == log.read_bytes()
+    with opened(target) as archive, opened(root) as original:
+        assert archive.uids() == original.uids()
+        assert archive.errors() == []
+    assert (reindex(target).instances, back_up(root, target).instances) == (63, 0)
+
+
+def test_a_block_of_a_log_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What stands behind it is copied; in the copy it is zeros, also when it can be read again."""
+    root, target = create(tmp_path / "archive"), tmp_path / "copy"
+    with opened(root) as archive:
+        for n in range(40):
+            archive.commit(new_instance("1.1", "1.2", f"2.{n}", bulk=(b"b" * 500,)))
+    name = layout.log_path("1.1", "1.2")
+    with monkeypatch.context() as patched:
+        unreadable(patched, f"archive/{name}", 8192, 12288)
+        first = back_up(root, target)
+        assert 30 < first.instances < 40
+        assert first.damaged
+    theirs, ours = (root / name).read_bytes(), (target / name).read_bytes()
+    assert ours == theirs[:8192] + bytes(4096) + theirs[12288:]
+    with opened(root) as archive:
+        archive.commit(new_instance("1.1", "1.2", "3.1"))
+    assert back_up(root, target).instances == 1
+    with monkeypatch.context() as patched:
+        unreadable(patched, f"archive/{name}", 8192, 12288)
+        found = reindex(root)
+    with opened(target) as archive:
+        assert found.instances == len(archive.uids())
+    assert (root / name).read_bytes().startswith(theirs)
+    assert reindex(root).instances == 41
+
+
+def test_a_record_that_cannot_be_entered_into_the_copy_stays_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that its series has: a log of which the index of the copy would know nothing."""
+    root, target = create(tmp_path / "archive"), tmp_path / "copy"
+    with opened(root) as archive:
+        archive.commit(new_instance("1.1", "1.2", "1.2.1"), new_instance("1.1", "1.3", "1.3.1"))
+        with archive.index.read() as view:
+            entry = view.instance("1.2.1")
+    assert entry is not None
+    log = root / layout.log_path("1.1", "1.2")
+    data = bytearray(log.read_bytes())
+    data[entry.parts[records.JSON].offset + 5] ^= 1
+    log.write_bytes(data)
+    assert back_up(root, target).damaged
+    monkeypatch.setattr(recovery, "boot_id", lambda: "another machine")
+    with opened(target) as archive:
+        assert archive.commit(new_instance("1.1", "1.2", "1.2.2")) == [Status.STORED]
+    copied = target / log.relative_to(root)
+    assert copied.read_bytes().startswith(data)
+    data[entry.parts[records.JSON].offset + 5] ^= 1
+    copied.write_bytes(data + copied.read_bytes()[len(data) :])
+    assert (reindex(target).instances, reindex(target).damaged) == (3, []), "its frames are in the copy, too"
+
+
+def test_a_log_deleted_since_the_last_backup_is_told(tmp_path: Path) -> None:
+    root, target = create(tmp_path / "archive"), tmp_path / "copy"
+    fill_archive(root, 3)
+    back_up(root, target)
+    (root / layout.log_path("1.1", "1.1")).unlink()
+    found = back_up(root, target)
+    assert found.damaged == [f"{layout.log_path('1.1', '1.1')} cannot be read: No such file or directory"]
+    with opened(target) as archive:
+        assert len(archive.uids()) == 3
+
+
+def test_a_series_that_was_left_out_since_the_last_backup(tmp_path: Path) -> None:
+    root, target = create(tmp_path / "archive"), tmp_path / "copy"
+    fill_archive(root, 3)
+    back_up(root, target)
+    frames = root / layout.array_path("1.1", "1.1", 0)
+    frames.rename(frames.with_suffix(".away"))
+    assert reindex(root).instances == 2
+    fill_archive(root, 3, start=3)
+    assert back_up(root, target).instances == 3
+    with opened(target) as archive:
+        assert len(archive.uids()) == 6, "the copy still has it"
