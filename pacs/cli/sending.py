@@ -26,7 +26,8 @@ from pacs.errors import NotFoundError, PacsError, UidError
 
 if TYPE_CHECKING:
     from pacs.archive import Archive, StoreResult
-    from pacs.storage.model import Buffer, InstanceEntry
+    from pacs.storage.index import Index
+    from pacs.storage.model import Buffer, InstanceEntry, SeriesEntry
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _IN_WORK = 64
@@ -168,16 +169,19 @@ def _kind(error: PacsError) -> str:
 
 
 def export(arguments: argparse.Namespace) -> int:
-    from pacs.archive import Archive
+    from pacs.cli.upkeep import reading
+    from pacs.storage.readers import check_newest
 
-    require_archive(arguments.archive)
+    root: Path = arguments.archive
+    require_archive(root)
     check_folder(arguments.out)
     wrong = written = size = 0
-    with Archive.open(arguments.archive) as archive:
+    with reading(root) as index:
+        check_newest(root, index)
         wanted = []
         for uid in arguments.uids:
             try:
-                wanted.append(_instances(archive, uids.check(uid, "the UID")))
+                wanted.append(_instances(index, uids.check(uid, "the UID")))
             except (NotFoundError, UidError) as error:
                 print(f"pacs export: {error.message} [{error.code}]", file=sys.stderr)
                 wrong += 1
@@ -186,7 +190,7 @@ def export(arguments: argparse.Namespace) -> int:
                 for entry in entries:
                     try:
                         with writing_below(arguments.out):
-                            size += _write(archive, entry, arguments.out)
+                            size += _write(root, index, entry, arguments.out)
                         written += 1
                     except PacsError as error:
                         name = entry.descriptor.instance
@@ -198,29 +202,36 @@ def export(arguments: argparse.Namespace) -> int:
     return WRONG if wrong else OK
 
 
-def _instances(archive: Archive, uid: str) -> tuple[int, Iterator[InstanceEntry]]:
+def _instances(index: Index, uid: str) -> tuple[int, Iterator[InstanceEntry]]:
     """How many instances have `uid` as their Study, Series or SOP Instance UID, and these. Raises NotFoundError."""
-    entry = archive.find_instance(uid)
-    if entry is not None:
-        return 1, iter((entry,))
-    try:
-        study = archive.study(uid)
-    except NotFoundError:
-        pass
-    else:
-        series_of_study = archive.series_of(uid)
-        return study.instances, (
-            entry for series in series_of_study for entry in archive.instances_of(uid, series.uid)
-        )
-    for found in archive.studies():
-        for series in archive.series_of(found.uid):
-            if series.uid == uid:
-                return series.instances, iter(archive.instances_of(found.uid, uid))
+    from pacs.storage.search import series_order
+
+    with index.read() as view:
+        entry = view.instance(uid)
+        if entry is not None:
+            return 1, iter((entry,))
+        study = view.study(uid)
+        if study is not None:
+            return study.instances, _of_series(index, sorted(view.series_of(uid), key=series_order))
+        for found in view.studies():
+            series = view.series(found.uid, uid)
+            if series is not None:
+                return series.instances, _of_series(index, [series])
     raise NotFoundError(f"{uid} is not stored")
 
 
-def _write(archive: Archive, entry: InstanceEntry, out: Path) -> int:
+def _of_series(index: Index, listed: Iterable[SeriesEntry]) -> Iterator[InstanceEntry]:
+    for series in listed:
+        with index.read() as view:  # one for each: a long download must not pin pages of the index
+            entries = list(view.instances_of(series))
+        yield from entries
+
+
+def _write(root: Path, index: Index, entry: InstanceEntry, out: Path) -> int:
     """Write one original file under its UIDs; it appears whole or not at all."""
+    from pacs.export import rebuild
+    from pacs.reading import Committed
+
     descriptor = entry.descriptor
     folder = out / descriptor.study / descriptor.series
     folder.mkdir(parents=True, exist_ok=True)
@@ -228,7 +239,7 @@ def _write(archive: Archive, entry: InstanceEntry, out: Path) -> int:
     handle, partial = tempfile.mkstemp(prefix=".", suffix=".partial", dir=folder)
     try:
         with os.fdopen(handle, "wb") as file:
-            for piece in archive.part10(entry):
+            for piece in rebuild(Committed(root, index, entry)):
                 size += file.write(piece)
             mask = os.umask(0)
             os.umask(mask)

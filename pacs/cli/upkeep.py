@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING
 from pacs.cli import OK, WRONG
 from pacs.cli.places import require_archive
 from pacs.cli.report import Progress, count_text, size_text
-from pacs.storage import layout
+from pacs.storage import layout, readers
 from pacs.storage.index import Index
-from pacs.storage.locks import ArchiveLock
 
 if TYPE_CHECKING:
     from pacs.storage.model import InstanceEntry
@@ -23,17 +22,10 @@ if TYPE_CHECKING:
 
 @contextmanager
 def reading(root: Path) -> Iterator[Index]:
-    """The index of an archive for reading only: nothing is repaired or written by looking at it."""
+    """The index of what has to be an archive, to read from alone."""
     require_archive(root)
-    lock = ArchiveLock(root)
-    try:
-        index = Index(str(root / layout.INDEX), readonly=True)
-        try:
-            yield index
-        finally:
-            index.close()
-    finally:
-        lock.close()
+    with readers.reading(root) as index:
+        yield index
 
 
 def check(arguments: argparse.Namespace) -> int:

@@ -5,6 +5,7 @@ What it holds is described in `views.py`.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -22,6 +23,8 @@ __all__ = ["Counters", "Index", "ReadView", "WriteView"]
 _MAP_SIZE = 1 << 40
 """Address space, not disk: the file is as long as its content."""
 _READERS = 2048
+_REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""What the system says that is not about the content of the files."""
 _ROWS_AT_ONCE = 10_000
 _BYTES_AT_ONCE = 16 << 20
 """Of one transaction: it is in memory until it is committed."""
@@ -30,25 +33,34 @@ _BYTES_AT_ONCE = 16 << 20
 class Index:
     """The open environment. Open it in the process that uses it, never before a fork."""
 
-    def __init__(self, path: str, *, create: bool = False, readonly: bool = False, sync: bool = True) -> None:
-        """`sync` false: durable only after `flush`."""
+    def __init__(
+        self, path: str, *, create: bool = False, readonly: bool = False, sync: bool = True, lock: bool = True
+    ) -> None:
+        """`sync` false: durable only after `flush`. `lock` false: who writes does not know of these readers."""
         self.path = path
         self._data = f"{path}/data.mdb"
-        if not create and not os.path.exists(self._data):
-            raise IndexMismatchError(f"{path} is missing: run `pacs reindex`")
         try:
+            if not create:
+                os.stat(self._data)
             self._env = lmdb.open(
                 path, map_size=_MAP_SIZE, max_dbs=len(NAMES) + len(matching.DATABASES), max_readers=_READERS,
-                readahead=False, create=create, readonly=readonly, sync=sync, metasync=sync,
+                readahead=False, create=create, readonly=readonly, sync=sync, metasync=sync, lock=lock,
             )  # fmt: skip
-            self._env.reader_check()
+            if lock:
+                self._env.reader_check()
             self.databases: dict[bytes, Any] = {
                 name: self._env.open_db(
                     name, create=create, dupsort=name == matching.POSTINGS, dupfixed=name == matching.POSTINGS
                 )
                 for name in (*NAMES, *matching.DATABASES)
             }
+        except (FileNotFoundError, NotADirectoryError):
+            raise IndexMismatchError(f"{path} is missing: run `pacs reindex`") from None
+        except OSError as error:
+            raise StorageError(f"the index cannot be opened: {self._data}: {error.strerror}") from None
         except lmdb.Error as error:
+            if getattr(error, "code", 0) in _REFUSALS:
+                raise StorageError(f"the index cannot be opened: {error}") from None
             raise IndexMismatchError(f"{path} cannot be opened ({error}): run `pacs reindex`") from None
         self._identity = self._identity_on_disk()
         self.begin = self._env.begin

@@ -12,7 +12,7 @@ from pacs.storage import hierarchy, layout, matching, shard
 from pacs.storage.expected import ExpectedSeries
 from pacs.storage.findings import Finding, Severity, error, index_error, note
 from pacs.storage.model import SeriesEntry, StudyEntry
-from pacs.storage.views import ArrayState, ReadView
+from pacs.storage.views import ArrayState, ReadView, encode
 
 _ARRAY = struct.Struct(">QI")
 _SEQUENCE = struct.Struct(">Q")
@@ -87,15 +87,17 @@ def shard_names(state: ArrayState) -> set[str]:
     return {layout.ZARR_JSON, *(layout.shard_name(state.key, number) for number in numbers)}
 
 
-def rows_of(view: ReadView, database: bytes, prefix: bytes) -> int:
-    """Rows of a database whose keys begin so."""
+def keys_of(view: ReadView, database: bytes, prefix: bytes) -> Iterator[bytes]:
+    """The keys of a database that begin so."""
     cursor = view.cursor(database)
-    count = 0
     more = cursor.set_range(prefix)
-    while more and bytes(cursor.key()).startswith(prefix):
-        count += 1
+    while more and (key := bytes(cursor.key())).startswith(prefix):
+        yield key
         more = cursor.next()
-    return count
+
+
+def rows_of(view: ReadView, database: bytes, prefix: bytes) -> int:
+    return sum(1 for _ in keys_of(view, database, prefix))
 
 
 def series_findings(view: ReadView, path: str, entry: SeriesEntry, expected: ExpectedSeries) -> Iterator[Finding]:
@@ -114,7 +116,8 @@ def series_findings(view: ReadView, path: str, entry: SeriesEntry, expected: Exp
     for key, k in expected.open_arrays.items():
         if view.open_array(number, key) not in (None, k):
             yield index_error(f"{path}: would append to another array than the last")
-    if rows_of(view, b"open_arrays", number.to_bytes(8, "big")) > len(expected.open_arrays):
+    prefix = number.to_bytes(8, "big")
+    if not {prefix + encode(key) for key in expected.open_arrays}.issuperset(keys_of(view, b"open_arrays", prefix)):
         yield index_error(f"{path}: would append to an array of another kind")
     for k, array in expected.arrays.items():
         if rows_of(view, b"array_instances", _ARRAY.pack(number, k)) != array.instances:

@@ -12,12 +12,15 @@ from types import TracebackType
 from pacs.errors import ArchiveLockedError, StorageError
 from pacs.storage import layout
 
+_MAY_NOT_WRITE = (errno.EACCES, errno.EPERM, errno.EROFS)
 
-def _open(path: str) -> int:
+
+def _open(path: str, reading: tuple[int, ...] = (errno.EROFS,)) -> int:
+    """The descriptor of a lock; one for reading, which locks as well, where opening it fails with one of `reading`."""
     try:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
-        if error.errno == errno.EROFS:  # what can still be read of a failing disk must be reachable
+        if error.errno in reading:  # what can still be read of a failing disk must be reachable
             with suppress(OSError):
                 return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         raise StorageError(f"{path} cannot be opened: {error.strerror}") from None
@@ -30,7 +33,7 @@ class ArchiveLock:
     """
 
     def __init__(self, root: layout.Root, *, exclusive: bool = False) -> None:
-        self._descriptor = _open(f"{root}/{layout.LOCK}")
+        self._descriptor = _open(f"{root}/{layout.LOCK}", _MAY_NOT_WRITE)
         kind = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
         try:
             fcntl.flock(self._descriptor, kind | fcntl.LOCK_NB)

@@ -18,7 +18,7 @@ from pacs.storage import last_commit, layout
 from pacs.storage.check import Finding, Severity, check
 from pacs.storage.index import Index
 from pacs.storage.views import WriteView
-from tests.durability.synthetic import FOUR, create, element, new_instance, opened, stage
+from tests.durability.synthetic import FOUR, SMALL, create, element, new_instance, opened, stage
 
 NUMBER = struct.Struct(">Q")
 
@@ -239,6 +239,11 @@ def open_array(view: WriteView) -> None:
     view.put_open_array(1, FOUR, 1)
 
 
+def open_array_of_another_kind(view: WriteView) -> None:
+    view.delete_open_arrays(1)
+    view.put_open_array(1, SMALL, 0)
+
+
 def next_array(view: WriteView) -> None:
     files = view.files(1)
     files.next_array = 1
@@ -294,8 +299,9 @@ UNREADABLE: dict[bytes, Any] = {
 
 @pytest.mark.parametrize("what", [
     instance_attribute, study_attribute, study_counts, series_attribute, series_name, series_number, array_instance,
-    array_length, open_array, next_array, shard_entry, instance_place, missing_instance, posting_too_many,
-    received_bytes, late_array, *(unreadable(*row) for row in UNREADABLE.items()),
+    array_length, open_array, open_array_of_another_kind, next_array, shard_entry,
+    instance_place, missing_instance, posting_too_many, received_bytes, late_array,
+    *(unreadable(*row) for row in UNREADABLE.items()),
 ], ids=lambda what: what.__name__)  # fmt: skip
 def test_a_row_that_says_something_else(root: Path, what: Callable[[WriteView], None]) -> None:
     change(root, what)

@@ -23,6 +23,7 @@ import pydicom
 import pytest
 
 from pacs import demo
+from pacs.storage.locks import ArchiveLock
 from tests.conftest import ROOT, CtSlices, Server, StartServer
 from tests.forked import Forked
 
@@ -189,6 +190,38 @@ def test_an_archive_that_may_not_be_looked_into(archive_dir: Path, folder: Path,
             assert run.stderr.startswith(f"pacs {command}: Permission denied: {archive_dir}"), run.stderr
     finally:
         archive_dir.chmod(0o755)
+
+
+def test_an_archive_that_may_only_be_read(archive_dir: Path, folder: Path, tmp_path: Path, pacs_command: Run) -> None:
+    """It can be looked at and exported while nobody else has it open; what has to write says what it may not."""
+    pacs_command("import", folder / "a", "--archive", archive_dir)
+    study = next(path.name for path in (archive_dir / "studies").iterdir() if path.is_dir())
+    drop = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
+    if drop and not shutil.which("setpriv"):
+        pytest.skip("root may write everything, and there is no setpriv")
+    everything = [archive_dir, *archive_dir.rglob("*")]
+
+    def run(*words: object) -> subprocess.CompletedProcess[str]:
+        line = [*drop, sys.executable, "-m", "pacs", *map(str, words), "--archive", str(archive_dir)]
+        return subprocess.run(line, capture_output=True, text=True, cwd=ROOT, check=False)
+
+    for path in everything:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    try:
+        for words in (["info"], ["check"], ["export", study, "--out", tmp_path / "out"]):
+            done = run(*words)
+            assert (done.returncode, done.stderr) == (0, ""), done.stdout
+        assert list((tmp_path / "out").rglob("*.dcm"))
+        for words in (["reindex"], ["import", folder / "b"]):
+            done = run(*words)
+            text = f"pacs {words[0]}: {archive_dir}/write.lock cannot be opened: Permission denied [STO-01]\n"
+            assert (done.returncode, done.stderr) == (1, text)
+        lock = ArchiveLock(archive_dir)  # nobody would tell whoever writes now of this reader
+        assert "[STO-04]" in run("info").stderr
+        lock.close()
+    finally:
+        for path in everything:
+            path.chmod(0o755)
 
 
 def test_closed_standard_streams(folder: Path, tmp_path: Path) -> None:

@@ -1,0 +1,61 @@
+"""An archive for those who only read it: nothing is repaired or written by looking at it."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+
+from pacs.errors import ArchiveLockedError, IndexMismatchError
+from pacs.storage import layout
+from pacs.storage.disk import Disk
+from pacs.storage.index import Index
+from pacs.storage.last_commit import LastCommit
+from pacs.storage.locks import ArchiveLock
+
+
+@contextmanager
+def reading(root: layout.Root) -> Iterator[Index]:
+    """The index of an archive. Raises StorageError, IndexMismatchError, ArchiveLockedError.
+
+    A reader is noted in LMDB's lock file, so that no page it reads is used again. Who may not write that file reads
+    only while nobody else has the archive open. On a read-only file system nobody writes.
+    """
+    path = f"{root}/{layout.INDEX}"
+    noted = _may_be_noted(path)
+    try:
+        lock = ArchiveLock(root, exclusive=not noted)
+    except ArchiveLockedError:
+        if noted:
+            raise
+        raise ArchiveLockedError(
+            f"the archive {root} is in use: who may not write {path}/lock.mdb can read only while nobody has it open"
+        ) from None
+    with closing(lock), closing(Index(path, readonly=True, lock=noted)) as index:
+        yield index
+
+
+def check_newest(root: layout.Root, index: Index) -> None:
+    """Raises IndexMismatchError when an index is not of this archive, or not of its newest commit: what was stored
+    later would be missing without a word. The newest may be under way."""
+    newest = LastCommit(root, Disk()).read()[0].sequence
+    with index.read() as view:
+        state = view.state()
+    if state.archive_id != layout.read_description(root).archive_id:
+        raise IndexMismatchError(f"{index.path} belongs to another archive: run `pacs reindex`")
+    # Read first: batches may be committed meanwhile.
+    if newest > state.counters.sequence + 1:
+        text = f"is of commit {state.counters.sequence}, the archive of commit {newest}: run `pacs reindex`"
+        raise IndexMismatchError(f"{index.path} {text}")
+
+
+def _may_be_noted(path: str) -> bool:
+    lock = f"{path}/lock.mdb"
+    try:
+        os.close(os.open(lock, os.O_RDWR | os.O_CLOEXEC))
+    except FileNotFoundError:
+        return os.access(path, os.W_OK) or bool(os.statvfs(os.path.dirname(path)).f_flag & os.ST_RDONLY)
+    except OSError as error:
+        return error.errno not in (errno.EACCES, errno.EPERM)
+    return True
