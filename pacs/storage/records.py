@@ -22,6 +22,7 @@ import msgspec
 from pacs.errors import ChecksumError, StorageError
 from pacs.storage import layout, packing, stretch
 from pacs.storage.checksum import crc32c
+from pacs.storage.disk import NOT_OF_THE_DISK
 from pacs.storage.layout import Root
 from pacs.storage.model import Buffer, Descriptor, InstanceEntry, NewInstance, Part, PartLocation, Span
 
@@ -71,7 +72,7 @@ class LogError(ChecksumError):
     @property
     def ours(self) -> bool:
         """Whether the log may be as good as ever: this process, or the system, has too much open."""
-        return self.number in (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+        return self.number in NOT_OF_THE_DISK
 
 
 class Record(NamedTuple):

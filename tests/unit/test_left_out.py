@@ -276,3 +276,13 @@ def test_a_shard_that_is_missing(root: Path) -> None:
         assert archive.errors() == [], "what could not be written is, at the next open"
     found = reindex(root)
     assert (found.instances, found.damaged) == (8, [])
+
+
+def test_check_names_what_was_left_out(root: Path) -> None:
+    with opened(root) as archive:
+        archive.commit(new_instance("1.1", "1.2", "1.2.1"))
+        damage = Damage(archive, "1.2.1", "json")
+    damage.do()
+    reindex(root)
+    with opened(root) as archive:
+        assert [found.path for found in archive.errors()] == [LOG]
