@@ -35,6 +35,13 @@ def check(arguments: argparse.Namespace) -> int:
     from pacs.storage.check import check as check_archive
 
     root: Path = arguments.archive
+    require_archive(root)
+    signal = readers.kills(root)
+    if signal:
+        text = f"its pages are damaged, reading them ends with {signal}: run `pacs reindex`"
+        print(f"error: {layout.INDEX}/data.mdb: {text}")
+        print("nothing else was checked: 1 error")
+        return WRONG
     errors = notes = 0
     with reading(root) as index, Progress("checking", 0, "series") as progress:
 

@@ -159,6 +159,11 @@ def whole_index_findings(view: ReadView) -> list[Finding]:
     rows[b"series_numbers"] = rows[b"files"] = rows[b"series"]
     rows[b"instances"] = rows[b"series_instances"] = instances
     found += row_findings(view, rows)
+    for key, value in view.cursor(b"open_arrays"):
+        number, k = int.from_bytes(bytes(key[:8]), "big"), int.from_bytes(bytes(value), "little")
+        array = view.array(number, k)
+        if array is None or encode(array.key) != bytes(key[8:]):
+            found.append(index_error(f"would append to an array {k} of series {number} that is none, or another"))
     for place, late in view.dirty().items():
         array = view.array(*place)
         last = -(-array.count // array.key.capacity) if array is not None else 0

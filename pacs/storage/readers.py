@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
@@ -14,6 +17,21 @@ from pacs.storage.index import Index
 from pacs.storage.last_commit import LastCommit
 from pacs.storage.locks import ArchiveLock
 
+_WALK = """
+import sys, lmdb
+env = lmdb.open(sys.argv[1], readonly=True, lock=sys.argv[2] == "1", max_dbs=99, map_size=1 << 40, readahead=False)
+with env.begin(buffers=True) as txn:
+    for name in list(txn.cursor().iternext(values=False)):
+        database = env.open_db(bytes(name), txn=txn, create=False)
+        looked_up, before = txn.cursor(database), b""
+        for key, value in txn.cursor(database):
+            value[-1:]
+            if before != key:
+                before = bytes(key)
+                looked_up.set_key(before)
+"""
+"""Touches every page, also those that only a look-up goes through."""
+
 
 @contextmanager
 def reading(root: layout.Root) -> Iterator[Index]:
@@ -22,6 +40,25 @@ def reading(root: layout.Root) -> Iterator[Index]:
     A reader is noted in LMDB's lock file, so that no page it reads is used again. Who may not write that file reads
     only while nobody else has the archive open. On a read-only file system nobody writes.
     """
+    with _locked(root) as noted, closing(Index(f"{root}/{layout.INDEX}", readonly=True, lock=noted)) as index:
+        yield index
+
+
+def kills(root: layout.Root) -> str:
+    """The signal that ends who reads all of the index; "" for none.
+
+    LMDB takes the numbers in its pages for right: damaged ones lead it behind the end of the file. Another process
+    tries it first. Raises ArchiveLockedError, StorageError.
+    """
+    with _locked(root) as noted:
+        command = [sys.executable, "-c", _WALK, f"{root}/{layout.INDEX}", "1" if noted else "0"]
+        ended = subprocess.run(command, capture_output=True, check=False).returncode
+    return signal.Signals(-ended).name if ended < 0 else ""
+
+
+@contextmanager
+def _locked(root: layout.Root) -> Iterator[bool]:
+    """Holds the archive's lock; whether LMDB may note a reader."""
     path = f"{root}/{layout.INDEX}"
     noted = _may_be_noted(path)
     try:
@@ -32,8 +69,8 @@ def reading(root: layout.Root) -> Iterator[Index]:
         raise ArchiveLockedError(
             f"the archive {root} is in use: who may not write {path}/lock.mdb can read only while nobody has it open"
         ) from None
-    with closing(lock), closing(Index(path, readonly=True, lock=noted)) as index:
-        yield index
+    with closing(lock):
+        yield noted
 
 
 def check_newest(root: layout.Root, index: Index) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import struct
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from pacs.storage import last_commit, layout
 from pacs.storage.check import Finding, Severity, check
 from pacs.storage.index import Index
 from pacs.storage.views import WriteView
+from tests.conftest import ROOT
 from tests.durability.synthetic import FOUR, SMALL, create, element, new_instance, opened, stage
 
 NUMBER = struct.Struct(">Q")
@@ -307,3 +310,20 @@ def test_a_row_that_says_something_else(root: Path, what: Callable[[WriteView], 
     change(root, what)
     assert errors(root)
     assert main(["check", "--archive", str(root)]) == 1
+
+
+@pytest.mark.parametrize("pages", [0, 2, 5])
+def test_pages_that_are_gone(root: Path, pages: int) -> None:
+    """LMDB reads behind the end of a file that has been cut off, which ends the process."""
+    data = root / layout.INDEX / "data.mdb"
+    data.write_bytes(data.read_bytes()[: pages * 4096])
+    command = [sys.executable, "-m", "pacs", "check", "--archive", str(root)]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert run.returncode == 1 and "Traceback" not in run.stderr
+    assert f"{layout.INDEX}/data.mdb: " in run.stdout or str(root / layout.INDEX) in run.stderr
+    assert "run `pacs reindex`" in run.stdout + run.stderr
+
+
+def test_an_array_to_append_to_of_a_series_that_is_none(root: Path) -> None:
+    change(root, lambda view: view.put_open_array(7, SMALL, 0))
+    assert [found.path for found in errors(root)] == [layout.INDEX]
