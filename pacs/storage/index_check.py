@@ -145,7 +145,7 @@ def whole_index_findings(view: ReadView) -> list[Finding]:
         rows[b"series"] += len(listed)
         instances += study.instances
         highest = max(highest, 1 + max((series.number for series in listed), default=-1))
-        found += _study_findings(view, study, listed, rows)
+        found += study_findings(view, study, listed, rows)
     if days != {bytes(day): matching.COUNT.unpack(count)[0] for day, count in view.cursor(matching.DAYS)}:
         found.append(index_error("miscounts the studies of a day"))
     counters = state.counters
@@ -181,9 +181,10 @@ def row_findings(view: ReadView, rows: Counter[bytes]) -> list[Finding]:
     ]
 
 
-def _study_findings(
+def study_findings(
     view: ReadView, study: StudyEntry, listed: list[SeriesEntry], rows: Counter[bytes]
 ) -> list[Finding]:
+    """A study against its series and postings; the postings are added to `rows`, by database."""
     path = layout.study_path(study.uid)
     found = []
     if study.series != len(listed) or study.instances != sum(series.instances for series in listed):

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import xml.etree.ElementTree as ElementTree
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from pacs import part10
 from pacs.bench import load
 from pacs.bench.corpus import uid
 from pacs.bench.load import Request
-from pacs.storage import check, layout, matching
+from pacs.storage import index_check, layout, matching
 from pacs.storage.index import Index
 from tests.conftest import ROOT
 from tests.forked import Forked
@@ -182,7 +183,9 @@ def test_an_index_written_directly_is_as_ingest_writes_it(tmp_path: Path) -> Non
     with index.read() as view:
         listed = list(view.studies())
         assert len(listed) == view.counters().studies == 300
-        assert [f for one in listed for f in check._study_findings(view, one, list(view.series_of(one.uid)))] == []
+        rows: Counter[bytes] = Counter()
+        for one in listed:
+            assert index_check.study_findings(view, one, list(view.series_of(one.uid)), rows) == []
         days = [matching.COUNT.unpack(count)[0] for _, count in view.cursor(matching.DAYS)]
         assert sum(days) == 300 and len(days) > 100
     index.close()
