@@ -6,12 +6,15 @@ import errno
 import fcntl
 import os
 import threading
+import time
 from contextlib import suppress
 from types import TracebackType
 
 from pacs.errors import ArchiveLockedError, StorageError
 from pacs.storage import layout
 
+_ATTEMPTS = 10
+_BETWEEN = 0.02
 _MAY_NOT_WRITE = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
@@ -35,12 +38,24 @@ class ArchiveLock:
     def __init__(self, root: layout.Root, *, exclusive: bool = False) -> None:
         self._descriptor = _open(f"{root}/{layout.LOCK}", _MAY_NOT_WRITE)
         kind = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
+        # A reader that cannot be noted has it for itself for a moment: no server may fail for that.
+        for attempts_left in reversed(range(1 if exclusive else _ATTEMPTS)):
+            try:
+                fcntl.flock(self._descriptor, kind | fcntl.LOCK_NB)
+                return
+            except OSError:
+                if attempts_left:
+                    time.sleep(_BETWEEN)
+        self.close()
+        wanted = "for itself alone" if exclusive else "while another process has it for itself alone"
+        raise ArchiveLockedError(f"the archive {root} is in use: it cannot be opened {wanted}")
+
+    def share(self) -> None:
+        """Go on without having it alone. Raises ArchiveLockedError."""
         try:
-            fcntl.flock(self._descriptor, kind | fcntl.LOCK_NB)
-        except OSError:
-            self.close()
-            wanted = "for itself alone" if exclusive else "while another process has it for itself alone"
-            raise ArchiveLockedError(f"the archive {root} is in use: it cannot be opened {wanted}") from None
+            fcntl.flock(self._descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:  # between the two kinds the kernel lets go of it
+            raise ArchiveLockedError("the archive has just been opened by another process") from None
 
     def close(self) -> None:
         if self._descriptor >= 0:

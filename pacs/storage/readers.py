@@ -37,8 +37,9 @@ with env.begin(buffers=True) as txn:
 def reading(root: layout.Root) -> Iterator[Index]:
     """The index of an archive. Raises StorageError, IndexMismatchError, ArchiveLockedError.
 
-    A reader is noted in LMDB's lock file, so that no page it reads is used again. Who may not write that file reads
-    only while nobody else has the archive open. On a read-only file system nobody writes.
+    A reader is noted in LMDB's lock file, so that no page it reads is used again. Who may not write that file begins
+    only while nobody else has the archive open, and is told at the end when something was stored meanwhile. On a
+    read-only file system nobody writes.
     """
     with _locked(root) as noted, closing(Index(f"{root}/{layout.INDEX}", readonly=True, lock=noted)) as index:
         yield index
@@ -51,14 +52,15 @@ def kills(root: layout.Root) -> str:
     tries it first. Raises ArchiveLockedError, StorageError.
     """
     with _locked(root) as noted:
-        command = [sys.executable, "-c", _WALK, f"{root}/{layout.INDEX}", "1" if noted else "0"]
+        # -P: no module of the working directory is run.
+        command = [sys.executable, "-P", "-c", _WALK, f"{root}/{layout.INDEX}", "1" if noted else "0"]
         ended = subprocess.run(command, capture_output=True, check=False).returncode
     return signal.Signals(-ended).name if ended < 0 else ""
 
 
 @contextmanager
 def _locked(root: layout.Root) -> Iterator[bool]:
-    """Holds the archive's lock; whether LMDB may note a reader."""
+    """Holds the archive's lock, shared, so that nobody has to wait for a reader; whether LMDB may note one."""
     path = f"{root}/{layout.INDEX}"
     noted = _may_be_noted(path)
     try:
@@ -70,7 +72,21 @@ def _locked(root: layout.Root) -> Iterator[bool]:
             f"the archive {root} is in use: who may not write {path}/lock.mdb can read only while nobody has it open"
         ) from None
     with closing(lock):
-        yield noted
+        if noted:
+            yield True
+            return
+        lock.share()
+        last = LastCommit(root, Disk())
+        before = last.read()
+        try:
+            yield False
+        finally:
+            if last.read() != before:
+                # LMDB has used pages again that were being read.
+                raise ArchiveLockedError(
+                    f"something was stored in {root} meanwhile, what was read may be wrong: "
+                    f"who may not write {path}/lock.mdb can read only while nobody has it open"
+                )
 
 
 def check_newest(root: layout.Root, index: Index) -> None:

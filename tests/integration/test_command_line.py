@@ -23,6 +23,7 @@ import pydicom
 import pytest
 
 from pacs import demo
+from pacs.archive import Archive
 from pacs.storage.locks import ArchiveLock
 from tests.conftest import ROOT, CtSlices, Server, StartServer
 from tests.forked import Forked
@@ -222,6 +223,46 @@ def test_an_archive_that_may_only_be_read(archive_dir: Path, folder: Path, tmp_p
     finally:
         for path in everything:
             path.chmod(0o755)
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="not root, or no setpriv")
+def test_a_reader_without_rights_keeps_nobody_waiting(archive_dir: Path, ct_slices: CtSlices) -> None:
+    """Who stores opens the archive meanwhile; and the reader is told, of whom LMDB did not know."""
+    first, second = ct_slices(2)
+    with Archive.open(archive_dir, create=True) as archive:
+        assert archive.store(first).status == "stored"
+    everything = [archive_dir, *archive_dir.rglob("*")]
+    for path in everything:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    program = (
+        "import sys\nfrom pathlib import Path\nfrom pacs.storage import readers\n"
+        "with readers.reading(Path(sys.argv[1])):\n    print('reading', flush=True)\n    sys.stdin.readline()\n"
+    )
+    drop = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"]
+    with subprocess.Popen(
+        [*drop, sys.executable, "-c", program, archive_dir], cwd=ROOT, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as reader:  # fmt: skip
+        assert reader.stdout is not None
+        assert reader.stdout.readline() == "reading\n"
+        with Archive.open(archive_dir) as archive:
+            assert archive.store(second).status == "stored"
+        _, told = reader.communicate("\n")
+    assert "something was stored" in told
+    for path in everything:
+        path.chmod(0o755)
+
+
+def test_check_runs_nothing_of_the_working_directory(archive_dir: Path, ct_slices: CtSlices, tmp_path: Path) -> None:
+    with Archive.open(archive_dir, create=True) as archive:
+        archive.store(ct_slices(1)[0])
+    (tmp_path / "lmdb.py").write_text("open('ran', 'w')\n")
+    run = subprocess.run(
+        [Path(sys.executable).with_name("pacs"), "check", "--archive", archive_dir], cwd=tmp_path, check=False,
+        capture_output=True,
+    )  # fmt: skip
+    assert run.returncode == 0
+    assert not (tmp_path / "ran").exists()
 
 
 def test_closed_standard_streams(folder: Path, tmp_path: Path) -> None:
