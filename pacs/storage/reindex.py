@@ -86,6 +86,9 @@ class _Reindex:
         """Arrays whose index blocks or shapes could not be written: tried again at every open."""
         self._answered = -1
         """The newest commit that is known to have ended; -1: nobody knows."""
+        self._left_out = 0
+        """The newest commit of a record that is left out, but stays: the next reindex is not to take it for one that
+        never ended."""
         # One row a record: order of commit, number of its series, offset. 24 bytes, so millions fit in memory.
         self._orders, self._places, self._offsets = array("Q"), array("Q"), array("Q")
 
@@ -209,6 +212,7 @@ class _Reindex:
                 # what is damaged or cannot be read now may be there again later.
                 if self._answered < 0 or found.sequence <= self._answered:
                     whole_end = found.end
+                    self._left_out = max(self._left_out, found.sequence)
                 continue
             self._orders.append(found.sequence * _ORDINALS + found.ordinal)
             self._places.append(number)
@@ -235,7 +239,7 @@ class _Reindex:
 
     def _enter_all(self, index: Index, before: int) -> None:
         order = np.argsort(np.frombuffer(self._orders, np.uint64), kind="stable") if self._orders else np.zeros(0, int)
-        sequence = before
+        sequence = max(before, self._left_out)
         total = len(order)
         for start in range(0, total, _ENTERED_AT_ONCE):
             self._progress("enter instances", start, total)

@@ -286,3 +286,30 @@ def test_check_names_what_was_left_out(root: Path) -> None:
     reindex(root)
     with opened(root) as archive:
         assert [found.path for found in archive.errors()] == [LOG]
+
+
+@pytest.mark.parametrize("how", ["lost", "short"])
+def test_the_newest_commit_without_last_commit(root: Path, how: str) -> None:
+    """It stays in its log, however often the index is made anew, and the archive counts on behind it."""
+    newest = new_instance("1.1", "1.2", "1.2.1")
+    with opened(root) as archive:
+        archive.commit(new_instance("1.1", "1.9", "1.9.1"))
+        archive.commit(newest)
+        damage = Damage(archive, "1.2.1", "frame")
+    damage.do()
+    log = (root / LOG).read_bytes()
+    if how == "lost":
+        (root / layout.LAST_COMMIT).unlink()
+    else:
+        os.truncate(root / layout.LAST_COMMIT, 9)
+    for _ in range(3):
+        found = reindex(root)
+        assert (found.instances, found.sequence, len(found.damaged)) == (1, 2, 1)
+        assert (root / LOG).read_bytes() == log
+        with opened(root):
+            pass
+    assert not (root / "set-aside").exists()
+    damage.mend()
+    assert reindex(root).damaged == []
+    with opened(root) as archive:
+        assert archive.holds(newest)
