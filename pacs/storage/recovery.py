@@ -224,8 +224,8 @@ def _cut(root: Root, disk: Disk, series: tuple[str, str], end: int, sequence: in
         return arrays
     finally:
         os.close(descriptor)
-    _log.warning("%s/%s: cut at byte %d, behind the last whole record%s", root, path, end, kept)
     disk.truncate(f"{root}/{path}", end)
+    _log.warning("%s/%s: cut at byte %d, behind the last whole record%s", root, path, end, kept)
     return arrays
 
 

@@ -17,7 +17,8 @@ _PIECE: Final = 1 << 20
 def keep(root: Root, disk: Disk, descriptor: int, path: str, start: int, end: int) -> str:
     """Copy a stretch of the log at `path`, relative to the archive, and make the copy durable; where it is.
 
-    Never in the place of another. Raises ChecksumError when the log cannot be read, OSError when the copy cannot be
+    Never in the place of another; a copy of the same bytes is not made again: what cannot be cut off is set aside at
+    every try. Raises ChecksumError when the log cannot be read, OSError when the copy cannot be
     written.
     """
     directory = f"{root}/{SET_ASIDE}"
@@ -25,6 +26,9 @@ def keep(root: Root, disk: Disk, descriptor: int, path: str, start: int, end: in
     first = target = f"{directory}/{path.replace('/', '-')}-{start}"
     again = 1
     while os.path.lexists(target):
+        if _is_copy(target, descriptor, path, start, end):
+            disk.syncfs(str(root))
+            return target
         again += 1
         target = f"{first}.{again}"
     try:
@@ -37,6 +41,18 @@ def keep(root: Root, disk: Disk, descriptor: int, path: str, start: int, end: in
         raise
     disk.syncfs(str(root))
     return target
+
+
+def _is_copy(target: str, descriptor: int, path: str, start: int, end: int) -> bool:
+    """Raises ChecksumError when the log cannot be read."""
+    try:
+        with open(target, "rb") as copy:
+            return os.fstat(copy.fileno()).st_size == end - start and all(
+                copy.read(_PIECE) == _read(descriptor, path, offset, min(_PIECE, end - offset))
+                for offset in range(start, end, _PIECE)
+            )
+    except OSError:  # another copy, then
+        return False
 
 
 def _read(descriptor: int, path: str, offset: int, length: int) -> bytes:

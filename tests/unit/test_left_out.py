@@ -313,3 +313,32 @@ def test_the_newest_commit_without_last_commit(root: Path, how: str) -> None:
     assert reindex(root).damaged == []
     with opened(root) as archive:
         assert archive.holds(newest)
+
+
+def test_what_cannot_be_cut_off_is_set_aside_once(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    refused = True
+
+    def refuse(operation: Operation) -> None:
+        if refused and operation.name == "truncate":
+            raise OSError(errno.EPERM, "Operation not permitted", operation.path)
+
+    with opened(root) as archive:
+        archive.commit(new_instance("1.1", "1.2", "1.2.1"))
+    end = (root / LOG).stat().st_size
+    tail = b"x" * (3 << 20) + b"y"
+    with (root / LOG).open("ab") as file:
+        file.write(tail)
+    copy = root / "set-aside" / f"{LOG.replace('/', '-')}-{end}"
+    copy.parent.mkdir()
+    copy.write_bytes(b"z" + tail[1:])
+    with opened(root, Disk(refuse)) as archive:
+        for number in range(2, 5):
+            assert archive.commit(new_instance("1.1", "1.2", f"1.2.{number}")) == [Status.FAILED]
+        assert "cut at byte" not in caplog.text
+        refused = False
+        assert archive.commit(new_instance("1.1", "1.2", "1.2.9")) == [STORED]
+        assert "cut at byte" in caplog.text
+    assert {path.name: path.read_bytes() for path in copy.parent.iterdir()} == {
+        copy.name: b"z" + tail[1:],
+        f"{copy.name}.2": tail,
+    }
