@@ -1,8 +1,8 @@
 """Putting index and files in step again: at open, and before a batch when another process died in the middle of one.
 
 The records are right; what follows from them is written again. Nothing that was acknowledged is ever cut off: only
-bytes behind the committed end of a log that are not whole records of the batch that was going on. What does not look
-like the torn end of that batch is copied to `set-aside/` before.
+bytes behind the committed end of a log that are not whole records of the batch that was going on, with their frames.
+What may be anything but what that batch left is copied to `set-aside/` before.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
 from pacs import tags
 from pacs.errors import ChecksumError, IndexMismatchError, StorageError
-from pacs.storage import copying, frames, hierarchy, layout, records, set_aside, shard, staging
+from pacs.storage import copying, frames, hierarchy, last_commit, layout, records, set_aside, shard, staging
 from pacs.storage.disk import Disk, SyncError
 from pacs.storage.entries import Entries
 from pacs.storage.index import Index
@@ -186,7 +187,10 @@ def adopt_tails(root: Root, index: Index, disk: Disk, suspects: Sequence[tuple[s
             end = whole[-1].end if whole else start
             if size > end:
                 cuts.append((study, series, end))
-        kept = {(study, series): _cut(root, disk, (study, series), end, sequence) for study, series, end in cuts}
+        cut_short = sequence if _never_ended(last, sequence) else -1
+        kept = {
+            (study, series): _cut(root, disk, (study, series), end, sequence, cut_short) for study, series, end in cuts
+        }
         last.write(sequence, suspects[:LARGEST_BATCH])
         found.sort(key=lambda record: record.ordinal)
         entries = Entries(view, sequence)
@@ -205,14 +209,29 @@ def adopt_tails(root: Root, index: Index, disk: Disk, suspects: Sequence[tuple[s
     _settle_all(root, index, disk, last)
 
 
-def _cut(root: Root, disk: Disk, series: tuple[str, str], end: int, sequence: int) -> int | None:
+def _never_ended(last: LastCommit, sequence: int) -> bool:
+    """Whether commit `sequence`, one behind the index, was never acknowledged for certain: before its answer the index
+    and `last-commit` would both have been made durable, so either can prove it, where the other is not damaged."""
+    try:
+        sound = not last_commit.flaws(last.path)
+    except OSError:
+        return False
+    state, settled = last.read()
+    return sound and settled < sequence and state.sequence in (sequence - 1, sequence)
+
+
+def _cut(root: Root, disk: Disk, series: tuple[str, str], end: int, sequence: int, cut_short: int) -> int | None:
     """Cut a log off at `end`. What may have been promised to somebody is set aside first, or stays where that fails:
-    then the number of arrays that it may have frames in, over which nothing is to be written either."""
+    then the number of arrays that it may have frames in, over which nothing is to be written either.
+
+    `cut_short`: the commit whose records nobody was promised, however whole they are.
+    """
     descriptor, path = records.open_log(root, *series)
     try:
         size = os.fstat(descriptor).st_size
         arrays, kept = None, ""
-        if _begins_whole(descriptor, path, end, size) or not records.torn(descriptor, end, size, sequence):
+        torn = _behind(descriptor, path, series, end, size, cut_short)
+        if _begins_whole(descriptor, path, torn, size) or not records.torn(descriptor, torn, size, sequence):
             heads = [found for found in walk_damaged(descriptor, path, size, end) if isinstance(found, Record)]
             arrays = max((head.array + 1 for head in heads), default=0)
             kept = ", kept in " + set_aside.keep(root, disk, descriptor, path, end, size)
@@ -227,6 +246,18 @@ def _cut(root: Root, disk: Disk, series: tuple[str, str], end: int, sequence: in
     disk.truncate(f"{root}/{path}", end)
     _log.warning("%s/%s: cut at byte %d, behind the last whole record%s", root, path, end, kept)
     return arrays
+
+
+def _behind(descriptor: int, path: str, series: tuple[str, str], start: int, end: int, sequence: int) -> int:
+    """Where the heads that are whole, of records of this series and this commit, end."""
+    position = start
+    with suppress(ChecksumError):
+        while position < end:
+            record = records.read_head(descriptor, path, position, end)
+            if record.sequence != sequence or (record.descriptor.study, record.descriptor.series) != series:
+                break
+            position = record.end
+    return position
 
 
 def _begins_whole(descriptor: int, path: str, start: int, end: int) -> bool:

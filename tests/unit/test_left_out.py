@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import random
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from pacs.errors import StorageError
 from pacs.storage import layout, records, recovery
 from pacs.storage.commit import Status
 from pacs.storage.disk import Disk, Operation
+from pacs.storage.last_commit import LastCommit
 from pacs.storage.model import NewInstance
 from pacs.storage.reindex import reindex
+from tests.durability.power import copy_index
 from tests.durability.synthetic import FOUR, Opened, create, new_instance, opened, stage
 
 STORED = Status.STORED
@@ -342,3 +345,45 @@ def test_what_cannot_be_cut_off_is_set_aside_once(root: Path, caplog: pytest.Log
         copy.name: b"z" + tail[1:],
         f"{copy.name}.2": tail,
     }
+
+
+@pytest.mark.parametrize("tail", ["whole", "torn", "foreign"])
+@pytest.mark.parametrize("last", ["named", "not yet", "settled", "damaged", "short"])
+def test_a_batch_that_lost_its_frames_with_the_power(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: str, tail: str
+) -> None:
+    """It is cut off like any torn end, but only where index and `last-commit` both say that it never ended."""
+    with opened(root) as archive:
+        archive.commit(new_instance("1.1", "1.2", "1.2.1"))
+    before, end = (root / layout.LAST_COMMIT).read_bytes(), (root / LOG).stat().st_size
+    index = copy_index(root, tmp_path / "index")
+    with opened(root) as archive:
+        archive.commit(new_instance("1.1", "1.2", "1.2.2"), new_instance("1.1", "1.2", "1.2.3"))
+        damage = Damage(archive, "1.2.2", "frame")
+    damage.do()
+    shutil.rmtree(root / "index")
+    index.rename(root / "index")
+    if last == "not yet":
+        (root / layout.LAST_COMMIT).write_bytes(before)
+    elif last != "settled":
+        LastCommit(root, Disk()).settle(1)
+    if last == "damaged":
+        flip(root / layout.LAST_COMMIT, 20)
+    if last == "short":
+        os.truncate(root / layout.LAST_COMMIT, len(before) - 1)
+    log = (root / LOG).read_bytes()
+    log = {"whole": log, "torn": log[:-9], "foreign": log + b"x" * 100}[tail]
+    (root / LOG).write_bytes(log)
+    monkeypatch.setattr(recovery, "boot_id", lambda: "after the power came back")
+    certain = last in ("named", "not yet") and tail != "foreign"
+    with opened(root) as archive:
+        assert archive.uids() == {"1.2.1"}
+        assert (root / LOG).stat().st_size == end
+        assert (root / "set-aside").exists() != certain
+        assert certain or [path.read_bytes() for path in (root / "set-aside").iterdir()] == [log[end:]]
+        assert archive.commit(new_instance("1.1", "1.2", "1.2.4")) == [STORED]
+        with archive.index.read() as view:
+            entry = view.instance("1.2.4")
+            assert entry is not None
+            assert entry.array == (0 if certain else 1)
+        assert archive.errors() == []
