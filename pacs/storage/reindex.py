@@ -80,6 +80,7 @@ class _Reindex:
         self._progress = progress
         self._found = Reindexed()
         self._series: list[tuple[str, str]] = []
+        self._set_aside_of = set_aside.names(root)
         self._kept: dict[tuple[str, str], tuple[int, int]] = {}
         """(length of the log, arrays) of series of which something is left out: see WriteView.keep."""
         self._late: dict[tuple[int, int], Dirty] = {}
@@ -222,6 +223,8 @@ class _Reindex:
             self._found.damaged += damage
             if whole_end < size:
                 whole_end = self._set_aside(descriptor, path, whole_end, size)
+        # What was set aside before may be put back by hand: its frames are not written over either.
+        if damage or set_aside.holds(self._set_aside_of, path):
             self._kept[self._series[number]] = (whole_end, arrays)
 
     def _set_aside(self, descriptor: int, path: str, start: int, end: int) -> int:

@@ -23,7 +23,7 @@ def keep(root: Root, disk: Disk, descriptor: int, path: str, start: int, end: in
     """
     directory = f"{root}/{SET_ASIDE}"
     disk.mkdir(directory)
-    first = target = f"{directory}/{path.replace('/', '-')}-{start}"
+    first = target = f"{directory}/{_name(path)}-{start}"
     again = 1
     while os.path.lexists(target):
         if _is_copy(target, descriptor, path, start, end):
@@ -41,6 +41,23 @@ def keep(root: Root, disk: Disk, descriptor: int, path: str, start: int, end: in
         raise
     disk.syncfs(str(root))
     return target
+
+
+def names(root: Root) -> set[str]:
+    """What `holds` asks."""
+    try:
+        return {name.rpartition("-")[0] for name in os.listdir(f"{root}/{SET_ASIDE}")}
+    except FileNotFoundError:
+        return set()
+
+
+def holds(found: set[str], path: str) -> bool:
+    """Whether there is a copy of any end of the log at `path`, relative to the archive."""
+    return _name(path) in found
+
+
+def _name(path: str) -> str:
+    return path.replace("/", "-")
 
 
 def _is_copy(target: str, descriptor: int, path: str, start: int, end: int) -> bool:

@@ -387,3 +387,27 @@ def test_a_batch_that_lost_its_frames_with_the_power(
             assert entry is not None
             assert entry.array == (0 if certain else 1)
         assert archive.errors() == []
+
+
+@pytest.mark.parametrize("again", [0, 2])
+def test_the_frames_of_what_was_set_aside(root: Path, again: int) -> None:
+    """They stay, however often the index is made anew: the record can be mended and put back."""
+    newest = new_instance("1.1", "1.2", "1.2.2")
+    with opened(root) as archive:
+        archive.commit(new_instance("1.1", "1.2", "1.2.1"))
+        archive.commit(newest, new_instance("1.1", "1.20", "1.9.1"))
+        damage = Damage(archive, "1.2.2", "head")
+    log = (root / LOG).read_bytes()
+    damage.do()
+    for _ in range(1 + again):
+        reindex(root)
+    with opened(root) as archive:
+        assert archive.commit(new_instance("1.1", "1.2", "1.2.3"), new_instance("1.1", "1.20", "1.9.2")) == [STORED] * 2
+        with archive.index.read() as view:
+            entry = view.instance("1.9.2")
+            assert entry is not None
+            assert entry.array == 0, "of another series nothing was set aside"
+    (root / LOG).write_bytes(log)
+    reindex(root)
+    with opened(root) as archive:
+        assert archive.holds(newest)
