@@ -4,9 +4,9 @@ What is committed never changes and is durable before the index tells of it. So 
 can be read at leisure, whatever is stored meanwhile, and what two moments differ in is the ends of logs: only those
 records and their frames are copied, each verified on its way. They are entered into the copy's own index in the
 order of their commits and in batches that end between two of them: whenever a backup is cut short, its copy is the
-archive as it was at an earlier commit. What cannot be read is named and passed over, and the rest is copied: a log
-that ends with it, or cannot be opened, the next backup tries again. There are no hard links: the last shard and the
-log of a series still grow.
+archive as it was at an earlier commit. What cannot be read is named and passed over, and the rest is copied: the next
+backup tries again a log that ends with it, or cannot be opened, and what the index of the archive has more of a log
+than the copy's. There are no hard links: the last shard and the log of a series still grow.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Final, NamedTuple
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from pacs.errors import BackupError, ChecksumError, StorageError
-from pacs.storage import copying, hierarchy, layout, records, recovery, shard, unread
+from pacs.storage import copying, hierarchy, layout, matching, records, recovery, shard, unread
 from pacs.storage.checksum import crc32c
 from pacs.storage.disk import NOT_OF_THE_DISK, Disk
 from pacs.storage.entries import Entries
@@ -31,7 +32,7 @@ from pacs.storage.index import Index
 from pacs.storage.last_commit import LastCommit
 from pacs.storage.layout import Root
 from pacs.storage.locks import ArchiveLock, WriterLock
-from pacs.storage.model import ChunkLocation, Counters
+from pacs.storage.model import ChunkLocation, Counters, SeriesEntry, StudyEntry
 from pacs.storage.records import LogError, Record, RecordError
 from pacs.storage.views import ReadView, WriteView
 from pacs.storage.walking import walk_damaged
@@ -58,16 +59,19 @@ class BackedUp:
     sequence: int = 0
     """The commit of the archive that the copy now stands at."""
     damaged: list[str] = field(default_factory=list)
-    """What does not match its checksum in the archive, and is in the copy as it is; and what cannot be read."""
+    """What does not match its checksum in the archive, and is in the copy as it is; what cannot be read, and what its
+    index has left out: the next backup that can tries again."""
 
 
 class _Grown(NamedTuple):
-    """A series whose log has grown since the last backup, from `start` to `end`."""
+    """A series whose log has grown since the last backup, from `start` to `end`, or lacks instances in the copy."""
 
     study: str
     series: str
     start: int
     end: int
+    more: int
+    """Instances that the archive's index has of it beyond those that the copy's has."""
 
 
 def backup(
@@ -127,6 +131,8 @@ class _Backup:
         """Numbers of grown series whose log cannot be read: left to the next backup."""
         self._left_out: set[int] = set()
         """Of those that have records which are not entered into the copy."""
+        self._late: set[tuple[str, str]] = set()
+        """(study, series) that get instances of commits that the copy was at before."""
         self._sequence = 0
         """Of the copy. What could not be read before may be of an older commit."""
         self._passed = 0
@@ -188,14 +194,15 @@ class _Backup:
             self._counters = theirs.counters()
             self._done.sequence = self._counters.sequence
             self._sequence = counters.sequence
-            for study, series, end in _logs(theirs):
-                start = ours.log_end(study, series)
-                known += ours.series(study, series) is not None
+            for study, series, end, instances in _logs(theirs):
+                start, entry = ours.log_end(study, series), ours.series(study, series)
+                known += entry is not None
                 if start > end:
                     raise self._foreign(f"series {series} has more than the archive's")
-                if start < end:
-                    self._grown.append(_Grown(study, series, start, end))
-                else:
+                more = instances - (entry.instances if entry is not None else 0)
+                if start < end or more > 0:
+                    self._grown.append(_Grown(study, series, start, end, more))
+                elif end:
                     self._look(layout.log_path(study, series), end)
         if counters.sequence > self._done.sequence or counters.series != known:
             raise self._foreign("it has what the archive has not")
@@ -233,14 +240,14 @@ class _Backup:
         return BackupError(f"{self._target} has been written to, not only by backups of {self._source}: {text}")
 
     def _collect(self, place: int, grown: _Grown) -> None:
-        """Note where the new records of a series are; those that the archive's index has not, nobody can ask for."""
+        """Note where the new records of a series are; those that the archive's index has not are named."""
         descriptor, path = records.open_log(self._source, grown.study, grown.series)
         end, size = grown.end, os.fstat(descriptor).st_size
         try:
             if size < end:
                 self._done.damaged.append(f"{path} has {size} bytes, the index knows {end}")
                 end = max(size, grown.start)
-            cut = -1
+            cut, more = -1, grown.more
             latest: Record | None = None
             with self._index.read() as view:
                 for found in walk_damaged(descriptor, path, end, grown.start):
@@ -252,20 +259,53 @@ class _Backup:
                         continue
                     latest, cut = found, -1  # what could not be read before it is zeros in the copy
                     self._arrays[place] = max(self._arrays[place], found.array + 1)
-                    entry = view.instance(found.descriptor.instance)
-                    if entry is not None and (entry.record_offset, entry.sequence) == (found.offset, found.sequence):
+                    if _has(view, found):
+                        more -= 1
                         self._note(place, found)
+                        continue
+                    self._left_out.add(place)
+                    self._done.damaged.append(
+                        f"{path}: record at byte {found.offset}: the archive's index has no instance here, and it is "
+                        "not copied: run `pacs check` on the archive"
+                    )
             if latest is not None and not unread.readable(descriptor, latest.end - 1):
                 self._done.damaged.append(f"{path}: the end of the record at byte {latest.offset} cannot be read")
                 cut = latest.offset
                 if self._offsets and (self._places[-1], self._offsets[-1]) == (place, cut):
                     for noted in (self._orders, self._places, self._offsets, self._sizes):
                         noted.pop()
+            if more > 0:
+                self._collect_late(place, descriptor, path, min(size, grown.start))
         finally:
             os.close(descriptor)
         self._grown[place] = grown._replace(end=cut if cut >= 0 else end)
 
+    def _collect_late(self, place: int, descriptor: int, path: str, end: int) -> None:
+        """Note what can be read again of what an earlier backup could not copy, or the archive's index did not have."""
+        grown = self._grown[place]
+        with self._index.read() as theirs, self._copy.read() as ours:
+            for found in walk_damaged(descriptor, path, end):
+                if isinstance(found, RecordError):
+                    self._done.damaged.append(found.message)
+                    self._left_out.add(place)
+                elif _has(ours, found):
+                    continue
+                elif not _has(theirs, found):
+                    self._left_out.add(place)
+                else:
+                    try:
+                        recovery.verify(
+                            self._source, (grown.study, grown.series), descriptor, path, found, with_frames=False
+                        )
+                    except ChecksumError as error:
+                        self._done.damaged.append(error.message)
+                        self._left_out.add(place)
+                        continue
+                    self._note(place, found)
+
     def _note(self, place: int, record: Record) -> None:
+        if record.sequence <= self._sequence:
+            self._late.add((record.descriptor.study, record.descriptor.series))
         self._orders.append(record.sequence * _ORDINALS + record.ordinal)
         self._places.append(place)
         self._offsets.append(record.offset)
@@ -307,7 +347,7 @@ class _Backup:
             if place not in self._given_up:
                 with self._reading(place):
                     heads.append((place, self._head(row)))
-                    ends[place] = heads[-1][1].end
+                    ends[place] = max(self._ends[place], heads[-1][1].end)
         if last:  # what follows the last record that is whole
             ends.update((place, grown.end) for place, grown in enumerate(self._grown) if self._to_copy(place))
         touched = [self._grown[place] for place in sorted(ends)]
@@ -317,6 +357,9 @@ class _Backup:
         for position, (place, record) in enumerate(heads):
             self._progress(self._done.instances + position, self._total, self._done.bytes)
             self._copy_frames(self._grown[place], record)
+            if record.offset < self._grown[place].start:  # what an earlier backup copied of it may be zeros
+                with self._reading(place):
+                    self._copy_stretch(self._grown[place], record.offset, record.end)
         for place, end in ends.items():
             with self._reading(place):
                 self._copy_log(place, end)
@@ -330,7 +373,10 @@ class _Backup:
         self._progress(self._done.instances, self._total, self._done.bytes)
 
     def _copy_log(self, place: int, end: int) -> None:
-        grown, start = self._grown[place], self._ends[place]
+        self._copy_stretch(self._grown[place], self._ends[place], end)
+        self._ends[place] = end
+
+    def _copy_stretch(self, grown: _Grown, start: int, end: int) -> None:
         path = layout.log_path(grown.study, grown.series)
         descriptor, _ = records.open_log(self._source, grown.study, grown.series)
         try:
@@ -339,7 +385,6 @@ class _Backup:
                 self._write(path, position, unread.read(descriptor, position, min(_PIECE, end - position)))
         finally:
             os.close(descriptor)
-        self._ends[place] = end
 
     def _copy_frames(self, grown: _Grown, record: Record) -> None:
         """Verify a record and copy its frames. What is damaged is noted, and copied as it is."""
@@ -424,6 +469,7 @@ class _Backup:
                     self._done.damaged.append(f"left out of the index of the copy: {error.message}")
                     self._left_out.add(place)
             entries.put()
+            self._describe(view)
             for place in touched:
                 self._close_log(view, place)
             dirty = {place: entry for place, entry in view.dirty().items() if entry.sequence > settled}
@@ -432,6 +478,42 @@ class _Backup:
             if hierarchy.settle(self._disk, self._target, reading, reading.dirty()):
                 self._last.settle(sequence)
 
+    def _describe(self, view: WriteView) -> None:
+        """Put right what follows from the order of commits, where some were entered later: what studies and series say
+        of themselves, and what array is appended to. As the archive has it, where the copy has as much."""
+        with self._index.read() as theirs, self._copy.read() as earlier:
+            for uid in sorted({study for study, _ in self._late}):
+                entry, study = view.study(uid), theirs.study(uid)
+                if entry is None or study is None:
+                    continue
+                if study.instances != entry.instances:
+                    known = earlier.study(uid)
+                    newest = max(entry.sequence, known.sequence if known is not None else 0)
+                    study = msgspec.structs.replace(entry, sequence=newest)
+                view.put_study(study, entry)
+                before = _postings(view, study)
+                for series in theirs.series_of(uid):
+                    if (uid, series.uid) in self._late:
+                        self._describe_series(view, study, series, theirs, earlier)
+                matching.update(view.txn, view.databases, before - _postings(view, study), ())
+
+    def _describe_series(
+        self, view: WriteView, study: StudyEntry, series: SeriesEntry, theirs: ReadView, earlier: ReadView
+    ) -> None:
+        entry = view.series(series.study, series.uid)
+        if entry is None:
+            return
+        view.delete_open_arrays(entry.number)
+        if series.instances != entry.instances:
+            known = earlier.series(series.study, series.uid)
+            newest = max(entry.sequence, known.sequence if known is not None else 0)
+            view.put_series(study, msgspec.structs.replace(entry, sequence=newest), entry)
+            return
+        view.put_series(study, msgspec.structs.replace(series, number=entry.number), entry)
+        for _, state in theirs.arrays(series.number):
+            k = theirs.open_array(series.number, state.key)
+            if k is not None:
+                view.put_open_array(entry.number, state.key, k)
 
     def _close_log(self, view: WriteView, place: int) -> None:
         """The log ends where it has been copied to, also when what it ends with is not entered."""
@@ -445,10 +527,24 @@ class _Backup:
             view.put_files(entry.number, files)
 
 
-def _logs(view: ReadView) -> Iterator[tuple[str, str, int]]:
-    """(study, series, committed length) of every log."""
+def _has(view: ReadView, record: Record) -> bool:
+    """Whether the index has the instance of a record, and there."""
+    entry = view.instance(record.descriptor.instance)
+    return entry is not None and (entry.record_offset, entry.sequence) == (record.offset, record.sequence)
+
+
+def _postings(view: ReadView, study: StudyEntry) -> set[matching.Posting]:
+    """All that a study and its series give to the search."""
+    found = matching.study_postings(study)
+    for series in view.series_of(study.uid):
+        found |= matching.series_postings(study, series)
+    return found
+
+
+def _logs(view: ReadView) -> Iterator[tuple[str, str, int, int]]:
+    """(study, series, committed length, instances in the index) of every log."""
     for study in view.studies():
         for series in view.series_of(study.uid):
-            yield study.uid, series.uid, view.files(series.number).log_end
+            yield study.uid, series.uid, view.files(series.number).log_end, series.instances
     for study_uid, uid in view.left():
-        yield study_uid, uid, view.left_files(study_uid, uid).log_end
+        yield study_uid, uid, view.left_files(study_uid, uid).log_end, 0

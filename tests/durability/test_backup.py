@@ -5,23 +5,29 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from pacs import tags
 from pacs.errors import ArchiveLockedError, BackupError, PacsError, StorageError
-from pacs.storage import layout, records, recovery
+from pacs.storage import layout, matching, records, recovery
 from pacs.storage.backup import BackedUp, backup
 from pacs.storage.check import check
 from pacs.storage.commit import Status
+from pacs.storage.disk import Disk, Operation
 from pacs.storage.index import Index
 from pacs.storage.locks import ArchiveLock
+from pacs.storage.model import NewInstance
 from pacs.storage.reindex import reindex
-from tests.durability.synthetic import FOUR, create, new_instance, opened
+from tests.durability.synthetic import FOUR, create, element, new_instance, opened, part
 from tests.durability.test_full_disk import fill, small_disk
 
 __all__ = ["small_disk"]
@@ -232,7 +238,7 @@ def test_a_log_that_cannot_be_read_costs_no_other(
 
 
 def test_a_block_of_a_log_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What stands behind it is copied; in the copy it is zeros, also when it can be read again."""
+    """What stands behind it is copied; in the copy it is zeros until its records can be read again."""
     root, target = create(tmp_path / "archive"), tmp_path / "copy"
     with opened(root) as archive:
         for n in range(40):
@@ -245,16 +251,18 @@ def test_a_block_of_a_log_that_cannot_be_read(tmp_path: Path, monkeypatch: pytes
         assert first.damaged
     theirs, ours = (root / name).read_bytes(), (target / name).read_bytes()
     assert ours == theirs[:8192] + bytes(4096) + theirs[12288:]
-    with opened(root) as archive:
-        archive.commit(new_instance("1.1", "1.2", "3.1"))
-    assert back_up(root, target).instances == 1
     with monkeypatch.context() as patched:
         unreadable(patched, f"archive/{name}", 8192, 12288)
         found = reindex(root)
     with opened(target) as archive:
         assert found.instances == len(archive.uids())
+    with opened(root) as archive:
+        archive.commit(new_instance("1.1", "1.2", "3.1"))
+    assert back_up(root, target).instances == 1
     assert (root / name).read_bytes().startswith(theirs)
     assert reindex(root).instances == 41
+    assert back_up(root, target).instances == 40 - found.instances
+    assert (back_up(root, target), reindex(target).instances) == (BackedUp(sequence=41), 41)
 
 
 def test_a_record_that_cannot_be_entered_into_the_copy_stays_in_it(
@@ -304,3 +312,121 @@ def test_a_series_that_was_left_out_since_the_last_backup(tmp_path: Path) -> Non
     assert back_up(root, target).instances == 3
     with opened(target) as archive:
         assert len(archive.uids()) == 6, "the copy still has it"
+
+
+def flip(path: Path, offset: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[offset] ^= 1
+    path.write_bytes(data)
+
+
+def numbered(new: NewInstance, number: int) -> NewInstance:
+    """The instance, with a Series Number."""
+    attributes = {**new.attributes, tags.SERIES_NUMBER: element("IS", number)}
+    text = b",".join(b'"%08X":%s' % (tag, attributes[tag]) for tag in sorted(attributes))
+    return msgspec.structs.replace(new, json=part(b"{" + text + b"}"), attributes=attributes)
+
+
+def left_out(root: Path, count: int) -> tuple[Path, int]:
+    """An archive that has left out the first instance of a series of `count`; the byte that makes it whole again."""
+    with opened(create(root)) as archive:
+        for n in range(count):
+            new = new_instance("1.1", "1.2", f"1.2.{n}", patient=f"P{n}", modality="CT" if n else "MR")
+            archive.commit(numbered(new, n))  # the first says what study and series say of themselves
+        archive.commit(new_instance("1.1", "1.9", "1.9.1", patient="P9", modality="US"))
+        with archive.index.read() as view:
+            entry = view.instance("1.2.0")
+            assert entry is not None
+            chunk = view.chunk(entry, 0)
+    flip(root / chunk.path, chunk.offset)
+    assert reindex(root).instances == count
+    return root / chunk.path, chunk.offset
+
+
+def assert_equal(root: Path, target: Path) -> None:
+    """The copy says what the archive says."""
+    with opened(target) as archive, opened(root) as original:
+        assert archive.uids() == original.uids() and archive.errors() == []
+        with archive.index.read() as ours, original.index.read() as theirs:
+            assert ours.counters() == theirs.counters()
+            assert list(ours.studies()) == list(theirs.studies())
+            for database in (matching.POSTINGS, matching.ORDER, matching.TEXTS, matching.DAYS):
+                rows = [[(bytes(key), bytes(value)) for key, value in view.cursor(database)] for view in (ours, theirs)]
+                assert rows[0] == rows[1]
+            for series in theirs.series_of("1.1"):
+                copied = ours.series("1.1", series.uid)
+                assert copied is not None
+                assert (copied.attributes, copied.sequence) == (series.attributes, series.sequence)
+                assert ours.files(copied.number).log_end == theirs.files(series.number).log_end
+
+
+@pytest.mark.parametrize("later", ["", "before", "after"])
+@pytest.mark.parametrize("count", [1, 3])
+def test_what_the_archive_had_left_out_comes_when_it_is_whole_again(tmp_path: Path, count: int, later: str) -> None:
+    root, target = tmp_path / "archive", tmp_path / "copy"
+    place = left_out(root, count)
+    first = back_up(root, target)
+    assert first.instances == count
+    assert len(first.damaged) == 1 and f"{layout.log_path('1.1', '1.2')}: record at byte 0" in first.damaged[0]
+    assert back_up(root, target) == BackedUp(sequence=count + 1), "nothing new, nothing to do"
+    if later:
+        with opened(root) as archive:
+            archive.commit(new_instance("1.1", "1.2", "1.2.9"))
+    if later == "before":
+        assert back_up(root, target).instances == 1
+    flip(*place)
+    assert reindex(root).instances == count + 1 + bool(later)
+    done = back_up(root, target)
+    assert (done.instances, done.damaged) == (2 if later == "after" else 1, [])
+    assert_equal(root, target)
+    assert back_up(root, target) == BackedUp(sequence=done.sequence)
+    with opened(target) as archive:
+        assert archive.commit(new_instance("1.1", "1.2", "1.2.10")) == [Status.STORED]
+    assert (reindex(target).instances, reindex(target).damaged) == (count + 2 + bool(later), [])
+
+
+def test_failed_while_it_brings_what_was_left_out(tmp_path: Path) -> None:
+    """At each place the copy has all that it had, and the next run brings the rest."""
+    root, target = tmp_path / "archive", tmp_path / "copy"
+    place = left_out(root, 3)
+    back_up(root, target)
+    flip(*place)
+    reindex(root)
+    for number in range(1, 100):
+        cut = tmp_path / f"cut-{number}"
+        shutil.copytree(target, cut)
+        left = [number]
+
+        def fail(operation: Operation, left: list[int] = left) -> None:
+            left[0] -= not operation.done
+            if left[0] == 0:
+                left[0] = -1000
+                raise OSError(errno.EIO, "Input/output error", operation.path)
+
+        disk = Disk(fail)
+        index = Index(str(root / layout.INDEX), readonly=True)
+        try:
+            with suppress(OSError, StorageError):
+                backup(root, index, cut, disk=disk)
+        finally:
+            index.close()
+            disk.close()
+        with opened(cut) as archive:
+            assert {"1.2.1", "1.2.2", "1.9.1"} <= archive.uids()
+        assert back_up(root, cut).damaged == []
+        assert_equal(root, cut)
+        shutil.rmtree(cut)
+        if left[0] > 0:
+            return
+    pytest.fail("the backup never came to its end")
+
+
+def test_a_series_without_a_log_is_no_damage(tmp_path: Path) -> None:
+    """What the index keeps of a log that was lost is how many arrays there were."""
+    root, target = create(tmp_path / "archive"), tmp_path / "copy"
+    fill_archive(root, 3)
+    (root / layout.log_path("1.1", "1.1")).unlink()
+    assert reindex(root).instances == 2
+    with opened(root) as archive, archive.index.read() as view:
+        assert list(view.left()) == [("1.1", "1.1")]
+    assert [back_up(root, target).damaged for _ in range(2)] == [[], []]
