@@ -19,20 +19,19 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Final, NamedTuple
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from pacs.errors import BackupError, ChecksumError, StorageError
-from pacs.storage import copying, hierarchy, layout, matching, records, recovery, shard, unread
-from pacs.storage.checksum import crc32c
-from pacs.storage.disk import NOT_OF_THE_DISK, Disk
+from pacs.storage import copying, hierarchy, late_entries, layout, records, recovery, unread
+from pacs.storage.copied_files import CopiedFiles
+from pacs.storage.disk import Disk
 from pacs.storage.entries import Entries
 from pacs.storage.index import Index
 from pacs.storage.last_commit import LastCommit
 from pacs.storage.layout import Root
 from pacs.storage.locks import ArchiveLock, WriterLock
-from pacs.storage.model import ChunkLocation, Counters, SeriesEntry, StudyEntry
+from pacs.storage.model import Counters
 from pacs.storage.records import LogError, Record, RecordError
 from pacs.storage.views import ReadView, WriteView
 from pacs.storage.walking import walk_damaged
@@ -40,7 +39,6 @@ from pacs.storage.walking import walk_damaged
 BATCH_BYTES: Final = 256 << 20
 """Copied between two syncs of the copy: what a backup that is cut short does again at most."""
 _BATCH_RECORDS: Final = 5000
-_PIECE: Final = 4 << 20
 _COMPARED: Final = 4096
 """Bytes before the end of a log by which the copy is recognised."""
 _ORDINALS: Final = 1 << 16
@@ -117,6 +115,7 @@ class _Backup:
         self._source, self._index = source, index
         self._target, self._copy = target, copy
         self._disk = disk
+        self._files = CopiedFiles(source, target, disk)
         self._batch_bytes = batch_bytes
         self._progress = progress
         self._last = LastCommit(target, disk)
@@ -158,6 +157,7 @@ class _Backup:
         if self._behind():
             self._copy_batch([], self._done.sequence, True)
         self._disk.syncfs(str(self._target))
+        self._done.bytes = self._files.bytes
         with self._copy.read() as ours:
             if ours.counters() != self._counters:
                 self._done.damaged.append("the copy counts otherwise than the archive: run `pacs check` on both")
@@ -355,11 +355,12 @@ class _Backup:
         for grown in touched:
             hierarchy.write_groups(self._disk, self._target, hierarchy.series_groups(grown.study, grown.series))
         for position, (place, record) in enumerate(heads):
-            self._progress(self._done.instances + position, self._total, self._done.bytes)
-            self._copy_frames(self._grown[place], record)
+            self._progress(self._done.instances + position, self._total, self._files.bytes)
+            self._done.damaged += self._files.copy_frames(record)
             if record.offset < self._grown[place].start:  # what an earlier backup copied of it may be zeros
                 with self._reading(place):
-                    self._copy_stretch(self._grown[place], record.offset, record.end)
+                    described = record.descriptor
+                    self._files.copy_stretch(described.study, described.series, record.offset, record.end)
         for place, end in ends.items():
             with self._reading(place):
                 self._copy_log(place, end)
@@ -370,91 +371,12 @@ class _Backup:
         self._disk.step("entered")
         copying.end(self._target, self._disk)
         self._done.instances += len(heads)
-        self._progress(self._done.instances, self._total, self._done.bytes)
+        self._progress(self._done.instances, self._total, self._files.bytes)
 
     def _copy_log(self, place: int, end: int) -> None:
-        self._copy_stretch(self._grown[place], self._ends[place], end)
+        grown = self._grown[place]
+        self._files.copy_stretch(grown.study, grown.series, self._ends[place], end)
         self._ends[place] = end
-
-    def _copy_stretch(self, grown: _Grown, start: int, end: int) -> None:
-        path = layout.log_path(grown.study, grown.series)
-        descriptor, _ = records.open_log(self._source, grown.study, grown.series)
-        try:
-            self._make(path)
-            for position in range(start, end, _PIECE):
-                self._write(path, position, unread.read(descriptor, position, min(_PIECE, end - position)))
-        finally:
-            os.close(descriptor)
-
-    def _copy_frames(self, grown: _Grown, record: Record) -> None:
-        """Verify a record and copy its frames. What is damaged is noted, and copied as it is."""
-        try:
-            descriptor, path = records.open_log(self._source, grown.study, grown.series)
-        except LogError as error:  # and so finds who copies the log
-            self._done.damaged.append(error.message)
-            return
-        wrong = ""
-        try:
-            try:
-                records.verify_parts(descriptor, path, record)
-            except ChecksumError as error:
-                wrong = error.message
-            table = recovery.table_of(descriptor, path, record)
-        except ChecksumError as error:
-            wrong = wrong or error.message
-            return
-        finally:
-            os.close(descriptor)
-            if wrong:
-                self._done.damaged.append(wrong)
-        if record.chunks:
-            self._disk.mkdir(f"{self._target}/{layout.array_path(grown.study, grown.series, record.array)}")
-        for shard_path, locations in groupby(recovery.locations(record, table), key=lambda location: location.path):
-            try:
-                self._copy_chunks(shard_path, list(locations))
-            except ChecksumError as error:
-                self._done.damaged.append(error.message)
-
-    def _copy_chunks(self, path: str, locations: Sequence[ChunkLocation]) -> None:
-        try:
-            descriptor = os.open(f"{self._source}/{path}", os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as error:
-            kind = StorageError if error.errno in NOT_OF_THE_DISK else ChecksumError
-            raise kind(f"{path} cannot be opened: {error.strerror}") from None
-        wrong: list[int] = []
-        try:
-            self._make(path)
-            for location in locations:
-                if not self._copy_chunk(descriptor, location):
-                    wrong.append(location.offset)
-        finally:
-            os.close(descriptor)
-        if wrong:
-            raise ChecksumError(f"{path}: {len(wrong)} frames, the first at byte {wrong[0]}, do not match")
-
-    def _copy_chunk(self, descriptor: int, location: ChunkLocation) -> bool:
-        """Copy a chunk and the checksum behind it; whether it matches. A disk that cannot read it is as a mismatch."""
-        crc, position, end = 0, location.offset, location.offset + location.length
-        whole, behind = end + shard.CHECKSUM.size, b""
-        while position < whole:
-            try:
-                piece = os.pread(descriptor, min(_PIECE, whole - position), position)
-            except OSError:
-                return False
-            if not piece:
-                return False
-            crc = crc32c(piece[: max(0, end - position)], crc)
-            behind += piece[max(0, end - position) :]
-            self._write(location.path, position, piece)
-            position += len(piece)
-        return crc == location.crc32c and behind == shard.CHECKSUM.pack(crc)
-
-    def _make(self, path: str) -> None:
-        if not os.path.exists(f"{self._target}/{path}"):
-            self._disk.create(f"{self._target}/{path}")
-
-    def _write(self, path: str, offset: int, data: bytes) -> None:
-        self._done.bytes += self._disk.write(f"{self._target}/{path}", offset, [data])
 
     # --- and entering it ---
 
@@ -469,7 +391,8 @@ class _Backup:
                     self._done.damaged.append(f"left out of the index of the copy: {error.message}")
                     self._left_out.add(place)
             entries.put()
-            self._describe(view)
+            with self._index.read() as theirs, self._copy.read() as earlier:
+                late_entries.describe(view, theirs, earlier, self._late)
             for place in touched:
                 self._close_log(view, place)
             dirty = {place: entry for place, entry in view.dirty().items() if entry.sequence > settled}
@@ -477,43 +400,6 @@ class _Backup:
         with self._copy.read() as reading:
             if hierarchy.settle(self._disk, self._target, reading, reading.dirty()):
                 self._last.settle(sequence)
-
-    def _describe(self, view: WriteView) -> None:
-        """Put right what follows from the order of commits, where some were entered later: what studies and series say
-        of themselves, and what array is appended to. As the archive has it, where the copy has as much."""
-        with self._index.read() as theirs, self._copy.read() as earlier:
-            for uid in sorted({study for study, _ in self._late}):
-                entry, study = view.study(uid), theirs.study(uid)
-                if entry is None or study is None:
-                    continue
-                if study.instances != entry.instances:
-                    known = earlier.study(uid)
-                    newest = max(entry.sequence, known.sequence if known is not None else 0)
-                    study = msgspec.structs.replace(entry, sequence=newest)
-                view.put_study(study, entry)
-                before = _postings(view, study)
-                for series in theirs.series_of(uid):
-                    if (uid, series.uid) in self._late:
-                        self._describe_series(view, study, series, theirs, earlier)
-                matching.update(view.txn, view.databases, before - _postings(view, study), ())
-
-    def _describe_series(
-        self, view: WriteView, study: StudyEntry, series: SeriesEntry, theirs: ReadView, earlier: ReadView
-    ) -> None:
-        entry = view.series(series.study, series.uid)
-        if entry is None:
-            return
-        view.delete_open_arrays(entry.number)
-        if series.instances != entry.instances:
-            known = earlier.series(series.study, series.uid)
-            newest = max(entry.sequence, known.sequence if known is not None else 0)
-            view.put_series(study, msgspec.structs.replace(entry, sequence=newest), entry)
-            return
-        view.put_series(study, msgspec.structs.replace(series, number=entry.number), entry)
-        for _, state in theirs.arrays(series.number):
-            k = theirs.open_array(series.number, state.key)
-            if k is not None:
-                view.put_open_array(entry.number, state.key, k)
 
     def _close_log(self, view: WriteView, place: int) -> None:
         """The log ends where it has been copied to, also when what it ends with is not entered."""
@@ -531,14 +417,6 @@ def _has(view: ReadView, record: Record) -> bool:
     """Whether the index has the instance of a record, and there."""
     entry = view.instance(record.descriptor.instance)
     return entry is not None and (entry.record_offset, entry.sequence) == (record.offset, record.sequence)
-
-
-def _postings(view: ReadView, study: StudyEntry) -> set[matching.Posting]:
-    """All that a study and its series give to the search."""
-    found = matching.study_postings(study)
-    for series in view.series_of(study.uid):
-        found |= matching.series_postings(study, series)
-    return found
 
 
 def _logs(view: ReadView) -> Iterator[tuple[str, str, int, int]]:
