@@ -21,14 +21,12 @@ from pacs.geometry import FrameGeometry
 from pacs.made import Made, Recent
 from pacs.reading import Committed, Frame
 from pacs.rewriting import Rewritten
+from pacs.storage import layout
 from pacs.storage.checksum import crc32c
 from pacs.storage.disposable import DisposableFiles
 from pacs.storage.index import Index
 from pacs.storage.model import Buffer, Encoding, InstanceEntry
 from pacs.transcode import Rendition
-
-DIRECTORY: Final = "renditions"
-"""Of the kept frames, inside the archive; may be deleted at any time."""
 
 _REVISION: Final = 7
 """To be raised when this program makes other bytes of the same frame than before."""
@@ -184,7 +182,7 @@ class Renditions:
         self._root = root
         self._index = index
         self._memory = Recent(memory)
-        self._disk = DisposableFiles(str(root / DIRECTORY), disk)
+        self._disk = DisposableFiles(str(root / layout.RENDITIONS), disk)
         self._running: dict[str, Future[Made]] = {}
         self._lock = threading.Lock()
         self.made = 0

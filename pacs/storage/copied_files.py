@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Final
 
-from pacs.errors import ChecksumError, StorageError
-from pacs.storage import layout, records, recovery, shard, unread
+from pacs.errors import ChecksumError
+from pacs.storage import frames, layout, records, recovery, shard, unread
 from pacs.storage.checksum import crc32c
-from pacs.storage.disk import NOT_OF_THE_DISK, Disk
+from pacs.storage.disk import Disk
 from pacs.storage.layout import Root
 from pacs.storage.model import ChunkLocation
 from pacs.storage.records import LogError, Record
@@ -69,11 +69,7 @@ class CopiedFiles:
                 yield error.message
 
     def _copy_chunks(self, path: str, locations: Sequence[ChunkLocation]) -> None:
-        try:
-            descriptor = os.open(f"{self._source}/{path}", os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as error:
-            kind = StorageError if error.errno in NOT_OF_THE_DISK else ChecksumError
-            raise kind(f"{path} cannot be opened: {error.strerror}") from None
+        descriptor = frames.open_shard(self._source, path)
         wrong: list[int] = []
         try:
             self._make(path)

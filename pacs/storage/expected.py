@@ -7,7 +7,6 @@ commits. Both ways have to come to the same, to the byte.
 
 from __future__ import annotations
 
-import struct
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,12 +16,9 @@ from pacs import tags
 from pacs.storage import matching, records, shard
 from pacs.storage.model import ArrayKey, InstanceEntry, SeriesEntry, StudyEntry
 from pacs.storage.records import Record
-from pacs.storage.views import encode, nameless, number_key
 
 _HAS_VALUE = b'"Value":'
 _ORDINALS = 1 << 32
-_NUMBER = struct.Struct(">Q")
-_LENGTH = struct.Struct("<I")
 
 
 class Said:
@@ -150,10 +146,3 @@ def instance_entry(record: Record, attributes: Mapping[int, bytes], series: int)
         sequence=record.sequence,
         chunks=record.chunks,
     )
-
-
-def instance_row(entry: InstanceEntry, table: bytes) -> tuple[bytes, bytes]:
-    """(its row in `instances`, its row in `series_instances`)"""
-    packed = encode(nameless(entry))
-    place = _NUMBER.pack(entry.series_number) + number_key(entry.attributes.get(tags.INSTANCE_NUMBER))
-    return place, b"".join((_LENGTH.pack(len(packed)), packed, table))

@@ -23,10 +23,7 @@ def read_chunk(root: layout.Root, location: ChunkLocation) -> bytes | memoryview
     May wait for the disk. Raises ChecksumError; StorageError where nothing is known of the bytes, because too much is
     open.
     """
-    try:
-        descriptor = os.open(f"{root}/{location.path}", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        raise _unread(error, f"{location.path} cannot be opened") from None
+    descriptor = open_shard(root, location.path)
     try:
         data = stretch.read(descriptor, location.offset, location.length, location.crc32c)
     except OSError as error:
@@ -36,6 +33,14 @@ def read_chunk(root: layout.Root, location: ChunkLocation) -> bytes | memoryview
     if data is None:
         raise mismatch(location)
     return data
+
+
+def open_shard(root: layout.Root, path: str) -> int:
+    """The descriptor of a shard, to read from. Raises ChecksumError; StorageError where too much is open."""
+    try:
+        return os.open(f"{root}/{path}", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise _unread(error, f"{path} cannot be opened") from None
 
 
 def _unread(error: OSError, what: str) -> PacsError:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import TypeVar
 
 import msgspec
 
 from pacs.storage import matching
 from pacs.storage.model import SeriesEntry, StudyEntry
 from pacs.storage.views import ReadView, WriteView
+
+Entry = TypeVar("Entry", StudyEntry, SeriesEntry)
 
 
 def describe(view: WriteView, theirs: ReadView, earlier: ReadView, late: Collection[tuple[str, str]]) -> None:
@@ -21,9 +24,7 @@ def describe(view: WriteView, theirs: ReadView, earlier: ReadView, late: Collect
         if entry is None or study is None:
             continue
         if study.instances != entry.instances:
-            known = earlier.study(uid)
-            newest = max(entry.sequence, known.sequence if known is not None else 0)
-            study = msgspec.structs.replace(entry, sequence=newest)
+            study = _of_newest(entry, earlier.study(uid))
         view.put_study(study, entry)
         before = _postings(view, study)
         for series in theirs.series_of(uid):
@@ -40,15 +41,18 @@ def _describe_series(
         return
     view.delete_open_arrays(entry.number)
     if series.instances != entry.instances:
-        known = earlier.series(series.study, series.uid)
-        newest = max(entry.sequence, known.sequence if known is not None else 0)
-        view.put_series(study, msgspec.structs.replace(entry, sequence=newest), entry)
+        view.put_series(study, _of_newest(entry, earlier.series(series.study, series.uid)), entry)
         return
     view.put_series(study, msgspec.structs.replace(series, number=entry.number), entry)
     for _, state in theirs.arrays(series.number):
         k = theirs.open_array(series.number, state.key)
         if k is not None:
             view.put_open_array(entry.number, state.key, k)
+
+
+def _of_newest(entry: Entry, known: Entry | None) -> Entry:
+    """The entry, with the commit that the copy had of it `known` before where that is the newer."""
+    return msgspec.structs.replace(entry, sequence=max(entry.sequence, known.sequence if known is not None else 0))
 
 
 def _postings(view: ReadView, study: StudyEntry) -> set[matching.Posting]:

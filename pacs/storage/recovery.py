@@ -30,9 +30,6 @@ from pacs.storage.walking import walk_damaged
 
 _log = logging.getLogger(__name__)
 
-OLD_INDEX = f"{layout.INDEX}.old"
-"""The index that another one is about to replace."""
-
 _REINDEX = "run `pacs reindex`"
 
 
@@ -102,7 +99,7 @@ def _mismatch(index: Index, sequence: int, newest: int) -> IndexMismatchError:
 
 def put_back_index(root: Root, disk: Disk) -> None:
     """The index that a `reindex` moved away, when it was killed before the new one had its place."""
-    path, old = f"{root}/{layout.INDEX}", f"{root}/{OLD_INDEX}"
+    path, old = f"{root}/{layout.INDEX}", f"{root}/{layout.OLD_INDEX}"
     if not os.path.lexists(path) and os.path.lexists(old):
         disk.rename(old, path)
         disk.syncfs(str(root))

@@ -101,7 +101,7 @@ class _Reindex:
         before = state.sequence
         self._answered = max(before - 1, settled) if last.whole else -1
         self._collect()
-        new, old = f"{root}/{layout.NEW_INDEX}", f"{root}/{recovery.OLD_INDEX}"
+        new, old = f"{root}/{layout.NEW_INDEX}", f"{root}/{layout.OLD_INDEX}"
         recovery.put_back_index(root, disk)
         disk.remove_tree(new)
         disk.remove_tree(old)
@@ -126,7 +126,7 @@ class _Reindex:
         `known`: `last-commit` tells of the commit that both are of, and is not touched.
         """
         root, disk, sequence = self._root, self._disk, self._found.sequence
-        path, new, old = (f"{root}/{name}" for name in (layout.INDEX, layout.NEW_INDEX, recovery.OLD_INDEX))
+        path, new, old = (f"{root}/{name}" for name in (layout.INDEX, layout.NEW_INDEX, layout.OLD_INDEX))
         settled = sequence - 1 if self._late else sequence
         if known:
             last.settle(settled)

@@ -7,19 +7,17 @@ from collections.abc import Callable, Iterator
 
 from pacs.errors import ChecksumError, PacsError
 from pacs.storage import frames, layout, records, recovery
-from pacs.storage.expected import ExpectedSeries, ExpectedStudy, instance_entry, instance_row
+from pacs.storage.expected import ExpectedSeries, ExpectedStudy, instance_entry
 from pacs.storage.findings import Finding, error
 from pacs.storage.index import Index
+from pacs.storage.index_check import keys_of
 from pacs.storage.model import InstanceEntry
 from pacs.storage.records import Record, RecordError
-from pacs.storage.views import ReadView, nameless
+from pacs.storage.views import PLACE, ReadView, instance_row, nameless
 from pacs.storage.walking import walk_damaged
 
 Verify = Callable[[InstanceEntry], None]
 """Rebuilds the received file of an instance and compares its SHA-256; raises a PacsError."""
-
-_PLACE = 16
-"""Bytes before the SOP Instance UID in a key of `series_instances`."""
 
 
 class SeriesCheck:
@@ -60,15 +58,8 @@ class SeriesCheck:
         """Instances that the index has in this series and the log has not."""
         if self.expected.number < 0:
             return
-        prefix = self.expected.number.to_bytes(8, "big")
-        cursor = view.cursor(b"series_instances")
-        if not cursor.set_range(prefix):
-            return
-        for found in cursor.iternext(keys=True, values=False):
-            key = bytes(found)
-            if not key.startswith(prefix):
-                return
-            uid = key[_PLACE:].decode(errors="replace")
+        for key in keys_of(view, b"series_instances", self.expected.number.to_bytes(8, "big")):
+            uid = key[PLACE:].decode(errors="replace")
             if uid not in self._seen:
                 entry = view.instance(uid)
                 if entry is None or entry.record_offset < end:

@@ -11,16 +11,15 @@ from pacs.storage.copying import COPYING
 from pacs.storage.findings import Finding, note
 from pacs.storage.set_aside import SET_ASIDE
 
-_RENDITIONS = "renditions"
 _LEFT = {
     SET_ASIDE: "ends of logs that were cut off, but may be more than what a crash left",
     layout.NEW_INDEX: "left by `pacs reindex`",
-    f"{layout.INDEX}.old": "left by `pacs reindex`",
+    layout.OLD_INDEX: "left by `pacs reindex`",
     COPYING: "a backup into this archive is going on, or was cut short",
 }
 _ROOT = {
     layout.ARCHIVE_JSON, layout.LOCK, layout.WRITE_LOCK, layout.LAST_COMMIT, layout.INDEX, layout.STUDIES,
-    layout.STAGING, layout.ZARR_JSON, _RENDITIONS, *_LEFT,
+    layout.STAGING, layout.ZARR_JSON, layout.RENDITIONS, *_LEFT,
 }  # fmt: skip
 _INDEX = {"data.mdb", "lock.mdb"}
 NO_PLACE = "belongs to nothing that is stored"

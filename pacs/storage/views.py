@@ -51,7 +51,7 @@ NAMES = (
 
 _STATE = b"state"
 _LEFT = b"left\0"
-_PLACE = 16
+PLACE = 16
 """Bytes before the SOP Instance UID in a key of `series_instances`."""
 _U32 = struct.Struct("<I")
 _SERIES = struct.Struct(">Q")
@@ -107,7 +107,7 @@ _decode_files = _decoder(SeriesFiles)
 _decode_array = _decoder(ArrayState)
 
 
-def number_key(fragment: bytes | None) -> bytes:
+def _number_key(fragment: bytes | None) -> bytes:
     """Instance Number so that it sorts; instances without one come last."""
     for text in matching.normal_values(matching.Kind.NUMBER, matching.decode(fragment)):
         try:
@@ -128,6 +128,13 @@ def nameless(entry: InstanceEntry) -> InstanceEntry:
     descriptor = msgspec.structs.replace(entry.descriptor, study="", series="", instance="")
     attributes = {tag: text for tag, text in entry.attributes.items() if tag != tags.SOP_INSTANCE_UID}
     return msgspec.structs.replace(entry, descriptor=descriptor, attributes=attributes)
+
+
+def instance_row(entry: InstanceEntry, table: bytes) -> tuple[bytes, bytes]:
+    """(its row in `instances`, its row in `series_instances`)"""
+    packed = encode(nameless(entry))
+    place = _SERIES.pack(entry.series_number) + _number_key(entry.attributes.get(tags.INSTANCE_NUMBER))
+    return place, b"".join((_U32.pack(len(packed)), packed, table))
 
 
 def _instance(found: memoryview, study: str, series: str, instance: str) -> InstanceEntry:
@@ -231,7 +238,7 @@ class ReadView:
     def instances_of(self, series: SeriesEntry) -> Iterator[InstanceEntry]:
         """By Instance Number, then UID."""
         for key, value in self._prefixed(b"series_instances", _SERIES.pack(series.number)):
-            yield _instance(value, series.study, series.uid, key[_PLACE:].decode())
+            yield _instance(value, series.study, series.uid, key[PLACE:].decode())
 
     def chunk(self, entry: InstanceEntry, n: int) -> ChunkLocation:
         """Where inner chunk `n` of an instance, from 0, lies: one read however many it has. Raises IndexError."""
@@ -382,10 +389,9 @@ class WriteView(ReadView):
 
     def put_instance(self, entry: InstanceEntry, table: bytes) -> None:
         uid = entry.descriptor.instance.encode()
-        packed = encode(nameless(entry))
-        place = _SERIES.pack(entry.series_number) + number_key(entry.attributes.get(tags.INSTANCE_NUMBER))
+        place, row = instance_row(entry, table)
         self.put(b"instances", uid, place)
-        self.put(b"series_instances", place + uid, b"".join((_U32.pack(len(packed)), packed, table)))
+        self.put(b"series_instances", place + uid, row)
 
     def put_array(self, series: int, array: int, state: ArrayState) -> None:
         self.put(b"arrays", _ARRAY.pack(series, array), encode(state))

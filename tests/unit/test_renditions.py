@@ -24,7 +24,8 @@ from pacs import codestream, reading, renditions, transcode, uids
 from pacs.archive import Archive
 from pacs.errors import PixelError, UnsupportedTransferSyntaxError
 from pacs.reading import Frame
-from pacs.renditions import DIRECTORY, Renditions
+from pacs.renditions import Renditions
+from pacs.storage.layout import RENDITIONS
 from pacs.transcode import Rendition
 
 MB = 1 << 20
@@ -136,7 +137,7 @@ def test_memory_and_disk_have_bounds(archive: Archive) -> None:
         made.frame(frame(archive, number), to(frame(archive), uids.RLE_LOSSLESS))
     wanted = to(frame(archive), uids.RLE_LOSSLESS)
     assert [number for number in range(1, 7) if made.recent(frame(archive, number), wanted)] == [3, 4, 5, 6]
-    assert not (archive.root / DIRECTORY).exists()
+    assert not (archive.root / RENDITIONS).exists()
 
 
 def test_a_download_passes_by_the_memory(archive: Archive) -> None:
@@ -153,14 +154,14 @@ def test_a_rotten_or_missing_file_is_made_again(archive: Archive) -> None:
     of = frame(archive)
     wanted = to(of, uids.JPEG_LS_LOSSLESS)
     archive.renditions(0, MB).frame(of, wanted)
-    [path] = list((archive.root / DIRECTORY).rglob("*-*"))
+    [path] = list((archive.root / RENDITIONS).rglob("*-*"))
     content = bytearray(path.read_bytes())
     content[-200] ^= 1
     path.write_bytes(content)
     again = archive.renditions(0, MB)
     assert np.array_equal(decoded(again.frame(of, wanted).data), NOISE[0])
     assert again.made == 1
-    shutil.rmtree(archive.root / DIRECTORY)
+    shutil.rmtree(archive.root / RENDITIONS)
     assert np.array_equal(decoded(again.frame(of, wanted).data), NOISE[0])
     assert again.made == 2
 
@@ -171,10 +172,10 @@ def test_other_content_under_the_same_uid_is_never_answered_with_the_old(tmp_pat
     with Archive.open(root, create=True, threads=1) as archive:
         archive.store(image(NOISE))
         archive.renditions(0, MB).frame(frame(archive), to(frame(archive), uids.JPEG_LS_LOSSLESS))
-        (root / DIRECTORY).rename(tmp_path / "kept")
+        (root / RENDITIONS).rename(tmp_path / "kept")
     shutil.rmtree(root)
     with Archive.open(root, create=True, threads=1) as archive:
-        (tmp_path / "kept").rename(root / DIRECTORY)
+        (tmp_path / "kept").rename(root / RENDITIONS)
         archive.store(image(NOISE[::-1]))
         made = archive.renditions(0, MB)
         now = made.frame(frame(archive), to(frame(archive), uids.JPEG_LS_LOSSLESS))
@@ -190,7 +191,7 @@ def test_an_instance_is_forgotten(archive: Archive) -> None:
         made.frame(of, to(of, uids.JPEG_LS_LOSSLESS))
     made.forget(frames[0].entry)
     assert [made.recent(of, to(of, uids.JPEG_LS_LOSSLESS)) is not None for of in frames] == [False, False, True]
-    assert len(list((archive.root / DIRECTORY).rglob("*-*"))) == 1
+    assert len(list((archive.root / RENDITIONS).rglob("*-*"))) == 1
 
 
 # --- JPEG 2000 as it came
