@@ -15,7 +15,7 @@ from typing import Any
 import aiohttp
 
 FIREFOX = shutil.which("firefox-esr") or shutil.which("firefox")
-_SECONDS = 20
+_SECONDS = 60
 
 KEYS = {"Home": "\ue011", "End": "\ue010", "ArrowDown": "\ue015", "Shift": "\ue008"}
 """WebDriver's code points of keys."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -24,12 +26,14 @@ LABELS = """() => {
 }"""
 """Keeps what the page says of the image, one after the other."""
 
-STAGE = """() => {
+MIDDLE = """() => {
   const { left, top, width, height } = document.getElementById("stage").getBoundingClientRect();
-  return [left, top, width, height];
+  return [Math.floor(left + width / 2), Math.floor(top + height / 2)];
 }"""
+"""Of the stage."""
 
 WINDOW = """() => document.getElementById("window-values").textContent.match(/-?[0-9.]+/g)"""
+"""Center and width of what is painted."""
 
 
 async def test_firefox(start_server: StartServer, tmp_path: Path) -> None:
@@ -37,40 +41,39 @@ async def test_firefox(start_server: StartServer, tmp_path: Path) -> None:
     server = start_server(tmp_path / "archive", workers=1)
     profile = tmp_path / "profile"
     profile.mkdir()
-    client = Client(server)
-    stack = [Stored(file) for file in demo.head_slices(3, rows=256, name="firefox")]
-    client.store(*(stored.file for stored in stack))
-    host, _, port = server.address.partition(":")
-    with link_thread((host, int(port)), Shape()) as link:
-        async with firefox(profile) as page:
-            await page.go(f"{link.url}/#/?field=PatientID&term={stack[0].data.PatientID}")
-            await page.until("() => document.querySelectorAll('#rows tr a').length === 1")
-            await page.run("() => document.querySelector('#rows a').click()")
-            await page.until("() => document.querySelectorAll('.card').length === 1")
-            await page.run(LABELS)
-            link.reshape(Shape(5e5, 0.02))
-            await page.run("() => document.querySelector('.card').click()")
-            await final(page, "1 / 3")
-            labels = await page.run("() => labels")
-            assert PREVIEW in labels and len(set(labels)) > 2, "the image gets better as it comes"
-            assert np.abs(await canvas(page) - rendered(client, stack[0])).max() <= 1
-            link.reshape(Shape())
+    with contextlib.closing(Client(server)) as client:
+        stack = [Stored(file) for file in demo.head_slices(3, rows=256, name="firefox")]
+        client.store(*(stored.file for stored in stack))
+        host, _, port = server.address.partition(":")
+        with link_thread((host, int(port)), Shape()) as link:
+            async with firefox(profile) as page:
+                await page.go(f"{link.url}/#/?field=PatientID&term={stack[0].data.PatientID}")
+                await page.until("() => document.querySelectorAll('#rows tr a').length === 1")
+                await page.run("() => document.querySelector('#rows a').click()")
+                await page.until("() => document.querySelectorAll('.card').length === 1")
+                await page.run(LABELS)
+                link.reshape(Shape(5e5, 0.02))
+                await page.run("() => document.querySelector('.card').click()")
+                await final(page, "1 / 3")
+                labels = await page.run("() => labels")
+                assert PREVIEW in labels and len(set(labels)) > 2, "the image gets better as it comes"
+                assert np.abs(await canvas(page) - rendered(client, stack[0])).max() <= 1
+                link.reshape(Shape())
 
-            left, top, width, height = await page.run(STAGE)
-            x, y = int(left + width / 2), int(top + height / 2)
-            await page.turn(x, y, 120)
-            await final(page, "2 / 3")
-            await page.press("End")
-            await final(page, "3 / 3")
-            assert np.abs(await canvas(page) - rendered(client, stack[2])).max() <= 1
-            await page.drag(x, y, -30, 60)
-            await page.until("() => document.getElementById('window').value === 'hand'")
-            center, window = (float(value) for value in (await page.run(WINDOW)))
-            await page.until("() => new Promise((done) => requestAnimationFrame(() => done(true)))")
-            query = f"?window={center},{window},linear"
-            assert np.abs(await canvas(page) - rendered(client, stack[2], query=query)).max() <= 1
-            assert not page.wrong
-    client.close()
+                x, y = await page.run(MIDDLE)
+                await page.turn(x, y, 120)
+                await final(page, "2 / 3")
+                await page.press("End")
+                await final(page, "3 / 3")
+                assert np.abs(await canvas(page) - rendered(client, stack[2])).max() <= 1
+                before = json.dumps(await page.run(WINDOW), separators=(",", ":"))
+                await page.drag(x, y, -30, 60)
+                # Chosen at once, painted and told with the next picture of the screen.
+                await page.until(f"() => JSON.stringify(({WINDOW})()) !== '{before}'")
+                center, width = await page.run(WINDOW)
+                query = f"?window={center},{width},linear"
+                assert np.abs(await canvas(page) - rendered(client, stack[2], query=query)).max() <= 1
+                assert not page.wrong
 
 
 async def final(page: Firefox, image: str) -> None:
