@@ -28,11 +28,12 @@ from pacs.dicomweb import (
     stream,
     urls,
 )  # fmt: skip
-from pacs.dicomweb.answer import Answer, Sent, abort, send
+from pacs.dicomweb.answer import Answer
 from pacs.dicomweb.cors import CorsPolicy
 from pacs.dicomweb.direct import Direct
 from pacs.dicomweb.health import PATHS, Health
 from pacs.dicomweb.observe import Route
+from pacs.dicomweb.sending import Sent, abort, send
 from pacs.dicomweb.service import Service
 from pacs.dicomweb.target import BASE, ResourceId, parse
 from pacs.dicomweb.viewer import ViewerPages

@@ -18,8 +18,9 @@ from typing import Final, NamedTuple
 from aiohttp import web
 
 from pacs import reading
-from pacs.dicomweb import answer, multipart, negotiation, urls, wado
+from pacs.dicomweb import heads, multipart, negotiation, urls, wado
 from pacs.dicomweb.cors import CorsPolicy
+from pacs.dicomweb.sending import SLICE
 from pacs.dicomweb.service import Service
 from pacs.dicomweb.wado import Plan
 from pacs.errors import PacsError
@@ -76,7 +77,7 @@ class Around(NamedTuple):
         """From the same lines as the general handler writes. Nothing in them has zeros, which mark the places."""
         boundary = "\0" * 32
         content_type, etag, before, after = wado.wrapped(chosen, "\0", boundary)
-        head = answer.entity_head("\0", content_type, etag, wado.VARY, wado.KEEP, "\0", common)
+        head = heads.entity_head("\0", content_type, etag, wado.VARY, wado.KEEP, "\0", common)
         return cls(_places(head + before), _places(after), chosen.mark, len(before) + len(after), chosen.multipart)
 
     def filled(self, chunk: ChunkLocation) -> tuple[bytes, bytes, int]:
@@ -84,9 +85,9 @@ class Around(NamedTuple):
         etag = f'"{reading.validator(chunk)}-{self.mark}"'
         length = self.length + chunk.length
         if not self.part:
-            return self.before % (answer.today(), etag.encode(), b"%d" % length), b"", length
+            return self.before % (heads.today(), etag.encode(), b"%d" % length), b"", length
         boundary = multipart.boundary(etag).encode()
-        before = self.before % (answer.today(), boundary, etag.encode(), b"%d" % length, boundary)
+        before = self.before % (heads.today(), boundary, etag.encode(), b"%d" % length, boundary)
         return before, self.after % boundary, length
 
 
@@ -101,7 +102,7 @@ class Direct:
     def __init__(self, service: Service, cors: CorsPolicy, write_buffer: int) -> None:
         self._service = service
         self._cors = cors
-        self._most = write_buffer + answer.SLICE
+        self._most = write_buffer + SLICE
         self._in_use = not service.settings.trusted_proxies
         self._find = service.archive.find_chunk
         self._read_now = service.archive.read_chunk_cached

@@ -25,9 +25,9 @@ from aiohttp.web import BaseRequest
 
 from pacs.dicomweb import access_log, metrics
 from pacs.dicomweb.access_log import AccessLog, Line
-from pacs.dicomweb.answer import Sent
 from pacs.dicomweb.metrics import Metrics, Sums
 from pacs.dicomweb.networks import Clients
+from pacs.dicomweb.sending import Sent
 from pacs.measure import Measure
 from pacs.settings import Settings
 
