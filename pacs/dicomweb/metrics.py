@@ -8,6 +8,7 @@ its predecessor in the same place, so that its sums go on where those of the dea
 from __future__ import annotations
 
 import os
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -40,6 +41,28 @@ class Sums(Histogram):
         for bucket, count in zip(self._buckets, counts, strict=True):
             if count:
                 bucket.inc(count)
+
+
+class Spread:
+    """A histogram in the making: what is observed on the way, for `Sums` once a second."""
+
+    __slots__ = ("_child", "bounds", "counts", "total")
+
+    def __init__(self, child: Sums, bounds: tuple[float, ...]) -> None:
+        self._child = child
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def add(self, value: float) -> None:
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+    def flush(self) -> None:
+        if any(self.counts):
+            self._child.add(self.counts, self.total)
+            self.counts = [0] * len(self.counts)
+            self.total = 0.0
 
 
 class Now(NamedTuple):

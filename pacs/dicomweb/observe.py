@@ -7,25 +7,20 @@ multi-process mode more.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import errno
-import fcntl
 import re
-import socket
-import struct
-import termios
 import time
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from aiohttp import web
 from aiohttp.web import BaseRequest
 
 from pacs.dicomweb import access_log, metrics
 from pacs.dicomweb.access_log import AccessLog, Line
-from pacs.dicomweb.metrics import Metrics, Sums
+from pacs.dicomweb.links import Network, ask_kernel, time_response
+from pacs.dicomweb.metrics import Metrics, Spread
 from pacs.dicomweb.networks import Clients
 from pacs.dicomweb.sending import Sent
 from pacs.measure import Measure
@@ -37,42 +32,13 @@ _LONG: Final = 64 << 10
 """Bytes of a response that tells something of the link."""
 _SLOW: Final = 0.1
 """Seconds that sending takes, from which on they tell the rate; below, buffers have taken most."""
-_HELD: Final = 32 << 10
-"""Bytes on their way when all is written: with fewer it was not the link that was slow."""
 _METHODS: Final = frozenset(("GET", "HEAD", "POST", "OPTIONS"))
 _RUNGS: Final = frozenset(("frames", "series.stream"))
 """Kinds of resources whose first bytes are an image that somebody waits for."""
 _REQUEST_ID: Final = re.compile(r"[0-9a-fA-F-]{8,64}")
 """Of a proxy; a UID, which has dots, is none."""
 
-_TCP_INFO: Final = struct.Struct("<68xI88xQ")
-"""tcpi_rtt in microseconds, tcpi_delivery_rate in bytes per second. Linux 4.9, include/uapi/linux/tcp.h"""
-
-_INT: Final = struct.Struct("i")
-
 _STAGES: Final = frozenset((Measure.IDENTIFY, Measure.ENCODE, Measure.PROVE, Measure.COMMIT_WAIT, Measure.COMMIT))
-
-
-class Spread:
-    """A histogram in the making."""
-
-    __slots__ = ("_child", "bounds", "counts", "total")
-
-    def __init__(self, child: Sums, bounds: tuple[float, ...]) -> None:
-        self._child = child
-        self.bounds = bounds
-        self.counts = [0] * (len(bounds) + 1)
-        self.total = 0.0
-
-    def add(self, value: float) -> None:
-        self.counts[bisect_left(self.bounds, value)] += 1
-        self.total += value
-
-    def flush(self) -> None:
-        if any(self.counts):
-            self._child.add(self.counts, self.total)
-            self.counts = [0] * len(self.counts)
-            self.total = 0.0
 
 
 class Route:
@@ -90,20 +56,6 @@ class Route:
         self.statuses: dict[int, int] = {}
         self.sent = 0
         self.received = 0
-
-
-class Network:
-    """What is known of the links to one network, since the numbers were handed on."""
-
-    __slots__ = ("aborted", "first_rung", "name", "round_trip", "sent", "throughput")
-
-    def __init__(self, name: str, made: Metrics) -> None:
-        self.name = name
-        self.sent = 0
-        self.aborted: dict[tuple[str, str], int] = {}
-        self.first_rung = Spread(made.first_rung.labels(name), metrics.SECONDS)
-        self.throughput = Spread(made.throughput.labels(name), metrics.THROUGHPUT)
-        self.round_trip = Spread(made.round_trip.labels(name), metrics.SECONDS)
 
 
 class Observer:
@@ -166,7 +118,7 @@ class Observer:
         network = self._count(route, address, sent.status, length, (started, first, now))
         if length > _LONG and not sent.aborted:
             if now - first > _SLOW:
-                _time(request.protocol, network, length, now - first)
+                time_response(request.protocol, network, length, now - first)
             elif not proxied:
                 self._links[request.protocol] = network
         if route.method == "POST" or sent.aborted or sent.error:
@@ -271,7 +223,7 @@ class Observer:
         """Hand on what was counted."""
         made = self.metrics
         for connection, network in self._links.items():
-            _look(connection, network)
+            ask_kernel(connection, network)
         self._links.clear()
         for route in self._routes.values():
             self._flush_route(route)
@@ -281,7 +233,7 @@ class Observer:
         for template, count in in_flight.items():
             made.in_flight.labels(template).set(count)
         for network in self._networks.values():
-            _flush_network(network, made)
+            network.flush(made)
         for code, count in self._errors.items():
             made.errors.labels(code).inc(count)
         self._errors.clear()
@@ -320,52 +272,3 @@ class Observer:
         self.flush()
         if self.log is not None:
             self.log.close()
-
-
-def _flush_network(network: Network, made: Metrics) -> None:
-    for spread in (network.first_rung, network.throughput, network.round_trip):
-        spread.flush()
-    if network.sent:
-        made.link_bytes.labels(network.name).inc(network.sent)
-        network.sent = 0
-    for (direction, by), count in network.aborted.items():
-        made.aborted.labels(network.name, direction, by).inc(count)
-    network.aborted = {}
-
-
-def _time(connection: web.RequestHandler, network: Network, length: int, seconds: float) -> None:
-    """The rate of a response of which the last byte was just written: of what the other side has by now."""
-    transport = connection.transport
-    opened: Any = transport.get_extra_info("socket") if transport is not None else None
-    if transport is None or opened is None:
-        return
-    with contextlib.suppress(OSError):
-        (queued,) = _INT.unpack(fcntl.ioctl(opened.fileno(), termios.TIOCOUTQ, bytes(_INT.size)))
-        held = queued + transport.get_write_buffer_size()
-        if _HELD < held < length:
-            network.throughput.add((length - held) / seconds)
-            network.round_trip.add(_tcp_info(opened)[0])
-        else:
-            _look(connection, network)
-
-
-def _look(connection: web.RequestHandler, network: Network) -> None:
-    """Ask the kernel how fast the link was lately: it knows what was acknowledged, we only what it took from us."""
-    transport = connection.transport
-    opened: Any = transport.get_extra_info("socket") if transport is not None else None
-    if opened is None:
-        return
-    with contextlib.suppress(OSError):
-        round_trip, rate = _tcp_info(opened)
-        if rate:
-            network.throughput.add(rate)
-            network.round_trip.add(round_trip)
-
-
-def _tcp_info(opened: Any) -> tuple[float, float]:
-    """(seconds of a round trip, bytes per second delivered, 0 when the kernel does not know). Raises OSError."""
-    found = opened.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
-    if len(found) < _TCP_INFO.size:
-        raise OSError(errno.ENOPROTOOPT, "an old kernel")
-    round_trip, rate = _TCP_INFO.unpack(found)
-    return round_trip / 1e6, float(rate)
