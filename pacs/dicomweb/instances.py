@@ -11,7 +11,7 @@ from typing import Final
 
 from aiohttp.web import BaseRequest
 
-from pacs import renditions, uids
+from pacs import available, renditions, uids
 from pacs.dicomweb import conditional, multipart, negotiation, wado
 from pacs.dicomweb.answer import Answer, Headers, Stream
 from pacs.dicomweb.negotiation import DICOM, EITHER, PARTS, Choice
@@ -127,11 +127,11 @@ async def study(service: Service, request: BaseRequest, target: ResourceId) -> A
 def _form(
     entry: InstanceEntry, accept: tuple[Choice, ...], quality: float | None, ways: Sequence[bool]
 ) -> Form | None:
-    return chosen(accept, entry.descriptor.transfer_syntax, renditions.of_instance(entry), quality, ways)
+    return chosen(accept, entry.descriptor.transfer_syntax, available.of_instance(entry), quality, ways)
 
 
 def _nothing(entries: Sequence[InstanceEntry]) -> NotAcceptableError:
-    offered = dict.fromkeys(("*", *(uid for entry in entries[:100] for uid in renditions.of_instance(entry))))
+    offered = dict.fromkeys(("*", *(uid for entry in entries[:100] for uid in available.of_instance(entry))))
     described = (*negotiation.describe(DICOM, offered), *negotiation.describe(DICOM, offered, multipart=False))
     return NotAcceptableError("no representation of what is asked for is within Accept", described)
 
@@ -207,7 +207,7 @@ def _part_type(form: Form) -> str:
 
 
 def _exact(service: Service, entry: InstanceEntry) -> AsyncIterator[bytes]:
-    busy = renditions.seconds(entry, uids.EXPLICIT_VR_LITTLE_ENDIAN) if not renditions.stored(entry).received else None
+    busy = available.seconds(entry, uids.EXPLICIT_VR_LITTLE_ENDIAN) if not available.stored(entry).received else None
     return service.offload.stream(partial(service.archive.part10, entry), busy)
 
 
@@ -221,4 +221,4 @@ def _pieces(service: Service, entry: InstanceEntry, form: Form, rewritten: Rewri
 
 
 def _seconds(entry: InstanceEntry, form: Form) -> float:
-    return renditions.seconds(entry, form.transfer_syntax)
+    return available.seconds(entry, form.transfer_syntax)

@@ -9,7 +9,7 @@ from functools import partial
 
 from aiohttp.web import BaseRequest
 
-from pacs import codestream, progression, renditions, uids
+from pacs import available, codestream, progression, renditions, uids
 from pacs.dicomweb import multipart, negotiation, plans, rungs, wado
 from pacs.dicomweb.answer import Answer, Entity, Stream
 from pacs.dicomweb.negotiation import EITHER, PARTS, Choice
@@ -62,9 +62,9 @@ async def frames(service: Service, request: BaseRequest, target: ResourceId) -> 
 
 def _syntaxes(frame: Frame, rung: Rung) -> tuple[str, ...]:
     """The Transfer Syntaxes that a rung may be labelled with. Raises NotAcceptableError for a frame without it."""
-    stored = renditions.stored(frame.entry)
+    stored = available.stored(frame.entry)
     if rung.kind in (rungs.LAYER, rungs.BYTES):
-        if renditions.layers(stored):
+        if available.layers(stored):
             # Not all layers are not lossless. PS3.5 A.4.4
             return (uids.JPEG_2000,)
         raise NotAcceptableError(f"frame {frame.number} cannot be had with quality layers", wado.offered(stored))

@@ -13,7 +13,7 @@ import msgspec
 import zstandard
 from aiohttp.web import BaseRequest
 
-from pacs import json_members, renditions, tags
+from pacs import available, json_members, tags
 from pacs.dicomweb import conditional, negotiation, urls
 from pacs.dicomweb.answer import Answer, Stream
 from pacs.dicomweb.service import Service
@@ -130,13 +130,13 @@ def joined(service: Service, entries: Sequence[InstanceEntry], base: str) -> byt
             descriptor = entry.descriptor
             root = f"{base}/studies/{descriptor.study}/series/{descriptor.series}/instances/{descriptor.instance}"
             text = text.replace(_URI, f'"BulkDataURI":"{root}/bulkdata/'.encode())
-        objects.append(json_members.put(text, _AVAILABLE, available(entry)))
+        objects.append(json_members.put(text, _AVAILABLE, available_transfer_syntaxes(entry)))
     return b",".join(objects)
 
 
-def available(entry: InstanceEntry) -> bytes:
+def available_transfer_syntaxes(entry: InstanceEntry) -> bytes:
     """The Transfer Syntaxes that the instance can be retrieved in, as a JSON element. (0008,3002)"""
-    return _listed(renditions.of_instance(entry))
+    return _listed(available.of_instance(entry))
 
 
 @lru_cache(maxsize=1024)

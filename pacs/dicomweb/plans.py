@@ -8,7 +8,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
-from pacs import renditions, uids
+from pacs import available, uids
 from pacs.archive import Archive
 from pacs.dicomweb.offload import Offload, Once
 from pacs.errors import ChecksumError, RequestError
@@ -168,8 +168,8 @@ def progressive(frame: Frame) -> Rendition | None:
     """
     if frame.level_ends:
         return None
-    found = renditions.of_frames(renditions.stored(frame.entry))
-    if frame.transfer_syntax in renditions.J2K:
+    found = available.of_frames(available.stored(frame.entry))
+    if frame.transfer_syntax in available.J2K:
         return found[0]
     geometry = frame.entry.descriptor.geometry
     if not uids.transfer_syntax(frame.transfer_syntax).lossless or geometry is None:

@@ -14,7 +14,7 @@ import msgspec
 import zstandard
 from aiohttp.web import BaseRequest
 
-from pacs import renditions, uids
+from pacs import available, uids
 from pacs.dicomweb import negotiation, rungs
 from pacs.dicomweb.answer import Answer
 from pacs.dicomweb.plans import SeriesPlan
@@ -79,7 +79,7 @@ def _encoded(plan: SeriesPlan, receiving: bool, coding: str) -> bytes:
     frames = []
     for planned in plan.frames:
         frame = planned.frame
-        shape = _Shape(frame.entry.descriptor.geometry, renditions.stored(frame.entry).floating, len(planned.ends))
+        shape = _Shape(frame.entry.descriptor.geometry, available.stored(frame.entry).floating, len(planned.ends))
         frames.append(
             {
                 "instance": frame.entry.descriptor.instance,

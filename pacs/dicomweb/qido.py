@@ -167,7 +167,7 @@ class _Response:
         if item.instance is not None:
             elements |= _instance_elements(item.instance)
             if self._available:
-                elements[tags.AVAILABLE_TRANSFER_SYNTAX_UID] = metadata.available(item.instance)
+                elements[tags.AVAILABLE_TRANSFER_SYNTAX_UID] = metadata.available_transfer_syntaxes(item.instance)
             url += f"/instances/{item.instance.descriptor.instance}"
         if tags.SOP_CLASSES_IN_STUDY not in self._asked.include and not self._asked.include_all:
             elements.pop(tags.SOP_CLASSES_IN_STUDY, None)

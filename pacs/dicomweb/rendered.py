@@ -11,7 +11,7 @@ from typing import Final
 
 from aiohttp.web import BaseRequest
 
-from pacs import rendering, renditions, transcode, uids
+from pacs import available, rendering, transcode, uids
 from pacs.dicomweb import multipart, urls, wado
 from pacs.dicomweb.answer import Answer, Headers, Stream
 from pacs.dicomweb.negotiation import EITHER, PARTS
@@ -186,8 +186,8 @@ def _locate(service: Service, entry: InstanceEntry, number: int) -> Frame:
 
 def _seconds(entry: InstanceEntry, rendition: Rendition) -> float:
     """About how long a core is busy with a picture."""
-    geometry, busy = entry.descriptor.geometry, renditions.seconds(entry, uids.EXPLICIT_VR_LITTLE_ENDIAN)
-    if geometry is not None and renditions.stored(entry).transfer_syntax in renditions.J2K:
+    geometry, busy = entry.descriptor.geometry, available.seconds(entry, uids.EXPLICIT_VR_LITTLE_ENDIAN)
+    if geometry is not None and available.stored(entry).transfer_syntax in available.J2K:
         busy /= 4 ** rendering.sufficient_level(geometry, rendition.viewport)
     return busy
 

@@ -9,7 +9,7 @@ from weakref import WeakValueDictionary
 import numpy as np
 from aiohttp.web import BaseRequest
 
-from pacs import renditions, transcode, uids
+from pacs import available, renditions, transcode, uids
 from pacs.archive import Archive
 from pacs.dicomweb.askers import Shared
 from pacs.dicomweb.metrics import Metrics
@@ -95,7 +95,7 @@ class Service:
         found = self.renditions.recent(frame, rendition, quality)
         if found is not None:
             return found
-        seconds = renditions.seconds(frame.entry, rendition.transfer_syntax)
+        seconds = available.seconds(frame.entry, rendition.transfer_syntax)
         call = partial(self.renditions.frame, frame, rendition, quality)
         key = renditions.key_of(frame, rendition, quality)
         return await self._shared_made(key, seconds, call, asker)
@@ -105,7 +105,7 @@ class Service:
         found = self.renditions.recent_layers(frame)
         if found is not None:
             return found
-        seconds = renditions.seconds(frame.entry, uids.JPEG_2000_LOSSLESS)
+        seconds = available.seconds(frame.entry, uids.JPEG_2000_LOSSLESS)
         call = partial(self.renditions.layered, frame)
         return await self._shared_made(renditions.layers_key(frame), seconds, call, asker)
 

@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 
 from aiohttp.web import BaseRequest
 
-from pacs import renditions, uids
+from pacs import available, renditions, uids
 from pacs.dicomweb import multipart, plans, progressive, rungs
 from pacs.dicomweb.answer import Answer, Headers, Stream
 from pacs.dicomweb.askers import gone
@@ -260,12 +260,12 @@ class _Writer:
         """The codestream that a rung is a part of; None for a frame that has none such."""
         planned, kind = self._plan.frames[step.position], step.rung.kind
         if kind == rungs.QUALITY:
-            lossy = renditions.irreversible(renditions.stored(planned.frame.entry), uids.HTJ2K)
+            lossy = available.irreversible(available.stored(planned.frame.entry), uids.HTJ2K)
             if lossy is None:
                 return None
             return Source(step.rung.name, uids.HTJ2K, (), lossy, float(step.rung.value))
         if kind == rungs.LAYER or (kind == rungs.LOSSLESS and self._layers):
-            if renditions.layers(renditions.stored(planned.frame.entry)):
+            if available.layers(available.stored(planned.frame.entry)):
                 return Source(_LAYERED, uids.JPEG_2000_LOSSLESS)
             if kind == rungs.LAYER:
                 return None
@@ -309,7 +309,7 @@ class _Writer:
             found = service.renditions.recent(frame, source.rendition, source.quality)
         if found is not None:
             return found
-        async with service.offload.turn(renditions.seconds(frame.entry, source.transfer_syntax), eager):
+        async with service.offload.turn(available.seconds(frame.entry, source.transfer_syntax), eager):
             if gone(self._request):
                 raise ConnectionResetError("the client is gone")
             if not eager:

@@ -11,7 +11,8 @@ from typing import Final, NamedTuple
 
 from aiohttp.web import BaseRequest
 
-from pacs import renditions, uids
+from pacs import available, renditions, uids
+from pacs.available import Stored
 from pacs.dicomweb import multipart, negotiation
 from pacs.dicomweb.answer import Answer, Entity, Headers, Piece, Segment, Stream
 from pacs.dicomweb.negotiation import EITHER, PARTS, Choice
@@ -20,7 +21,6 @@ from pacs.dicomweb.target import ResourceId
 from pacs.errors import NotAcceptableError
 from pacs.made import Made
 from pacs.reading import Frame
-from pacs.renditions import Stored
 from pacs.storage.model import InstanceEntry
 from pacs.transcode import Rendition
 
@@ -54,12 +54,12 @@ def plan(
     A lossy one is made only where its Transfer Syntax is named, or where a `quality` is, which says how lossy; HTJ2K
     then, if no Transfer Syntax is named. Raises NotAcceptableError naming what can be sent.
     """
-    offers = renditions.of_frames(stored)
+    offers = available.of_frames(stored)
     for choice in accept:
         if quality is not None:
             # To ask for a quality is to ask for less than all; what viewers name beside it is `*`.
             for syntax in tuple(name for name in choice.transfer_syntaxes if name != "*") or (uids.HTJ2K,):
-                lossy = renditions.irreversible(stored, syntax)
+                lossy = available.irreversible(stored, syntax)
                 several = None if lossy is None else choice.sends(_media_type(lossy), syntax, ways)
                 if lossy is not None and several is not None:
                     return _planned(several, lossy, stored, quality)
@@ -75,7 +75,7 @@ def offered(stored: Stored) -> tuple[str, ...]:
     """What can be asked for of such a frame, as `Accept` would say it."""
     return tuple(chain.from_iterable(
         negotiation.describe(_media_type(rendition), (rendition.transfer_syntax,), multipart=several)
-        for several in (True, False) for rendition in renditions.of_frames(stored)
+        for several in (True, False) for rendition in available.of_frames(stored)
     ))  # fmt: skip
 
 
@@ -115,7 +115,7 @@ async def one_frame(
     quality: float | None = None,
 ) -> Answer:
     """A frame as an entity whose length is known, which ranges can be cut from."""
-    chosen = plan(accept, renditions.stored(frame.entry), quality)
+    chosen = plan(accept, available.stored(frame.entry), quality)
     if service.renditions.direct(frame, chosen.rendition):
         stored = Segment(frame.length, partial(service.read_frame, frame), frame.level_ends)
         return _answer(_wrapped(chosen, _etag(frame, chosen)), stored)
@@ -141,7 +141,7 @@ def as_stored(service: Service, frame: Frame, accept: tuple[Choice, ...]) -> Pla
 
     The same for every frame of a `storage.model.Form`.
     """
-    chosen = plan(accept, renditions.stored(frame.entry))
+    chosen = plan(accept, available.stored(frame.entry))
     return chosen if service.renditions.direct(frame, chosen.rendition) else None
 
 
@@ -192,11 +192,11 @@ async def frame_list(
 
     located = await service.offload.read(locate)
     if all(choice.multipart is False for choice in accept):
-        media_type = plan(accept, renditions.stored(entry), quality).media_type
+        media_type = plan(accept, available.stored(entry), quality).media_type
         raise NotAcceptableError(
             f"{len(numbers)} frames do not fit in one part", negotiation.describe(media_type, ("*",))
         )
-    chosen = plan(accept, renditions.stored(entry), quality, PARTS)
+    chosen = plan(accept, available.stored(entry), quality, PARTS)
     digest = hashlib.blake2b(digest_size=16)
     for frame in located:
         digest.update(frame.etag.encode() + b"\n")

@@ -25,7 +25,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("pacs.storage",),
     # 4
     ("pacs.archive", "pacs.crew", "pacs.ingest", "pacs.encoding", "pacs.export", "pacs.reading", "pacs.rewriting",
-     "pacs.renditions", "pacs.made", "pacs.proof"),
+     "pacs.available", "pacs.renditions", "pacs.made", "pacs.proof"),
     # 5
     ("pacs.dicomweb", "pacs.client"),
     # 6

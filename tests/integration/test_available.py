@@ -1,6 +1,6 @@
 """What an instance is said to be at hand in is what it is sent in: each kind of object, each Transfer Syntax.
 
-(0008,3002) of the metadata is `renditions.of_instance`; both are asked as the server asks them, without HTTP.
+(0008,3002) of the metadata is `available.of_instance`; both are asked as the server asks them, without HTTP.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 import pydicom
 import pytest
 
-from pacs import renditions, transcode, uids
+from pacs import available, transcode, uids
 from pacs.archive import Archive
 from pacs.errors import PixelError, UnsupportedTransferSyntaxError
 from pacs.storage.model import InstanceEntry
@@ -37,7 +37,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Archive, di
                 continue
             archive.store(built.file)
             entry = archive.instance(*(uid(built.name, part) for part in ("study", "series", "instance")))
-            stored = renditions.stored(entry)
+            stored = available.stored(entry)
             if stored.geometry is not None:
                 of, bits = stored.geometry, stored.geometry.bits_allocated
                 kind = (stored.transfer_syntax, stored.floating, stored.exact, bits, of.bits_stored)
@@ -53,7 +53,7 @@ def test_what_is_listed_is_sent_and_nothing_else(
     made = archive.renditions()
     sent: dict[int, set[str]] = {}
     for built, entry in kinds.values():
-        offered = renditions.of_instance(entry)
+        offered = available.of_instance(entry)
         geometry = entry.descriptor.geometry
         reference = None
         for syntax in ALL:
@@ -95,7 +95,7 @@ def test_what_is_sent_can_come_back(
     place = [uid(kind, part) for part in ("study", "series", "instance")]
     entry = archive.instance(*place)
     original = pydicom.dcmread(io.BytesIO(b"".join(archive.part10(entry))))
-    compressed = [one for one in renditions.of_instance(entry) if uids.transfer_syntax(one).encapsulated]
+    compressed = [one for one in available.of_instance(entry) if uids.transfer_syntax(one).encapsulated]
     assert len(compressed) >= 5
     for syntax in compressed:
         with Archive.open(tmp_path / syntax, create=True, threads=1) as other:

@@ -18,7 +18,7 @@ import zarr
 from aiohttp import web
 from numpy.typing import NDArray
 
-from pacs import demo, renditions
+from pacs import available, demo
 from pacs.archive import Archive
 from pacs.client import AsyncClient, Client, FrameView, Patience
 from pacs.client.fetch import Options, fetch_all
@@ -179,7 +179,7 @@ async def test_what_is_there_does_not_wait_for_what_is_being_made(archive: Archi
         offload = handler.service.offload
         instance = archive.find_instance(of.data.SOPInstanceUID)
         assert instance is not None
-        turn = offload.turn(renditions.seconds(instance, JPEG_2000), True)
+        turn = offload.turn(available.seconds(instance, JPEG_2000), True)
         held = 0
         while not turn.locked():
             await turn.acquire()

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from pacs import demo, reading, renditions, uids
+from pacs import available, demo, reading, uids
 from pacs.archive import Archive
 from pacs.errors import NotFoundError
 from pacs.reading import Frame
@@ -49,7 +49,7 @@ def test_it_is_found_where_the_whole_entry_says(tmp_path: Path) -> None:
                     assert row is not None
                     assert (row[1],) == frame.chunks
                     assert reading.validator(row[1]) == frame.etag
-                    decided = renditions.stored(entry), frame.transfer_syntax, bool(frame.level_ends)
+                    decided = available.stored(entry), frame.transfer_syntax, bool(frame.level_ends)
                     assert forms.setdefault(row[0], decided) == decided
                 else:
                     assert row is None or 1 <= number <= entry.chunks

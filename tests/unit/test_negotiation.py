@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pacs import renditions, uids
+from pacs import available, uids
+from pacs.available import Stored
 from pacs.dicomweb import instances, negotiation, wado
 from pacs.dicomweb.negotiation import DICOM, DICOM_JSON, OCTET_STREAM, Choice, choices, content_coding
 from pacs.errors import NotAcceptableError, RequestError
 from pacs.geometry import FrameGeometry
-from pacs.renditions import Stored
 
 RPCL = uids.HTJ2K_LOSSLESS_RPCL
 HTJ2K_PART = f"image/jphc; transfer-syntax={RPCL}"
@@ -278,7 +278,7 @@ def test_the_choice_is_that_of_rfc_9110(ranges: list[tuple[tuple[str, bool | Non
 
     of = Stored(RPCL, CT, False, False)
     sent = []
-    for rendition in renditions.of_frames(of):
+    for rendition in available.of_frames(of):
         syntax = rendition.transfer_syntax
         named = any(syntax in syntaxes for _, syntaxes, weight in ranges if weight)
         if rendition.lossless or named:

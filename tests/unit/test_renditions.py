@@ -20,7 +20,7 @@ from pydicom.encaps import encapsulate
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_file_meta_info
 
-from pacs import codestream, reading, renditions, transcode, uids
+from pacs import available, codestream, reading, transcode, uids
 from pacs.archive import Archive
 from pacs.errors import PixelError, UnsupportedTransferSyntaxError
 from pacs.reading import Frame
@@ -62,7 +62,7 @@ def frame(archive: Archive, number: int = 1, uid: str = "1.2.3") -> Frame:
 
 
 def to(of: Frame, syntax: str) -> Rendition:
-    found = next(one for one in renditions.of_frames(renditions.stored(of.entry)) if one.transfer_syntax == syntax)
+    found = next(one for one in available.of_frames(available.stored(of.entry)) if one.transfer_syntax == syntax)
     assert isinstance(found, Rendition)
     return found
 
@@ -123,7 +123,7 @@ def test_what_was_made_is_found_in_memory_then_on_disk(archive: Archive) -> None
 
 def test_level_ends_are_kept_too(archive: Archive) -> None:
     of = frame(archive)
-    wanted = renditions.irreversible(renditions.stored(of.entry), uids.HTJ2K)
+    wanted = available.irreversible(available.stored(of.entry), uids.HTJ2K)
     assert wanted is not None
     made = archive.renditions(0, MB).frame(of, wanted, 45)
     found = archive.renditions(0, MB).frame(of, wanted, 45)
@@ -261,7 +261,7 @@ def test_our_own_frames_are_sent_from_where_they_lie(archive: Archive) -> None:
 
 
 def test_what_an_instance_is_at_hand_in(archive: Archive) -> None:
-    offered = renditions.of_instance(frame(archive).entry)
+    offered = available.of_instance(frame(archive).entry)
     assert offered[0] == uids.EXPLICIT_VR_LITTLE_ENDIAN
     assert {uids.IMPLICIT_VR_LITTLE_ENDIAN, uids.DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, uids.HTJ2K_LOSSLESS_RPCL,
             uids.HTJ2K_LOSSLESS, uids.HTJ2K, uids.JPEG_2000_LOSSLESS, uids.JPEG_2000, uids.JPEG_LS_LOSSLESS,
@@ -270,7 +270,7 @@ def test_what_an_instance_is_at_hand_in(archive: Archive) -> None:
     video = image(NOISE, "1.2.840.10008.1.2.4.102", "1.2.7", [b"\0\0\0\x18ftypmp42"])
     archive.store(video)
     entry = archive.instance("1.2.1", "1.2.2", "1.2.7")
-    assert renditions.of_instance(entry) == ("1.2.840.10008.1.2.4.102",)
+    assert available.of_instance(entry) == ("1.2.840.10008.1.2.4.102",)
     with pytest.raises(UnsupportedTransferSyntaxError):
         archive.renditions().instance(entry, uids.JPEG_LS_LOSSLESS)
     with pytest.raises(UnsupportedTransferSyntaxError):
@@ -296,7 +296,7 @@ def test_pixel_data_that_is_elsewhere_stays_there(archive: Archive, syntax: str)
     result = archive.store(out.getvalue() + packed)
     assert result.status == "stored", result.error
     entry = archive.instance("1.2.1", "1.2.2", "1.2.9")
-    assert renditions.of_instance(entry) == (syntax,)
+    assert available.of_instance(entry) == (syntax,)
     with pytest.raises(UnsupportedTransferSyntaxError, match="elsewhere"):
         archive.renditions().instance(entry, uids.EXPLICIT_VR_LITTLE_ENDIAN)
 
@@ -309,10 +309,10 @@ def test_a_report_is_at_hand_in_every_plain_syntax(archive: Archive) -> None:
     data.save_as(out)
     archive.store(out.getvalue())
     entry = archive.instance("1.2.1", "1.2.2", "1.2.8")
-    assert renditions.of_instance(entry) == (
+    assert available.of_instance(entry) == (
         uids.EXPLICIT_VR_LITTLE_ENDIAN, uids.IMPLICIT_VR_LITTLE_ENDIAN, uids.DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
     )  # fmt: skip
-    for syntax in renditions.of_instance(entry):
+    for syntax in available.of_instance(entry):
         read = pydicom.dcmread(io.BytesIO(b"".join(archive.renditions().instance(entry, syntax).pieces)))
         assert (read.file_meta.TransferSyntaxUID, read.PatientID) == (syntax, "a")
 

@@ -19,7 +19,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from pacs import renditions, rewriting, uids
+from pacs import available, rewriting, uids
 from pacs.archive import Archive
 from pacs.errors import UnsupportedTransferSyntaxError
 from pacs.rewriting import pixel_data
@@ -204,7 +204,7 @@ def offered(tmp_path: Path, data: bytes) -> tuple[str, ...]:
     with Archive.open(tmp_path / "archive", create=True, threads=1) as archive:
         result = archive.store(data)
         assert result.status in ("stored", "duplicate"), result.error
-        return renditions.of_instance(archive.instance(result.study, result.series, result.instance))
+        return available.of_instance(archive.instance(result.study, result.series, result.instance))
 
 
 def picture(**more: object) -> Dataset:
