@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pacs import cli
+from pacs.cli import grammar
 from pacs.dicomweb import health
 from pacs.dicomweb.metrics import Metrics
 from pacs.settings import Settings
@@ -53,7 +53,7 @@ def served() -> Any:
     """The arguments of the image's command, read by our own grammar."""
     entry, command = json.loads(only("ENTRYPOINT")), json.loads(only("CMD", last_stage()))
     assert entry == ["pacs"]
-    return cli.parser().parse_args(command)
+    return grammar.parser().parse_args(command)
 
 
 # --- the image ----------------------------------------------------------------------------------------------------
@@ -283,7 +283,7 @@ def test_the_unit_starts_what_there_is_and_may_write_where_it_has_to() -> None:
     service = unit("pacs.service")
     (start,) = service["ExecStart"]
     program, *command = shlex.split(start)
-    arguments = cli.parser().parse_args(command)
+    arguments = grammar.parser().parse_args(command)
     assert program == "/opt/pacs/bin/pacs" and arguments.command == "serve" and not arguments.insecure
     variables = dict(pair.split("=", 1) for line in service["Environment"] for pair in shlex.split(line))
     settings = Settings.from_environment(variables)
@@ -296,11 +296,11 @@ def test_the_unit_starts_what_there_is_and_may_write_where_it_has_to() -> None:
     assert "ProcSubset" not in service
     night = unit("pacs-backup.service")
     for line in night["ExecStart"]:
-        arguments = cli.parser().parse_args(shlex.split(line)[1:])
+        arguments = grammar.parser().parse_args(shlex.split(line)[1:])
         writable = night["ReadWritePaths"][0].split()
         assert any(str(arguments.archive).startswith(path) for path in writable)
-    backup = cli.parser().parse_args(shlex.split(night["ExecStart"][0])[1:])
-    assert str(backup.archive) == str(cli.parser().parse_args(command).archive)
+    backup = grammar.parser().parse_args(shlex.split(night["ExecStart"][0])[1:])
+    assert str(backup.archive) == str(grammar.parser().parse_args(command).archive)
     assert str(backup.to) == str(arguments.archive), "what is checked is the copy"
 
 
