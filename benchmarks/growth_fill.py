@@ -17,7 +17,8 @@ from benchmarks import workload
 from pacs import demo
 from pacs.archive import Archive, StoreResult
 from pacs.bench import load
-from pacs.bench.corpus import KINDS, Corpus, Image, Instance, elements
+from pacs.bench.corpus import Corpus, Image, Instance, elements
+from pacs.bench.kinds import KINDS
 
 _CHUNKS = 10
 """In which an archive grows to the next size; the last ones tell the rate of ingest there."""

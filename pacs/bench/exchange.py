@@ -15,7 +15,8 @@ from typing import Any, Final
 
 from pacs import transcode, uids
 from pacs.bench import load, machine
-from pacs.bench.corpus import KINDS, Corpus, Instance
+from pacs.bench.corpus import Corpus, Instance
+from pacs.bench.kinds import KINDS
 from pacs.bench.load import Load, Request, RequestFailedError, Response
 from pacs.bench.model import KindResult, Point, Sweep, latency
 from pacs.bench.target import Target

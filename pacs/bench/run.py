@@ -13,8 +13,9 @@ from typing import Final
 
 from pacs import __version__
 from pacs.bench import codecs, commits, disk, machine, stages, target, verdict
-from pacs.bench.corpus import KINDS, Corpus
+from pacs.bench.corpus import Corpus
 from pacs.bench.exchange import SWEEPS, Effort, Exchange, client_counts
+from pacs.bench.kinds import KINDS
 from pacs.bench.load import RequestFailedError
 from pacs.bench.model import Report
 from pacs.bench.soak import soak

@@ -16,7 +16,8 @@ import pytest
 
 from pacs import ingest, part10, transcode, uids
 from pacs.bench import commits, compare, disk, model, page, plots, run, summary, verdict
-from pacs.bench.corpus import KINDS, Corpus, uid
+from pacs.bench.corpus import Corpus, uid
+from pacs.bench.kinds import KINDS
 from pacs.bench.model import Codec, Disk, Finding, Latency, Point, Report, Stages, Sweep, Window, latency
 from pacs.bench.soak import drift
 from pacs.errors import BenchError
