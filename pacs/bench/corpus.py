@@ -1,4 +1,4 @@
-"""What is stored and asked for: studies of CT, MR, CR, MG and ultrasound (`kinds.py`), drawn by formula (`drawings.py`).
+"""What is stored and asked for: studies of the kinds in `kinds.py`, drawn by formula (`drawings.py`).
 
 The same seed gives the same bytes. A few images of each kind are drawn; every instance sent carries one of them under
 UIDs of its own, written into its header in place, so that sending costs the client next to nothing.
