@@ -17,9 +17,11 @@ import lmdb
 from pacs import tags
 from pacs.errors import IndexMismatchError
 from pacs.storage import matching
+from pacs.storage.compiling import compile_rules
 from pacs.storage.matching import DAYS, ORDER, POSTINGS, TEXTS
 from pacs.storage.model import InstanceEntry, SeriesEntry, StudyEntry
-from pacs.storage.rules import DATE_AND_TIME, Level, Match, Rule, TextTest, compile_rules
+from pacs.storage.rules import DATE_AND_TIME, Level, Match, Rule, TextTest
+from pacs.storage.search_fields import Kind
 from pacs.storage.streams import Fixed, Opener, Order, Stream, intersection
 
 TOTAL: Final = 10_000
@@ -358,19 +360,19 @@ def _study_rule_holds(rule: Rule, study: StudyEntry) -> bool:
         case tags.SOP_CLASSES_IN_STUDY:
             return rule.accepts(list(study.sop_classes))
         case _ if rule.tag == DATE_AND_TIME:
-            date = _first(study, tags.STUDY_DATE, matching.Kind.DATE)
-            time = _first(study, tags.STUDY_TIME, matching.Kind.TIME)
+            date = _first(study, tags.STUDY_DATE, Kind.DATE)
+            time = _first(study, tags.STUDY_TIME, Kind.TIME)
             return rule.accepts([date + time] if date and time else [])
         case _:
             return rule.matches(matching.decode(study.attributes.get(rule.tag)))
 
 
-def _first(study: StudyEntry, tag: int, kind: matching.Kind) -> str:
+def _first(study: StudyEntry, tag: int, kind: Kind) -> str:
     return "".join(matching.normal_values(kind, matching.decode(study.attributes.get(tag)))[:1])
 
 
 def _number(attributes: dict[int, bytes], tag: int) -> float:
-    values: Sequence[str] = matching.normal_values(matching.Kind.NUMBER, matching.decode(attributes.get(tag)))
+    values: Sequence[str] = matching.normal_values(Kind.NUMBER, matching.decode(attributes.get(tag)))
     try:
         return int(values[0]) if values else float("inf")
     except ValueError:

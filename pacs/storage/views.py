@@ -41,6 +41,7 @@ from pacs.storage.model import (
     SeriesEntry,
     StudyEntry,
 )
+from pacs.storage.search_fields import Kind
 
 INDEX_FORMAT = 2
 
@@ -109,7 +110,7 @@ _decode_array = _decoder(ArrayState)
 
 def _number_key(fragment: bytes | None) -> bytes:
     """Instance Number so that it sorts; instances without one come last."""
-    for text in matching.normal_values(matching.Kind.NUMBER, matching.decode(fragment)):
+    for text in matching.normal_values(Kind.NUMBER, matching.decode(fragment)):
         try:
             number = int(text)
         except ValueError:

@@ -12,10 +12,12 @@ from pacs import tags
 from pacs.dicomweb import query
 from pacs.errors import QueryError
 from pacs.storage import matching
+from pacs.storage.compiling import compile_rules
 from pacs.storage.index import Index
-from pacs.storage.matching import Kind, normal
+from pacs.storage.matching import normal
 from pacs.storage.model import SeriesEntry, StudyEntry
-from pacs.storage.rules import Level, Match, compile_rules
+from pacs.storage.rules import Level, Match
+from pacs.storage.search_fields import Kind
 
 
 def element(vr: str, *values: Any) -> bytes:

@@ -10,7 +10,8 @@ import lmdb
 import pytest
 
 from pacs.storage import streams
-from pacs.storage.rules import Keys, Level, Match, compile_rules
+from pacs.storage.compiling import compile_rules
+from pacs.storage.rules import Keys, Level, Match
 from pacs.storage.streams import FIRST, Fixed, Intersection, Opener, Order, Postings, Stream, Union, successor
 
 ALL = 3000
