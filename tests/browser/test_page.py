@@ -373,6 +373,55 @@ def test_a_server_that_hangs(
     assert np.abs(canvas(page) - rendered(client, stack[0])).max() <= 1
 
 
+def test_thumbnails_of_a_server_that_hangs(page: Page, stack: list[Stored], ohif_server: Server) -> None:
+    """They are missed as all else is; of a series without a picture it is the card that says so, and nothing more."""
+    page.clock.install()
+    held: list[Route] = []
+    address = f"{ohif_server.root_url}/#/study/{stack[0].data.StudyInstanceUID}"
+    page.route("**/thumbnail?**", lambda route: held.append(route))
+    with page.expect_request("**/thumbnail?**"):
+        page.goto(address)
+    page.clock.run_for(28_000)
+    assert page.locator("#trouble").is_hidden()
+    page.clock.run_for(4000)
+    expect(page.locator("#problem")).to_have_text("the server does not answer")
+    expect(page.locator(".card figure")).to_have_text("CT: no image")
+    page.unroute("**/thumbnail?**")
+    page.get_by_role("button", name="Try again").click()
+    expect(page.locator(".card canvas")).to_have_count(1)
+    assert page.locator("#trouble").is_hidden()
+    assert page.locator(".card canvas").evaluate("(canvas) => [canvas.width, canvas.height]") == [256, 256]
+
+    page.route("**/thumbnail?**", lambda route: route.fulfill(status=404, json={"message": "no picture"}))
+    page.reload()
+    expect(page.locator(".card figure")).to_have_text("CT: no image")
+    assert page.locator("#trouble").is_hidden()
+
+
+def test_what_the_list_says_instead_of_studies(page: Page, stack: list[Stored], ohif_server: Server) -> None:
+    """The address is that of this server, and what was typed is quoted as it was."""
+    expect_cell = expect(page.locator("#rows td"))
+    page.goto(f"{ohif_server.root_url}/#/?field=PatientName&term=nobody")
+    expect_cell.to_have_text("No study matches.")
+    page.goto(f"{ohif_server.root_url}/#/?offset=5000")
+    expect_cell.to_have_text("There are no more studies.")
+    page.route("**/dicomweb/studies?**", lambda route: route.fulfill(json=[]))
+    page.goto(f"{ohif_server.root_url}/#/")
+    expect_cell.to_have_text(
+        f"The archive is empty. Upload with: pacs store FOLDER --url {ohif_server.root_url}/dicomweb"
+    )
+    page.unroute("**/dicomweb/studies?**")
+
+    first_letter = "(element) => getComputedStyle(element, '::first-letter').textTransform"
+    page.goto(f"{ohif_server.root_url}/#/?field=StudyDate&term=yesterday")
+    expect(page.locator("#problem")).to_have_text("'yesterday' is not a date")
+    assert page.locator("#problem").evaluate(first_letter) == "none"
+    page.route("**/dicomweb/studies?**", lambda route: route.fulfill(status=400, json={"message": "not understood"}))
+    page.goto(f"{ohif_server.root_url}/#/?field=PatientName&term=x")
+    expect(page.locator("#problem")).to_have_text("not understood")
+    assert page.locator("#problem").evaluate(first_letter) == "uppercase"
+
+
 def _hold(route: Route, held: list[Route]) -> None:
     if route.request.headers["range"].startswith("bytes=0-"):
         route.continue_()

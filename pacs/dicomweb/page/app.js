@@ -5,6 +5,7 @@
 //   dicom.js             requests, DICOM JSON and its texts
 //   silence.js           when a server that sends nothing is given up
 //   studies.js           the list of studies, and the series of one
+//   thumbnails.js        the pictures of these series
 //   viewer.js            a series: what the reader does, and what the page says of it
 //   stage.js             what is painted of the frame that is looked at, and what it is called
 //   shades.js, tables.js stored values to gray levels and colours
@@ -19,11 +20,13 @@
 import { ROOT, Refused } from "./dicom.js";
 import { $, complain, visits } from "./document.js";
 import { showStudies, showStudy } from "./studies.js";
+import { leaveThumbnails } from "./thumbnails.js";
 import { closeViewer, showViewer } from "./viewer.js";
 
 async function route() {
   const current = visits.begin();
   closeViewer();
+  leaveThumbnails();
   const [path, query] = location.hash.replace(/^#/, "").split("?");
   const uid = "([0-9.]{1,64})";
   try {

@@ -23,6 +23,7 @@ export function show(section, crumbs) {
 /** Say what went wrong, and whether to try `again` may help. */
 export function complain(message, again) {
   $("problem").textContent = message;
+  $("problem").classList.toggle("begun", /^\p{Ll}/u.test(message)); // what is quoted first stays as it was typed
   $("again").hidden = !again;
   $("trouble").hidden = false;
 }

@@ -2,6 +2,7 @@
 
 import { ROOT, ask, counted, date, person, studyOf, text, time, values } from "./dicom.js";
 import { $, VIEWER, make, show, visits } from "./document.js";
+import { thumbnail } from "./thumbnails.js";
 
 const PAGE = 25;
 
@@ -41,7 +42,8 @@ export async function showStudies(query) {
   const shown = list.slice(0, PAGE);
   $("rows").replaceChildren(...shown.map(studyRow));
   if (!shown.length) {
-    const cell = make("td", term ? "No study matches." : "The archive is empty. Upload with: pacs store FOLDER", { colSpan: 8, className: "empty" });
+    const upload = ["The archive is empty. Upload with: ", make("code", `pacs store FOLDER --url ${location.origin}${ROOT}`)];
+    const cell = make("td", term ? "No study matches." : offset ? "There are no more studies." : upload, { colSpan: 8, className: "empty" });
     $("rows").replaceChildren(make("tr", cell));
   }
   $("count").textContent = shown.length ? `${offset + 1}–${offset + shown.length} of ${total ?? "many"}` : "";
@@ -107,9 +109,7 @@ function card(uid, series) {
   const images = Number(text(series, "00201209")) || 0;
   const name = text(series, "0008103E") || `Series ${text(series, "00200011") || ""}`;
   const modality = text(series, "00080060") || "?";
-  const picture = make("img", null, { src: `${ROOT}/studies/${uid}/series/${seriesUid}/thumbnail?viewport=256,256`, alt: "", loading: "lazy" });
-  const figure = make("figure", picture);
-  picture.onerror = () => figure.replaceChildren(`${modality}: no image`);
+  const figure = thumbnail(`/studies/${uid}/series/${seriesUid}`, modality);
   const facts = make("small", [make("span", modality, { className: "chip" }), ` ${counted(images, "instance")}`]);
   return make("li", make("a", [figure, make("div", [make("strong", name, { title: name }), facts])],
     { className: "card", href: `#/study/${uid}/series/${seriesUid}` }));
