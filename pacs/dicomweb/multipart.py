@@ -13,6 +13,8 @@ from pacs.errors import MediaTypeError, PartError, RequestError
 
 MAX_HEADER: Final = 16 << 10
 """Bytes of the header block of one part."""
+_MAX_BOUNDARY: Final = 256
+"""RFC 2046 5.1.1 allows 70, but Orthanc joins two UUIDs to 73."""
 _MAX_PADDING: Final = 256
 """Blanks between a boundary and the end of its line."""
 
@@ -59,8 +61,8 @@ def boundary_of(content_type: str) -> tuple[str, bytes]:
     boundary = parameters.get("boundary", "")
     if not boundary:
         raise RequestError("Content-Type names no boundary")
-    if len(boundary) > 70:
-        raise RequestError(f"the boundary has {len(boundary)} characters, 70 are allowed")
+    if len(boundary) > _MAX_BOUNDARY:
+        raise RequestError(f"the boundary has {len(boundary)} characters, {_MAX_BOUNDARY} are taken")
     if not boundary.isascii() or not boundary.isprintable() or boundary.endswith(" "):
         raise RequestError("the boundary has characters that are not allowed in one")
     return parameters.get("type", "").strip().lower(), boundary.encode()
@@ -221,9 +223,7 @@ def boundary(entity: str) -> str:
     return digest.hexdigest()
 
 
-def part_head(
-    boundary: str, content_type: str, fields: tuple[tuple[str, str], ...] = (), *, first: bool
-) -> bytes:
+def part_head(boundary: str, content_type: str, fields: tuple[tuple[str, str], ...] = (), *, first: bool) -> bytes:
     """What precedes the bytes of a part. Viewers take the first line as the boundary: nothing may precede it."""
     lines = "".join(f"{name}: {value}\r\n" for name, value in (("Content-Type", content_type), *fields))
     return f"{'' if first else chr(13) + chr(10)}--{boundary}\r\n{lines}\r\n".encode()
