@@ -226,10 +226,11 @@ class Committer:
 
     def _write(self, placement: Placement, view: WriteView, sequence: int) -> None:
         disk = self._disk
-        # 1. `last-commit` says which logs this batch is about to grow; then frames behind the committed end of their
-        #    shards, arrays of their own moved into place, directories of new series. Nothing that a record points to
-        #    is overwritten. A crash leaves bytes that nothing points to: overwritten by the next batch there.
-        self._last.write(sequence, placement.series)
+        # 1. `last-commit` says which logs this batch is about to grow and which arrays it makes; then directories and
+        #    logs of new series, arrays of their own moved into place, frames behind the committed end of their shards.
+        #    Nothing that a record points to is overwritten. A crash leaves bytes that nothing points to: overwritten
+        #    by the next batch there; and arrays, which the next open or batch removes.
+        self._last.write(sequence, placement.series, placement.arrays)
         placement.write_frames(disk)
         disk.step("frames-written")
         # 2. Records behind the committed end of their logs. A crash leaves some of them, perhaps torn. At the next

@@ -3,9 +3,10 @@
     slot 0 at 0, slot 1 at 65,536    magic 8 | payload length u32 | crc32c of the payload u32 | payload
     settled at 131,072               sequence u64 | crc32c of it u32
 
-The payload is a msgpack array [sequence, [[Study Instance UID, Series Instance UID], …]]. A batch writes the slot of
-its sequence's parity before it touches a log, so a torn write leaves the slot before it. The file has its full
-length from the beginning: writing it needs no new space on a full disk.
+The payload is a msgpack array [sequence, [[Study Instance UID, Series Instance UID], …], [[n, k], …]]: the logs that
+the batch grows, and the arrays that it makes, `frames-<k>` of the n-th of these series. A batch writes the slot of its
+sequence's parity before it touches a log, so a torn write leaves the slot before it. The file has its full length from
+the beginning: writing it needs no new space on a full disk.
 """
 
 from __future__ import annotations
@@ -35,6 +36,13 @@ class LastCommitState(msgspec.Struct, array_like=True):
 
     sequence: int = 0
     series: list[tuple[str, str]] = []
+    arrays: list[tuple[int, int]] = []
+    """(place in `series`, k) of the arrays that the batch makes: none of these names was taken before it."""
+
+    @property
+    def made(self) -> list[tuple[str, str, int]]:
+        """(study, series, k) of these."""
+        return [(*self.series[place], k) for place, k in self.arrays if place < len(self.series)]
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -85,8 +93,8 @@ class LastCommit:
                 return newest, sequence
         return newest, 0
 
-    def write(self, sequence: int, series: Sequence[tuple[str, str]]) -> None:
-        self._disk.write(self.path, SLOT * (sequence % 2), [_slot(sequence, series)])
+    def write(self, sequence: int, series: Sequence[tuple[str, str]], arrays: Sequence[tuple[int, int]] = ()) -> None:
+        self._disk.write(self.path, SLOT * (sequence % 2), [_slot(sequence, series, arrays)])
 
     def erase(self, sequence: int) -> None:
         """Take back `write`: the batch before is the newest again."""
@@ -97,8 +105,8 @@ class LastCommit:
         self._disk.write(self.path, 2 * SLOT, [_packed(sequence)])
 
 
-def _slot(sequence: int, series: Sequence[tuple[str, str]]) -> bytes:
-    payload = _encode(LastCommitState(sequence, list(series)))
+def _slot(sequence: int, series: Sequence[tuple[str, str]], arrays: Sequence[tuple[int, int]] = ()) -> bytes:
+    payload = _encode(LastCommitState(sequence, list(series), list(arrays)))
     if _HEAD.size + len(payload) > SLOT:
         raise ValueError(f"{len(series)} series do not fit a slot")
     return _HEAD.pack(_MAGIC, len(payload), crc32c(payload)) + payload

@@ -52,6 +52,8 @@ class Placement:
         self.shards: dict[str, Append] = {}
         self.logs: dict[str, Append] = {}
         self.series: list[tuple[str, str]] = []
+        self.arrays: list[tuple[int, int]] = []
+        """(place in `series`, k) of all new arrays."""
         self._ordinal = 0
         self._begun = False
 
@@ -145,6 +147,7 @@ class Placement:
         while os.path.lexists(f"{self.root}/{layout.array_path(series.entry.study, series.entry.uid, array)}"):
             array += 1
         series.files.next_array = array + 1
+        self.arrays.append((self.series.index((series.entry.study, series.entry.uid)), array))
         return array
 
     def _new_array(self, series: SeriesChange) -> int:
@@ -156,14 +159,17 @@ class Placement:
     # --- writing it ---
 
     def write_frames(self, disk: Disk) -> None:
-        """New directories, arrays of their own, and chunks behind the committed end of shards."""
+        """New directories and logs, arrays of their own, and chunks behind the committed end of shards."""
         self._begun = True
         if self.groups:
             hierarchy.write_groups(disk, self.root, self.groups)
+        # Before any array: where a log is missing, it is lost, and its arrays are not what a killed batch left.
+        _create(disk, self.logs)
         for directory in self.directories:
             disk.mkdir(directory)
         for staged, place in self.staged:
             disk.rename(staged.path, place)
+        _create(disk, self.shards)
         self._append(disk, self.shards)
 
     def write_records(self, disk: Disk) -> None:
@@ -171,9 +177,7 @@ class Placement:
 
     def _append(self, disk: Disk, appends: dict[str, Append]) -> None:
         for path, append in appends.items():
-            if append.fresh:
-                disk.create(path)
-            elif _size(path) > append.start:
+            if not append.fresh and _size(path) > append.start:
                 disk.truncate(path, append.start)  # of a batch that never was committed
             disk.write(path, append.offset, append.buffers)
 
@@ -216,6 +220,12 @@ def _check(new: NewInstance) -> None:
         longest = max(len(chunk.data) for chunk in new.chunks)
         if new.descriptor.array_key is None or len(levels) != 1 or (levels != {0} and longest >= 1 << 32):
             raise StorageError("the chunks of an instance do not make an array")
+
+
+def _create(disk: Disk, appends: dict[str, Append]) -> None:
+    for path, append in appends.items():
+        if append.fresh:
+            disk.create(path)
 
 
 def _try_remove(disk: Disk, path: str) -> None:

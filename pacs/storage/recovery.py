@@ -17,7 +17,7 @@ import msgspec
 
 from pacs import tags
 from pacs.errors import ChecksumError, IndexMismatchError, StorageError
-from pacs.storage import copying, frames, hierarchy, last_commit, layout, records, set_aside, shard, staging
+from pacs.storage import copying, cut_short, frames, hierarchy, last_commit, layout, records, set_aside, shard, staging
 from pacs.storage.disk import Disk, SyncError
 from pacs.storage.entries import Entries
 from pacs.storage.index import Index
@@ -171,23 +171,30 @@ def catch_up(root: Root, index: Index, disk: Disk, last: LastCommit) -> int:
 
 def adopt_tails(root: Root, index: Index, disk: Disk, suspects: Sequence[tuple[str, str]]) -> None:
     """Make what lies behind the committed end of these logs a commit of its own: enter the records that are whole,
-    with their frames, and cut off the rest. Raises SyncError, OSError."""
+    with their frames, and cut off the rest; arrays of the batch that this leaves without a record are removed.
+
+    Raises SyncError, OSError.
+    """
     last = LastCommit(root, disk)
     with index.write() as view:
         sequence = view.counters().sequence + 1
         found: list[Record] = []
-        cuts: list[tuple[str, str, int]] = []
+        ends: dict[tuple[str, str], int] = {}
+        cuts: list[tuple[str, str]] = []
         for study, series in suspects:
             start = view.log_end(study, series)
             whole, size = _whole_records(root, view, (study, series), start, sequence)
             found += whole
-            end = whole[-1].end if whole else start
+            end = ends[study, series] = whole[-1].end if whole else start
             if size > end:
-                cuts.append((study, series, end))
-        cut_short = sequence if _never_ended(last, sequence) else -1
-        kept = {
-            (study, series): _cut(root, disk, (study, series), end, sequence, cut_short) for study, series, end in cuts
-        }
+                cuts.append((study, series))
+        never_ended = sequence if _never_ended(last, sequence) else -1
+        newest = last.read()[0]
+        made = newest.made if newest.sequence == never_ended else []
+        ends = {array[:2]: view.log_end(*array[:2]) for array in made} | ends
+        made = cut_short.unnamed(root, view, made)
+        kept = {series: _cut(root, disk, series, ends[series], sequence, never_ended) for series in cuts}
+        cut_short.remove(root, disk, made, ends)
         last.write(sequence, suspects[:LARGEST_BATCH])
         found.sort(key=lambda record: record.ordinal)
         entries = Entries(view, sequence)
@@ -217,17 +224,17 @@ def _never_ended(last: LastCommit, sequence: int) -> bool:
     return sound and settled < sequence and state.sequence in (sequence - 1, sequence)
 
 
-def _cut(root: Root, disk: Disk, series: tuple[str, str], end: int, sequence: int, cut_short: int) -> int | None:
+def _cut(root: Root, disk: Disk, series: tuple[str, str], end: int, sequence: int, never_ended: int) -> int | None:
     """Cut a log off at `end`. What may have been promised to somebody is set aside first, or stays where that fails:
     then the number of arrays that it may have frames in, over which nothing is to be written either.
 
-    `cut_short`: the commit whose records nobody was promised, however whole they are.
+    `never_ended`: the commit whose records nobody was promised, however whole they are.
     """
     descriptor, path = records.open_log(root, *series)
     try:
         size = os.fstat(descriptor).st_size
         arrays, kept = None, ""
-        torn = _behind(descriptor, path, series, end, size, cut_short)
+        torn = _behind(descriptor, path, series, end, size, never_ended)
         if _begins_whole(descriptor, path, torn, size) or not records.torn(descriptor, torn, size, sequence):
             heads = [found for found in walk_damaged(descriptor, path, size, end) if isinstance(found, Record)]
             arrays = max((head.array + 1 for head in heads), default=0)

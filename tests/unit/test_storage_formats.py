@@ -222,7 +222,9 @@ def test_the_uids_of_the_largest_batch_fit(tmp_path: Path) -> None:
 
     last = LastCommit(tmp_path, Disk())
     last.create()
-    last.write(2**63, [("9" * 64, "9" * 64)] * LARGEST_BATCH)
+    arrays = [(place, 2**32 - 2) for place in range(LARGEST_BATCH)]
+    last.write(2**63, [("9" * 64, "9" * 64)] * LARGEST_BATCH, arrays)
+    assert last.read()[0].made == [("9" * 64, "9" * 64, 2**32 - 2)] * LARGEST_BATCH
     with pytest.raises(ValueError, match="do not fit"):
         last.write(1, [("9" * 64, "9" * 64)] * 600)
 
