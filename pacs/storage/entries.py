@@ -19,6 +19,11 @@ from pacs.storage.views import ArrayState, Dirty, SeriesFiles, WriteView
 
 _HAS_VALUE = b'"Value":'
 _EMPTY_ENTRY = b"\xff" * shard.ENTRY.size
+_PATIENT = (
+    tags.PATIENT_ID, tags.PATIENT_NAME, tags.PATIENT_BIRTH_DATE, tags.ISSUER_OF_PATIENT_ID, tags.PATIENT_SEX,
+)  # fmt: skip
+_IDENTIFYING = _PATIENT[:3]
+_OF_THE_STUDY = tuple(tag for tag in tags.STUDY_TAGS if tag not in _PATIENT)
 
 
 @dataclass(slots=True)
@@ -173,7 +178,9 @@ class Entries:
                 f"Patient ID {', '.join(_values(sent))} differs from {', '.join(_values(known))}, "
                 f"which the study has from its first instance",
             )
-        _take(study.entry.attributes, attributes, tags.STUDY_TAGS)
+        # One patient's birth date under the name of another would be nobody's.
+        wanted = _OF_THE_STUDY if _another_patient(study.entry.attributes, attributes) else tags.STUDY_TAGS
+        _take(study.entry.attributes, attributes, wanted)
         return warnings
 
     def _add_chunks(self, series: SeriesChange, record: Record, key: ArrayKey, table: bytes) -> None:
@@ -249,6 +256,18 @@ def _has_value(fragment: bytes | None) -> bool:
 
 def _values(fragment: bytes | None) -> list[str]:
     return [text for text in matching.element_values(matching.decode(fragment)) if text]
+
+
+def _another_patient(kept: Mapping[int, bytes], sent: Mapping[int, bytes]) -> bool:
+    """Whether the two differ in Patient ID, or, where one of them has none, in name or birth date."""
+    for tag in _IDENTIFYING:
+        one, other = kept.get(tag), sent.get(tag)
+        if _has_value(one) and _has_value(other):
+            if one != other:
+                return True
+            if tag == tags.PATIENT_ID:
+                return False
+    return False
 
 
 def _take(kept: dict[int, bytes], sent: Mapping[int, bytes], wanted: tuple[int, ...]) -> None:

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import json
 
+import pydicom
 import pytest
 
 from pacs import demo
 from tests.conftest import Server
+from tests.integration.exchange import Client
 
 ORTHANC = "e6b8824d-b15b-4e6e-af47-c0567b1e4769-e6b8824d-b15b-4e6e-af47-c0567b1e4769"
 """The boundary of an upload by Orthanc's DICOMweb plugin: three characters more than RFC 2046 allows."""
+
+
+def file_of(data: pydicom.FileDataset) -> bytes:
+    out = io.BytesIO()
+    data.save_as(out)
+    return out.getvalue()
 
 
 @pytest.mark.parametrize("chunked", [False, True])
@@ -31,3 +40,27 @@ def test_an_upload_by_orthanc_is_taken(server: Server, chunked: bool) -> None:
         connection.close()
     assert response.status == 200, stored
     assert len(stored["00081199"]["Value"]) == 1
+
+
+def test_a_study_is_of_one_patient_even_where_its_instances_are_not(client: Client) -> None:
+    first, second, third = (pydicom.dcmread(io.BytesIO(file)) for file in demo.head_slices(3, name="two patients"))
+    for data in (first, second, third):
+        for keyword in ("PatientID", "PatientName", "PatientBirthDate", "PatientSex"):
+            setattr(data, keyword, "")
+    first.PatientName, second.PatientName, third.PatientName = "Alpha^A", "Beta^B", "Alpha^A"
+    second.PatientID, second.PatientBirthDate, second.PatientSex = "wire-B", "19800101", "M"
+    third.PatientID, third.PatientBirthDate = "wire-A", "19500505"
+    path = f"/studies?includefield=all&StudyInstanceUID={first.StudyInstanceUID}"
+    for data, patient, born in ((first, None, None), (second, None, None), (third, "wire-A", "19500505")):
+        client.store(file_of(data))
+        (study,) = client.get(path).json
+        assert study["00100010"]["Value"] == [{"Alphabetic": "Alpha^A"}]
+        assert study["00100020"].get("Value") == ([patient] if patient else None)
+        assert study["00100030"].get("Value") == ([born] if born else None)
+        assert "Value" not in study["00100040"]
+    # Whose Patient ID differs gives nothing either, whatever its name is.
+    second.SOPInstanceUID = second.file_meta.MediaStorageSOPInstanceUID = second.SOPInstanceUID + ".1"
+    second.PatientName = "Alpha^A"
+    assert client.store(file_of(second)).status == 202
+    (study,) = client.get(path).json
+    assert (study["00100020"]["Value"], "Value" in study["00100040"]) == (["wire-A"], False)
