@@ -38,9 +38,6 @@ class Row:
         return "better" if self.ratio > 1 + NOISE else "worse" if self.ratio < 1 / (1 + NOISE) else ""
 
 
-Figures = dict[tuple[str, str], tuple[float, str, bool]]
-
-
 def rows(first: Report, second: Report) -> list[Row]:
     """Every figure that both have."""
     ours, theirs = dict(_figures(first)), dict(_figures(second))
@@ -120,7 +117,7 @@ def summary(found: list[Row], first: Report, second: Report, width: int = 100) -
     for caution in cautions(first, second):
         yield from textwrap.wrap(f"note: {caution}", width, subsequent_indent="  ")
     differing = [row for row in found if row.verdict]
-    yield f"{other} against {name}: {_verdict(found)}"
+    yield from textwrap.wrap(f"{other} against {name}: {_verdict(found)}", width, subsequent_indent="  ")
     group = ""
     cells: list[tuple[str, ...]] = []
     for row in found:
@@ -130,9 +127,10 @@ def summary(found: list[Row], first: Report, second: Report, width: int = 100) -
         mark = {"better": "+", "worse": "-"}.get(row.verdict, "")
         cells.append((f"  {row.name}", number(row.first), number(row.second), row.unit, f"{row.ratio:.2f} x", mark))
     yield ""
-    yield from columns(("", name[:19], other[:19], "", "ratio", ""), cells)
+    yield from columns(("", name[:19], other[:19], "", "ratio", ""), cells, width)
     yield ""
-    yield f"above 1 {other} is better; + and - mark what differs by more than {NOISE:.0%}: {len(differing)} figures"
+    legend = f"above 1 {other} is better; + and - mark what differs by more than {NOISE:.0%}: {len(differing)} figures"
+    yield from textwrap.wrap(legend, width, subsequent_indent="  ")
 
 
 def _verdict(found: list[Row]) -> str:

@@ -8,6 +8,10 @@ from collections.abc import Iterator, Sequence
 from pacs.bench.model import Report
 from pacs.bench.plots import number
 
+_LEAST = 12
+"""Columns for the name of a figure."""
+_OVER = " more than there is"
+
 
 def lines(report: Report, width: int = 100) -> Iterator[str]:
     """Lines of at most `width` columns, as far as names allow it."""
@@ -18,21 +22,24 @@ def lines(report: Report, width: int = 100) -> Iterator[str]:
         if title:
             yield ""
             yield title
-        yield from columns(head, rows)
-    yield from _used(report)
+        yield from columns(head, rows, width)
+    yield from _used(report, width)
     for note in report.notes:
         yield ""
         yield from textwrap.wrap(f"not measured, {note}", width, subsequent_indent="  ")
 
 
-def columns(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """A table with its first column to the left, the others to the right."""
+def columns(head: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> Iterator[str]:
+    """A table with its first column to the left, folded where the line has no room for it, the others to the right."""
     every = [head, *rows]
-    widths = [max(len(row[place]) for row in every) for place in range(len(head))]
+    first, *others = (max(len(row[place]) for row in every) for place in range(len(head)))
+    first = max(_LEAST, min(first, width - sum(others) - 2 * len(others) - 2))
     for row in every:
-        first = f"  {row[0]:<{widths[0]}}"
-        rest = "".join(f"  {cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True))
-        yield (first + rest).rstrip()
+        indent = " " * (len(row[0]) - len(row[0].lstrip()))
+        *above, name = textwrap.wrap(row[0], first, subsequent_indent=f"{indent}  ") or [""]
+        yield from (f"  {line}" for line in above)
+        rest = "".join(f"  {cell:>{room}}" for cell, room in zip(row[1:], others, strict=True))
+        yield f"  {name:<{first}}{rest}".rstrip()
 
 
 def _tables(report: Report) -> Iterator[tuple[str, Sequence[str], Sequence[Sequence[str]]]]:
@@ -76,14 +83,15 @@ def _tables(report: Report) -> Iterator[tuple[str, Sequence[str], Sequence[Seque
         ]  # fmt: skip
 
 
-def _used(report: Report) -> Iterator[str]:
+def _used(report: Report, width: int) -> Iterator[str]:
     """Bars of how much of each limit was used."""
+    length = max(8, min(30, width - len(_OVER) - 46))
     for title, findings in (("storing", report.verdict.store_limits), ("reading", report.verdict.read_limits)):
         if not findings:
             continue
         yield ""
         yield f"used when {title} the most"
         for finding in findings:
-            bar = "#" * min(30, round(finding.share * 30))
-            over = " more than there is" if finding.share > 1 else ""
-            yield f"  {finding.what:<36}{finding.share:>5.0%} |{bar:<30}|{over}"
+            bar = "#" * min(length, round(finding.share * length))
+            over = _OVER if finding.share > 1 else ""
+            yield f"  {finding.what:<36}{finding.share:>5.0%} |{bar:<{length}}|{over}"

@@ -14,13 +14,20 @@ from pacs import __version__
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _EPILOG = """\
 exit status: 0 everything went well, 1 something was refused or is wrong, 2 the command line was not understood.
+
 Settings of the server are environment variables, PACS_<NAME>; docs/settings.md lists them.
 """
 
 
-class _Format(argparse.RawDescriptionHelpFormatter):
+class _Format(argparse.HelpFormatter):
+    """Fills the paragraphs of a description, which argparse makes one of."""
+
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=28, width=min(100, _columns()))
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        fill = super()._fill_text
+        return "\n\n".join(fill(paragraph, width, indent) for paragraph in text.split("\n\n"))
 
 
 def _columns() -> int:
@@ -136,8 +143,8 @@ def _serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 def _store(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     command = _command(
         commands, "store", "upload files and folders by STOW-RS",
-        "Folders are searched for DICOM files; what is none is left out. Temporary refusals (429, 503) and lost\n"
-        "connections are tried again. Uploading the same files twice changes nothing.",
+        "Folders are searched for DICOM files; what is none is left out. Temporary refusals (429, 502, 503, 504) and\n"
+        "lost connections are tried again. Uploading the same files twice changes nothing.",
     )  # fmt: skip
     command.add_argument("paths", metavar="PATH", nargs="+", type=_path, help="file or folder")
     command.add_argument(
@@ -207,7 +214,7 @@ def _import(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
 def _export(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     command = _command(
         commands, "export", "write out the original files, byte for byte",
-        "UID is a Study, Series or SOP Instance UID. Files are written as OUT/<study>/<series>/<instance>.dcm.",
+        "UID is a Study, Series or SOP Instance UID. Files are written as DIR/<study>/<series>/<instance>.dcm.",
     )  # fmt: skip
     command.add_argument("uids", metavar="UID", nargs="+", help="Study, Series or SOP Instance UID")
     _archive(command)
@@ -243,7 +250,8 @@ def _check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 def _reindex(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     command = _command(
         commands, "reindex", "rebuild index/ from the files under studies/ alone",
-        "Needed when index/ was lost or restored from a backup. No server may be running on the archive.",
+        "Needed when index/ was lost or restored from a backup. No server may be running on the archive. What cannot\n"
+        "be read is left out and named, and the exit status is 1; once it can be read again, the next run enters it.",
     )  # fmt: skip
     _archive(command)
     command.set_defaults(run=_Lazy("upkeep", "reindex"))

@@ -53,7 +53,8 @@ def check(arguments: argparse.Namespace) -> int:
         ):
             errors += finding.severity is Severity.ERROR
             notes += finding.severity is Severity.NOTE
-            progress.print(f"{finding.severity.value}: {finding.path}: {finding.text}")
+            text = finding.text.removeprefix(f"{finding.path}: ")  # an error of the file says it again
+            progress.print(f"{finding.severity.value}: {finding.path}: {text}")
         checked = _checked(index)
     verdict = count_text(errors, "error") if errors else "everything is in order"
     verdict += f", {count_text(notes, 'note')}" if notes else ""

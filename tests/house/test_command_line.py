@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -48,6 +49,21 @@ def test_every_command_has_help(capsys: pytest.CaptureFixture[str]) -> None:
         assert len(text.splitlines()) > 6
 
 
+@pytest.mark.parametrize("columns", [60, 80])
+def test_help_fits_the_terminal(
+    columns: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pacs import cli
+
+    monkeypatch.setattr(os, "get_terminal_size", lambda *_: os.terminal_size((columns, 24)))
+    for arguments in ([], *([command] for command in COMMANDS)):
+        with pytest.raises(SystemExit):
+            cli.main([*arguments, "--help"])
+        lines = capsys.readouterr().out.splitlines()
+        assert max(map(len, lines)) <= columns, arguments
+        assert lines.count("") >= 3, "paragraphs stay apart"
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -58,6 +74,9 @@ def test_every_command_has_help(capsys: pytest.CaptureFixture[str]) -> None:
         ["store", "x", "--url", "nonsense"], ["store", "x", "--url", "127.0.0.1:8080/dicomweb"], ["store", ""],
         ["store", "x", "--url", "http://127.0.0.1:99999/"], ["bench", "ftp://x/", "--yes"], ["bench", ""],
         ["info", "--archive", ""], ["import", "x", "--archive", ""], ["fetch", "http://x/studies/1", "--out", ""],
+        ["bench"], ["bench", "a", "b"], ["bench", "compare", "a"], ["bench", ".", "--size", "none"],
+        ["bench", ".", "--size", "0"], ["bench", ".", "--seconds", "-1"], ["bench", "http://x/dicomweb"],
+        ["bench", ".", "--header", "no colon"], ["bench", ".", "--size", "100M"],
     ],
 )  # fmt: skip
 def test_misuse_is_status_two(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:

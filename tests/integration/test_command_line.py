@@ -341,6 +341,8 @@ def test_check_lists_damage(folder: Path, archive_dir: Path, pacs_command: Run) 
     assert run.returncode == 1
     *findings, verdict = run.stdout.splitlines()
     assert findings and all(line.startswith(("error: studies/", "note: ")) for line in findings)
+    of_shards = [line for line in findings if "/frames-" in line.split(": ")[1]]
+    assert of_shards and all(line.count("/frames-") == 1 for line in of_shards), "each is named once"
     assert verdict.startswith("7 instances checked: ") and "error" in verdict
 
 

@@ -237,11 +237,20 @@ def test_odd_values_are_drawn(values: list[float], log: bool) -> None:
         assert 0 <= float(circle.get("cy", "nan")) <= plots.HEIGHT
 
 
-def test_the_summary_fits_its_width() -> None:
+@pytest.mark.parametrize("width", [80, 100])
+def test_the_summary_fits_its_width(width: int) -> None:
     report = _report()
-    lines = list(summary.lines(report, 100))
-    assert max(map(len, lines)) <= 100
+    report.sweeps[0].title = "STOW-RS, CT slices one a request"
+    lines = list(summary.lines(report, width))
+    assert max(map(len, lines)) <= width
     assert any(line.startswith("Stores 300 CT slices") for line in lines)
+    every = compare.rows(report, report)
+    assert max(map(len, compare.summary(every, report, report, width))) <= width
+
+
+def test_a_table_folds_its_names() -> None:
+    lines = list(summary.columns(("", "ms"), [("  a name that is long", "1.5"), ("short", "2")], 20))
+    assert lines == ["                  ms", "    a name that", "      is long    1.5", "  short            2"]
 
 
 # --- two of them ------------------------------------------------------------------------------------------------------
