@@ -16,6 +16,7 @@ import subprocess
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -114,9 +115,20 @@ def fetch(folder: Path, archive: Path | None = None, tell: Callable[[str], None]
     """Fetch the viewer into `folder` with npm, or take it from a package archive that lies here already.
 
     The archive must have the pinned digest. Files appear all at once, by a rename; what was there is replaced.
-    `tell` gets a line before each step. Raises ViewerError.
+    `tell` gets a line before each step. Raises ViewerError; folders that were made for nothing are gone then.
     """
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
+    try:
+        return _fetch(folder, archive, tell)
+    except BaseException:
+        with suppress(OSError):  # of a folder in which something is by now
+            for path in missing:
+                path.rmdir()
+        raise
+
+
+def _fetch(folder: Path, archive: Path | None, tell: Callable[[str], None]) -> Viewer:
     with tempfile.TemporaryDirectory(prefix=".fetch-", dir=folder) as name:
         work = Path(name)
         if archive is None:

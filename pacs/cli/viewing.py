@@ -33,6 +33,7 @@ def _present(folder: Path) -> viewer.Viewer | None:
         return None
     wrong = viewer.damaged(found)
     if wrong:
-        print(f"{len(wrong)} files are not as they were fetched, {wrong[0]} among them: fetching again", flush=True)
+        which = wrong[0] if len(wrong) == 1 else f"{wrong[0]} and {len(wrong) - 1:,} more"
+        print(f"not as fetched: {which}; fetching again", flush=True)
         return None
     return found
