@@ -62,8 +62,6 @@ class Codestream(msgspec.Struct, frozen=True):
     reversible: bool
     ht: bool
     """Whether code-blocks may be HT. T.814"""
-    code_block: tuple[int, int]
-    """Columns, rows."""
     tile_parts: tuple[TilePart, ...]
     """Those whose header is in the data."""
     tlm: tuple[int, ...]
@@ -123,7 +121,6 @@ def parse(codestream: Buffer) -> Codestream:
         mct=headers.mct == 1,
         reversible=headers.transform == 1,
         ht=bool(headers.ht or headers.style & 0x40),
-        code_block=(4 << headers.block_columns, 4 << headers.block_rows),
         tile_parts=tile_parts,
         tlm=tlm,
         tlm_agrees=tlm_agrees,
@@ -143,9 +140,7 @@ def _agree(tile_parts: tuple[TilePart, ...], entries: list[tuple[int, int, int]]
     return all(part.length in (0, length) and tile in (-1, part.tile) for part, (_, tile, length) in seen)
 
 
-def _promised(
-    tile_parts: tuple[TilePart, ...], tlm: tuple[int, ...], main_header: int, length: int, eoc: bool
-) -> int:
+def _promised(tile_parts: tuple[TilePart, ...], tlm: tuple[int, ...], main_header: int, length: int, eoc: bool) -> int:
     if tlm:
         return main_header + sum(tlm)
     if not tile_parts:

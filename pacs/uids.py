@@ -78,7 +78,6 @@ class TransferSyntax:
     big_endian: bool = False
     deflated: bool = False
     """The whole Data Set is one deflate stream (PS3.5 A.5)."""
-    retired: bool = False
     known: bool = True
     """Whether PS3.6 Annex A lists it."""
 
@@ -129,17 +128,13 @@ _TABLE = (
     TransferSyntax(
         DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, "Deflated Explicit VR Little Endian", encapsulated=False, deflated=True
     ),
-    TransferSyntax(
-        EXPLICIT_VR_BIG_ENDIAN, "Explicit VR Big Endian", encapsulated=False, big_endian=True, retired=True
-    ),
-    TransferSyntax(
-        "1.2.840.10008.1.20", "Papyrus 3 Implicit VR Little Endian", encapsulated=False, implicit=True, retired=True
-    ),
+    TransferSyntax(EXPLICIT_VR_BIG_ENDIAN, "Explicit VR Big Endian", encapsulated=False, big_endian=True),
+    TransferSyntax("1.2.840.10008.1.20", "Papyrus 3 Implicit VR Little Endian", encapsulated=False, implicit=True),
     TransferSyntax(ENCAPSULATED_UNCOMPRESSED, "Encapsulated Uncompressed Explicit VR Little Endian"),
     TransferSyntax(JPEG_BASELINE, "JPEG Baseline (Process 1)", "image/jpeg", lossless=False),
     TransferSyntax(JPEG_EXTENDED, "JPEG Extended (Process 2 and 4)", "image/jpeg", lossless=False),
     *(
-        TransferSyntax(f"{_PREFIX}4.{number}", name, "image/jpeg", lossless=lossless, retired=True)
+        TransferSyntax(f"{_PREFIX}4.{number}", name, "image/jpeg", lossless=lossless)
         for number, name, lossless in _RETIRED_JPEG
     ),
     TransferSyntax(JPEG_LOSSLESS, "JPEG Lossless, Non-Hierarchical (Process 14)", "image/jpeg"),
@@ -159,9 +154,7 @@ _TABLE = (
         "JPEG 2000 Part 2 Multi-component Image Compression (Lossless Only)",
         "image/jpx",
     ),
-    TransferSyntax(
-        JPEG_2000_PART_2, "JPEG 2000 Part 2 Multi-component Image Compression", "image/jpx", lossless=False
-    ),
+    TransferSyntax(JPEG_2000_PART_2, "JPEG 2000 Part 2 Multi-component Image Compression", "image/jpx", lossless=False),
     *(
         TransferSyntax(f"{_PREFIX}4.{number}{suffix}", prefix + name, media_type, lossless=False, video=True)
         for number, name, media_type, fragmentable in _VIDEO
@@ -184,8 +177,8 @@ _TABLE = (
         for number, name, deflated in _WITHOUT_PIXEL_DATA
     ),
     # Neither says how a Part 10 file looks: what comes under these names is read as it shows itself.
-    TransferSyntax(f"{_PREFIX}6.1", "RFC 2557 MIME encapsulation", lossless=False, retired=True),
-    TransferSyntax(f"{_PREFIX}6.2", "XML Encoding", lossless=False, retired=True),
+    TransferSyntax(f"{_PREFIX}6.1", "RFC 2557 MIME encapsulation", lossless=False),
+    TransferSyntax(f"{_PREFIX}6.2", "XML Encoding", lossless=False),
 )
 
 TRANSFER_SYNTAXES: dict[str, TransferSyntax] = {entry.uid: entry for entry in _TABLE}

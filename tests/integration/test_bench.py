@@ -151,21 +151,3 @@ def test_what_cannot_be_measured_is_status_one(tmp_path: Path, capsys: pytest.Ca
         assert reason in said.err and "BEN-01" in said.err and not said.out
     assert sorted(map(str, archive.rglob("*"))) == before
     assert list(tmp_path.glob("out*")) == []
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [["bench"], ["bench", "a", "b"], ["bench", "compare", "a"], ["bench", ".", "--size", "none"],
-     ["bench", ".", "--size", "0"], ["bench", ".", "--seconds", "-1"], ["bench", "http://x/dicomweb"],
-     ["bench", ".", "--header", "no colon"], ["bench", ".", "--size", "100M"]],
-)  # fmt: skip
-def test_misuse_is_status_two(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    from pacs import cli
-
-    try:
-        status = cli.main(arguments)
-    except SystemExit as stopped:
-        status = int(str(stopped.code))
-    assert status == 2
-    captured = capsys.readouterr()
-    assert captured.err and not captured.out

@@ -48,10 +48,6 @@ def bundled_files() -> list[Path]:
     return [*dicom_files(PYDICOM_DATA / "test_files"), *dicom_files(PYDICOM_DATA / "charset_files")]
 
 
-class OracleError(Exception):
-    """pydicom cannot turn this Data Element into JSON; whatever we say of it is our own affair."""
-
-
 def read(path: Path) -> Dataset:
     return pydicom.dcmread(path, force=True)
 
