@@ -61,6 +61,7 @@ cdef inline int put_decimal_string(Out* out, const uint8_t* p, size_t n) except 
     """1 and the number in JSON's spelling (no plus sign, no bare point), or 0 when this is not a number."""
     cdef size_t first = 1 if n and (p[0] == 43 or p[0] == 45) else 0
     cdef size_t point, fraction, stop, exponent
+    cdef bint negative = False
     if n > DECIMAL_CHARACTERS:
         return 0
     point = digits_at(p, first, n)
@@ -73,7 +74,13 @@ cdef inline int put_decimal_string(Out* out, const uint8_t* p, size_t n) except 
         exponent = stop + 1
         if exponent < n and (p[exponent] == 43 or p[exponent] == 45):
             exponent += 1
-        if exponent == n or n - exponent > 2 or digits_at(p, exponent, n) != n:
+        if exponent == n or digits_at(p, exponent, n) != n:
+            return 0
+        negative = p[exponent - 1] == 45
+        # Older C libraries for Windows write three digits, `-1.024000e+003`.
+        while n - exponent > 1 and p[exponent] == 48:
+            exponent += 1
+        if n - exponent > 2:
             return 0
     elif stop != n:
         return 0
@@ -86,7 +93,7 @@ cdef inline int put_decimal_string(Out* out, const uint8_t* p, size_t n) except 
         put_char(out, b".")
         put(out, <const char*>p + fraction, stop - fraction)
     if exponent < n:
-        put(out, b"e-" if p[exponent - 1] == 45 else b"e+", 2)
+        put(out, b"e-" if negative else b"e+", 2)
         put(out, <const char*>p + exponent, n - exponent)
     return 1
 
