@@ -172,7 +172,7 @@ def measure(
     if stores and "store" in names:
         with make() as server:
             versions[server.name] = server.version
-            take(bench_store.store(server, data, scale))
+            take(bench_store.store(server, data))
     if {"metadata", "frames"} & set(names):
         with make() as server:
             versions[server.name] = server.version

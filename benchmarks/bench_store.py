@@ -20,7 +20,7 @@ RUNS = ((1, 1), (10, 1), (1, 4), (10, 4))
 """(instances in a request, clients)"""
 
 
-def store(server: Server, data: dict[str, list[Instance]], scale: Scale) -> Iterator[Figure]:
+def store(server: Server, data: dict[str, list[Instance]]) -> Iterator[Figure]:
     """Uploads of each series in `data`, then the bytes they take."""
     received = 0
     send(server, [instance.renamed("warm") for series in data.values() for instance in series[:4]], 2, 1)

@@ -174,7 +174,7 @@ class Head:
         head.paint(scalp + np.float32(0.012), -95 if size > 0.3 else 20)  # the skin, and fat below it
         self._skull(head, a - 0.035, b - 0.035, size)
         if min(a, b) > 0.2:
-            self._brain(head, a - 0.105, b - 0.105, z, size)
+            self._brain(head, a - 0.105, b - 0.105, z)
         if z < -0.45:
             self._base(head, z)
         return image
@@ -191,7 +191,7 @@ class Head:
         table: Plane = (0.012 * np.sin(turn * 23 + 9 * z) * np.cos(turn * 7 - 4 * z)).astype(np.float32)
         return table[canvas.angle]
 
-    def _brain(self, head: Canvas, a: float, b: float, z: float, size: float) -> None:
+    def _brain(self, head: Canvas, a: float, b: float, z: float) -> None:
         brain = head.around(0, 0, a, b)
         folds = self._folds(brain, z)
         cortex = brain.ellipse(0, 0, a, b)

@@ -74,12 +74,12 @@ class Exchange:
             first = next(source)
             most = max(clients, share // first.length)
             instances = itertools.islice(itertools.chain((first,), source), most)
-            point, run = self._store(instances, first.length, clients, most)
+            point, run = self._store(instances, first.length, clients)
             self._expect(first, min(50, run.instances))
             sweep.points.append(point)
         return sweep
 
-    def _store(self, instances: Iterator[Instance], length: int, clients: int, most: int) -> tuple[Point, Load]:
+    def _store(self, instances: Iterator[Instance], length: int, clients: int) -> tuple[Point, Load]:
         requests = (self._upload([instance]) for instance in instances)
         run, point = self._timed(requests, clients, check=_stored, keep=True)
         self.settle(run.instances)
@@ -184,7 +184,7 @@ class Exchange:
             first = next(source)
             most = max(2, left // (len(KINDS) - number) // first.length)
             instances = itertools.chain((first,), source)
-            point, run = self._store(itertools.islice(instances, most), first.length, self.effort.few, most)
+            point, run = self._store(itertools.islice(instances, most), first.length, self.effort.few)
             left = max(0, left - run.instances * first.length)
             # Processes advance at their own pace: what lies in the first half has been sent by each of them.
             count = min(40, max(1, run.instances // 2))

@@ -111,9 +111,9 @@ class SeriesArrays:
         self._folder.mkdir(parents=True, exist_ok=True)
         log = final.with_name(final.name + PARTIAL)
         with open_alone(log):
-            await self._go_on(progress, plan, final, log, paths)
+            await self._go_on(progress, plan, log, paths)
 
-    async def _go_on(self, progress: Counts, plan: str, final: Path, log: Path, paths: list[Path]) -> None:
+    async def _go_on(self, progress: Counts, plan: str, log: Path, paths: list[Path]) -> None:
         """Bring what is missing, alone at these files."""
         self._take_up(log, plan, paths)
         resume = plan_of(log) == plan and all(self._kind.there(path) for path in paths)

@@ -26,7 +26,7 @@ async def search(
     page: int = 500,
 ) -> AsyncGenerator[dict[str, Any]]:  # fmt: skip
     """See `AsyncClient.search`."""
-    url_of, uid_tag = _resource(transport, level, study, series), _UIDS[level]
+    url_of, uid_tag = _resource(level, study, series), _UIDS[level]
     query = {name: _text(value) for name, value in (match or {}).items()}
     if include:
         query["includefield"] = ",".join(include)
@@ -52,7 +52,7 @@ async def search(
             return
 
 
-def _resource(transport: Transport, level: Level, study: str | None, series: str | None) -> list[str]:
+def _resource(level: Level, study: str | None, series: str | None) -> list[str]:
     if level not in _UIDS:
         raise ValueError(f"{level!r} is neither studies nor series nor instances")
     if level == "studies":

@@ -33,7 +33,7 @@ def compile_rules(matches: Iterable[Match], *, fuzzy: bool = False) -> list[Rule
         if not supported(path):
             raise QueryError(f"the attribute {'.'.join(tags.text(tag) for tag in path)} cannot be matched")
         merged[path] = merged.get(path, ()) + values
-    asked = {path: values for path, values in merged.items() if not any(_universal(path, v) for v in values)}
+    asked = {path: values for path, values in merged.items() if not any(map(_universal, values))}
     rules = [date_and_time_rule(asked)] if both_are_ranges(asked) else []
     nested: dict[int, list[Match]] = {}
     for path, values in asked.items():
@@ -46,7 +46,7 @@ def compile_rules(matches: Iterable[Match], *, fuzzy: bool = False) -> list[Rule
     return rules
 
 
-def _universal(path: tuple[int, ...], value: str) -> bool:
+def _universal(value: str) -> bool:
     """No value or only `*`: PS3.4 C.2.2.2.3."""
     return not value.strip().strip("*")
 
