@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks import machine, report, workload
+from benchmarks.measure import measure
 from benchmarks.report import Figure
 from benchmarks.scale import FULL, TINY, Scale
 from benchmarks.servers import Pacs, Server, StartError
@@ -40,8 +41,11 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     scale = TINY if arguments.tiny else replace(FULL, links=arguments.links, plans=arguments.plans)
     description = machine.describe()
-    print(f"{description['processor']}, {description['cores']} cores, Python {description['python']}, "
-          f"commit {description['commit'] or 'unknown'}, load {description['load_average_before']}", file=sys.stderr)
+    print(
+        f"{description['processor']}, {description['cores']} cores, Python {description['python']}, "
+        f"commit {description['commit'] or 'unknown'}, load {description['load_average_before']}",
+        file=sys.stderr,
+    )
     figures: list[Figure] = []
     versions: dict[str, str] = {}
     missing: list[str] = []
@@ -100,8 +104,13 @@ def _parser() -> argparse.ArgumentParser:
     for option, known_names, what in (
         ("--links", FULL.links, "slow links, Mbit/s and ms"), ("--plans", FULL.plans, "ways to read over them"),
     ):  # fmt: skip
-        parser.add_argument(option, type=partial(_some_of, known_names), default=known_names, metavar="NAME,…",
-                            help=f"{what} (default: {','.join(known_names)})")
+        parser.add_argument(
+            option,
+            type=partial(_some_of, known_names),
+            default=known_names,
+            metavar="NAME,…",
+            help=f"{what} (default: {','.join(known_names)})",
+        )
     parser.add_argument("--tiny", action="store_true", help="only show that everything runs; figures mean nothing")
     return parser
 
@@ -133,9 +142,7 @@ def _servers(arguments: argparse.Namespace) -> list[Callable[[], Server]]:
     return makers
 
 
-def _alone(
-    names: tuple[str, ...], scale: Scale, folder: Path | None, take: Callable[[Iterator[Figure]], None]
-) -> None:
+def _alone(names: tuple[str, ...], scale: Scale, folder: Path | None, take: Callable[[Iterator[Figure]], None]) -> None:
     """What needs no server to be compared."""
     unknown = sorted(set(names) - set(NAMES) - set(LONG))
     if unknown:
@@ -156,53 +163,6 @@ def _alone(
         from benchmarks.bench_rungs import measured
 
         take(measured(folder, scale))
-
-
-def measure(
-    make: Callable[[], Server], names: tuple[str, ...], data: dict[str, list[Instance]], scale: Scale,
-    folder: Path | None, take: Callable[[Iterator[Figure]], None],
-) -> dict[str, str]:  # fmt: skip
-    """All that is asked for of one kind of server; each group has a fresh, empty one."""
-    from benchmarks import bench_read, bench_search, bench_store
-    from benchmarks.rivals import Nginx
-
-    versions = {}
-    source = list(data.values())[-1] if data else []
-    stores = not (isinstance(make, type) and issubclass(make, Nginx))
-    if stores and "store" in names:
-        with make() as server:
-            versions[server.name] = server.version
-            take(bench_store.store(server, data))
-    if {"metadata", "frames"} & set(names):
-        with make() as server:
-            versions[server.name] = server.version
-            if isinstance(server, Nginx):
-                copies = [workload.series_of(source, scale.series, "static")]
-                server.prepare(copies[0])
-            else:
-                copies = bench_store.prepare_series(server, source, scale)
-            if "metadata" in names:
-                take(bench_read.metadata(server, copies, scale))
-            if "frames" in names:
-                take(bench_read.frames(server, copies[-1], scale))
-    if stores and "slow_link" in names:
-        from benchmarks import bench_slow_link, slow_link_images
-
-        with make() as server:
-            versions[server.name] = server.version
-            found = slow_link_images.subjects(folder, scale)
-            take((bench_slow_link.own if isinstance(server, Pacs) else bench_slow_link.rival)(server, found, scale))
-    if stores and "rendered" in names:
-        from benchmarks import bench_rendered
-
-        with make() as server:
-            versions[server.name] = server.version
-            take(bench_rendered.rendered(server, folder, scale))
-    if stores and "search" in names:
-        with make() as server:
-            versions[server.name] = server.version
-            take(bench_search.search(server, scale))
-    return versions
 
 
 if __name__ == "__main__":

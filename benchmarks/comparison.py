@@ -18,9 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import machine, report, workload
+from benchmarks.measure import measure
 from benchmarks.report import Figure
+from benchmarks.rivals import CompressedNginx, Nginx, Orthanc
 from benchmarks.scale import FULL, TINY
-from benchmarks.servers import StartError
+from benchmarks.servers import Pacs, StartError
 from pacs.bench import stages
 
 BEGIN, END = "<!-- rivals: written by python -m benchmarks rivals -->", "<!-- /rivals -->"
@@ -115,10 +117,6 @@ def _parser() -> argparse.ArgumentParser:
 def _measure_all(
     arguments: argparse.Namespace, scale: Any, data: dict[str, Any], take: Any
 ) -> tuple[dict[str, str], list[str]]:
-    from benchmarks.__main__ import measure
-    from benchmarks.rivals import CompressedNginx, Nginx, Orthanc
-    from benchmarks.servers import Pacs
-
     versions: dict[str, str] = {}
     missing = []
     for make in (lambda: Pacs(arguments.workers), Orthanc, Nginx, CompressedNginx):
