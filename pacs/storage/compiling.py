@@ -70,6 +70,8 @@ def _key(field: Field, value: str, *, fuzzy: bool) -> Key:
             return time_key(field, value)
         case Kind.NAME if fuzzy and not WILDCARDS.search(value):
             return _fuzzy_key(field, value)
+        case Kind.NAME if "=" in value:
+            return _groups_key(field, value)
         case Kind.NAME | Kind.TEXT | Kind.EXACT if WILDCARDS.search(value):
             return wildcard_key(field, value)
         case _:
@@ -89,6 +91,24 @@ def _single_key(field: Field, wanted: str) -> Key:
 
     key = matching.exact_key(field, wanted)
     return Key(test, (Keys((key,)),), proven=len(key) < KEY_TEXT)
+
+
+def _groups_key(field: Field, value: str) -> Key:
+    """Each component group of the key matches the same one of a name; an empty one asks for nothing: `=山田*` is any
+    name that begins so in ideographs. PS3.5 6.2.1.1"""
+    groups = {
+        place: _key(field, group, fuzzy=False)
+        for place, group in enumerate(value.split("=")) if not _universal(group)
+    }  # fmt: skip
+
+    def group_matches(name: str) -> bool:
+        have = name.split("=")
+        return all(place < len(have) and key.test([have[place]]) for place, key in groups.items())
+
+    def test(values: Sequence[str]) -> bool:
+        return any(map(group_matches, values))
+
+    return Key(test, tuple(lookup for key in groups.values() for lookup in key.lookups))
 
 
 def _fuzzy_key(field: Field, value: str) -> Key:

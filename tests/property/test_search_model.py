@@ -191,6 +191,9 @@ def ranges(values: tuple[str, ...]) -> st.SearchStrategy[str]:
     return st.one_of(one, one.map("{}-".format), one.map("-{}".format), pair.map(lambda p: f"{p[0]}-{p[1]}"))
 
 
+GROUPS = st.sampled_from(
+    ("=山田*", "==やまだ*", "yamada^tarou=山田^太郎", "Y*=", "=*", "Doe^*=山田^太郎", "*=山?^*=*", "===")
+)
 KEY_DATES = ("20200101", "20200102", "20201231", "20000101", "20210101")
 KEY_TIMES = ("10", "1000", "1015", "101530", "101530.5", "2359", "000000")
 KEYS: dict[tuple[str, ...], st.SearchStrategy[str]] = {
@@ -208,7 +211,7 @@ KEYS: dict[tuple[str, ...], st.SearchStrategy[str]] = {
     **{(k,): ranges(KEY_TIMES) for k in ("StudyTime", "PerformedProcedureStepStartTime")},
     **{(k,): patterns(IDS) for k in ("PatientID", "AccessionNumber", "StudyID", "PatientSex", "BodyPartExamined")},
     **{(k,): patterns(TEXTS) for k in ("StudyDescription", "SeriesDescription")},
-    **{(k,): patterns(NAMES) for k in ("PatientName", "ReferringPhysicianName")},
+    **{(k,): st.one_of(patterns(NAMES), GROUPS) for k in ("PatientName", "ReferringPhysicianName")},
     ("RequestAttributesSequence", "ScheduledProcedureStepID"): patterns(IDS),
     ("RequestAttributesSequence", "RequestedProcedureID"): patterns(IDS),
 }

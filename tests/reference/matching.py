@@ -7,6 +7,7 @@ mappings. Attributes are named by keyword.
 from __future__ import annotations
 
 import datetime
+import itertools
 import unicodedata
 from typing import Any
 
@@ -96,6 +97,9 @@ def one(keyword: str, key: str, value: str, *, fuzzy: bool) -> bool:
             words = [part for part in plain(key).replace("^", " ").replace("=", " ").split() if part]
             have_words = plain(value).replace("^", " ").replace("=", " ").split()
             return all(any(have.startswith(word) for have in have_words) for word in words)
+        if "=" in key:
+            pairs = itertools.zip_longest(key.split("="), value.split("="), fillvalue="")
+            return all(not asked.strip("*") or one(keyword, asked, have, fuzzy=False) for asked, have in pairs)
         if set("*?") & set(key):
             return any(wildcard(plain(key), text) for text in name_texts(value))
         return name_texts(key)[0] in name_texts(value)
