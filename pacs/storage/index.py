@@ -6,6 +6,7 @@ What it holds is described in `views.py`.
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -20,14 +21,36 @@ from pacs.storage.views import NAMES, ReadView, WriteView
 
 __all__ = ["Counters", "Index", "ReadView", "WriteView"]
 
-_MAP_SIZE = 1 << 40
+_LARGEST_MAP = 1 << 40
 """Address space, not disk: the file is as long as its content."""
+_SMALLEST_MAP = 4 << 30
 _READERS = 2048
 _REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 """What the system says that is not about the content of the files."""
 _ROWS_AT_ONCE = 10_000
 _BYTES_AT_ONCE = 16 << 20
 """Of one transaction: it is in memory until it is committed."""
+
+
+def map_size(path: str) -> int:
+    """Bytes of address space for an index: 1 TiB, or what leaves as much for everything else where there is less
+    (kernels with 39 bits, RLIMIT_AS), but room to grow and 4 GiB at least."""
+    try:
+        used = os.stat(f"{path}/data.mdb").st_size
+    except OSError:
+        used = 0
+    size = _LARGEST_MAP
+    while size // 2 >= max(_SMALLEST_MAP, 2 * used) and not _mappable(2 * size):
+        size //= 2
+    return size
+
+
+def _mappable(length: int) -> bool:
+    try:
+        mmap.mmap(-1, length, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=0).close()
+    except (OSError, ValueError, OverflowError):
+        return False
+    return True
 
 
 class Index:
@@ -39,11 +62,12 @@ class Index:
         """`sync` false: durable only after `flush`. `lock` false: who writes does not know of these readers."""
         self.path = path
         self._data = f"{path}/data.mdb"
+        size = map_size(path)
         try:
             if not create:
                 os.stat(self._data)
             self._env = lmdb.open(
-                path, map_size=_MAP_SIZE, max_dbs=len(NAMES) + len(matching.DATABASES), max_readers=_READERS,
+                path, map_size=size, max_dbs=len(NAMES) + len(matching.DATABASES), max_readers=_READERS,
                 readahead=False, create=create, readonly=readonly, sync=sync, metasync=sync, lock=lock,
             )  # fmt: skip
             if lock:
@@ -59,7 +83,13 @@ class Index:
         except OSError as error:
             raise StorageError(f"the index cannot be opened: {self._data}: {error.strerror}") from None
         except lmdb.Error as error:
-            if getattr(error, "code", 0) in _REFUSALS:
+            number = getattr(error, "code", 0)
+            if number == errno.ENOMEM and not _mappable(size):
+                raise StorageError(
+                    f"the index cannot be opened: it needs {size >> 30} GiB of address space, and this process does "
+                    f"not get them (`ulimit -v`, RLIMIT_AS)"
+                ) from None
+            if number in _REFUSALS:
                 raise StorageError(f"the index cannot be opened: {error}") from None
             raise IndexMismatchError(f"{path} cannot be opened ({error}): run `pacs reindex`") from None
         self._identity = self._identity_on_disk()

@@ -13,13 +13,14 @@ from contextlib import closing, contextmanager
 from pacs.errors import ArchiveLockedError, IndexMismatchError
 from pacs.storage import layout
 from pacs.storage.disk import Disk
-from pacs.storage.index import Index
+from pacs.storage.index import Index, map_size
 from pacs.storage.last_commit import LastCommit
 from pacs.storage.locks import ArchiveLock
 
 _WALK = """
 import sys, lmdb
-env = lmdb.open(sys.argv[1], readonly=True, lock=sys.argv[2] == "1", max_dbs=99, map_size=1 << 40, readahead=False)
+path, lock, size = sys.argv[1:]
+env = lmdb.open(path, readonly=True, lock=lock == "1", max_dbs=99, map_size=int(size), readahead=False)
 with env.begin(buffers=True) as txn:
     for name in list(txn.cursor().iternext(values=False)):
         database = env.open_db(bytes(name), txn=txn, create=False)
@@ -53,7 +54,8 @@ def kills(root: layout.Root) -> str:
     """
     with _locked(root) as noted:
         # -P: no module of the working directory is run.
-        command = [sys.executable, "-P", "-c", _WALK, f"{root}/{layout.INDEX}", "1" if noted else "0"]
+        path = f"{root}/{layout.INDEX}"
+        command = [sys.executable, "-P", "-c", _WALK, path, "1" if noted else "0", str(map_size(path))]
         ended = subprocess.run(command, capture_output=True, check=False).returncode
     return signal.Signals(-ended).name if ended < 0 else ""
 
