@@ -14,6 +14,7 @@ from typing import Final, Self
 import msgspec
 from aiohttp import web
 from aiohttp.client_exceptions import ClientError
+from aiohttp.http_exceptions import ContentEncodingError
 from aiohttp.web import BaseRequest
 
 from pacs.archive import StoreResult
@@ -243,8 +244,9 @@ async def store(service: Service, request: BaseRequest, target: ResourceId) -> A
     part_type, boundary = multipart.boundary_of(request.headers.get("Content-Type", ""))
     if part_type not in ("", DICOM):
         raise MediaTypeError(f"parts of type {part_type[:80]} are not read here, send {DICOM}")
-    if request.headers.get("Content-Encoding", "identity").lower() not in ("identity", "gzip", "deflate"):
-        raise MediaTypeError("this Content-Encoding is not read here")
+    coding = request.headers.get("Content-Encoding", "identity").strip().lower()
+    if coding not in ("identity", "gzip", "deflate"):
+        raise MediaTypeError(f"Content-Encoding {coding[:40]!r} is not read here, send gzip, deflate or none")
     if expectation.held_back(request):
         await expectation.ask(request)
     parser = multipart.Parser(boundary)
@@ -260,7 +262,9 @@ async def store(service: Service, request: BaseRequest, target: ResourceId) -> A
         for event in parser.close():
             await upload.take(event)
     except (ClientError, web.RequestPayloadError) as error:
-        raise RequestError(f"the body could not be read: {type(error).__name__}") from error
+        wrong = isinstance(error.__cause__, ContentEncodingError)
+        why = f"it is not {coding}, as Content-Encoding says" if wrong else type(error).__name__
+        raise RequestError(f"the body could not be read: {why}") from error
     finally:
         upload.drop()
     if not parser.parts:
@@ -280,7 +284,7 @@ def response(results: list[StoreResult], base: str, study: str | None) -> Answer
     stored because the archive cannot write: the same request may succeed later.
     """
     stored = [result for result in results if result.status != "refused"]
-    failed = [result for result in results if result.status == "refused"]
+    failed = {part: result for part, result in enumerate(results, 1) if result.status == "refused"}
     studies = {result.study for result in stored}
     module: dict[str, object] = {}
     if studies or study:
@@ -288,17 +292,18 @@ def response(results: list[StoreResult], base: str, study: str | None) -> Answer
         module["00081190"] = _element("UR", f"{base}/studies/{only}") if only else {"vr": "UR"}
     if stored:
         module["00081199"] = _element("SQ", *(_referenced(result, base) for result in stored))
-    named = [result for result in failed if result.instance]
+    named = [_failed(result, "") for result in failed.values() if result.instance]
     if named:
-        module["00081198"] = _element("SQ", *(_failed(result) for result in named))
+        module["00081198"] = _element("SQ", *named)
     if len(named) < len(failed):
-        module["0008119A"] = _element("SQ", *(_failed(result) for result in failed if not result.instance))
+        nameless = (_failed(result, f"part {part}: ") for part, result in failed.items() if not result.instance)
+        module["0008119A"] = _element("SQ", *nameless)
     headers: tuple[tuple[str, str], ...] = (("Cache-Control", "no-store"),)
     if not failed:
         status = 202 if any(result.warnings for result in stored) else 200
     elif stored:
         status = 202
-    elif all(isinstance(result.error, StorageError | BusyError) for result in failed):
+    elif all(isinstance(result.error, StorageError | BusyError) for result in failed.values()):
         status = 503
         headers += (("Retry-After", str(problems.RETRY_AFTER)),)
     else:
@@ -327,14 +332,15 @@ def _referenced(result: StoreResult, base: str) -> dict[str, object]:
     return dict(sorted(item.items()))
 
 
-def _failed(result: StoreResult) -> dict[str, object]:
-    """PS3.18 has no place for a text: Error Comment (0000,0902) of DIMSE is where other archives put it too."""
+def _failed(result: StoreResult, where: str) -> dict[str, object]:
+    """PS3.18 has no place for a text: Error Comment (0000,0902) of DIMSE is where other archives put it too. `where`
+    precedes it, of an instance whose UID is not known."""
     item: dict[str, object] = {"00081197": _element("US", problems.failure_reason(result.error))}
     if result.instance:
         item["00081150"] = _element("UI", result.sop_class) if result.sop_class else {"vr": "UI"}
         item["00081155"] = _element("UI", result.instance)
     if result.error is not None:
-        item["00000902"] = _element("LO", _comment(f"{result.error.code} {result.error.message}"))
+        item["00000902"] = _element("LO", _comment(f"{where}{result.error.code} {result.error.message}"))
     return dict(sorted(item.items()))
 
 

@@ -145,7 +145,7 @@ class _Protocol(web.RequestHandler):
         error: PacsError = RequestError((message or "the request cannot be read").splitlines()[0][:200])
         if isinstance(exc, ContentEncodingError):
             # br or zstd, for which aiohttp found no decoder, and tells the client what to install.
-            status, error = 415, MediaTypeError("this Content-Encoding is not read here")
+            status, error = 415, MediaTypeError("this Content-Encoding is not read here, send gzip, deflate or none")
         body = problems.body(error.code, error.message)
         response = web.Response(status=status, body=body, content_type="application/json")
         response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"

@@ -64,3 +64,21 @@ def test_a_study_is_of_one_patient_even_where_its_instances_are_not(client: Clie
     assert client.store(file_of(second)).status == 202
     (study,) = client.get(path).json
     assert (study["00100020"]["Value"], "Value" in study["00100040"]) == (["wire-A"], False)
+
+
+def test_a_part_without_a_uid_is_told_by_its_place(client: Client) -> None:
+    (file,) = demo.head_slices(1, rows=32, name="between bad parts")
+    answer = client.store(b"no file", file, b"", check=False)
+    assert answer.status == 202
+    comments = [item["00000902"]["Value"][0] for item in answer.json["0008119A"]["Value"]]
+    assert [comment.partition(": ")[0] for comment in comments] == ["part 1", "part 3"]
+    assert all("P10-01" in comment for comment in comments)
+
+
+@pytest.mark.parametrize(
+    ("coding", "status", "said"), [("gzip", 400, "it is not gzip"), ("x-gzip", 415, "'x-gzip' is not read")]
+)
+def test_what_is_wrong_with_a_content_encoding_is_said(client: Client, coding: str, status: int, said: str) -> None:
+    headers = {"Content-Type": "multipart/related; boundary=b", "Content-Encoding": coding}
+    reply = client.request("POST", "/studies", headers, b"--b\r\n\r\nfile\r\n--b--")
+    assert (reply.status, said in reply.json["message"]) == (status, True), reply.json
