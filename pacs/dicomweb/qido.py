@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Iterable, Mapping
 from typing import Final
@@ -56,6 +57,8 @@ _SERIES_EMPTY: Final = _empty(_SERIES_REQUIRED)
 _INSTANCE_EMPTY: Final = _empty(_INSTANCE_REQUIRED)
 _ONLINE: Final = b'{"vr":"CS","Value":["ONLINE"]}'
 _KEYS: Final = {tag: b'"%08X":' % tag for tag in (*query.INDEXED, *query.STUDY_EXTRA, *query.SERIES_EXTRA)}
+
+_LONG_VALUE: Final = re.compile(rb',"BulkDataURI":"bulkdata/[^"]*"')
 
 _encode = msgspec.json.Encoder().encode
 _decode_raw = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -173,7 +176,9 @@ class _Response:
             elements.pop(tags.SOP_CLASSES_IN_STUDY, None)
         elements[tags.INSTANCE_AVAILABILITY] = _ONLINE
         elements[tags.RETRIEVE_URL] = b'{"vr":"UR","Value":[%s]}' % _encode(url)
-        return b"{" + b",".join(_key(tag) + elements[tag] for tag in sorted(elements)) + b"}"
+        found = b"{" + b",".join(_key(tag) + elements[tag] for tag in sorted(elements)) + b"}"
+        # The index does not know of which instance: what it keeps is without the long values inside.
+        return _LONG_VALUE.sub(b"", found) if b'"BulkDataURI"' in found else found
 
     def _stored(self, item: Item) -> dict[int, bytes]:
         """Elements that only the stored Data Set has: of the instance, or of the first one of the series or study."""

@@ -82,3 +82,17 @@ def test_what_is_wrong_with_a_content_encoding_is_said(client: Client, coding: s
     headers = {"Content-Type": "multipart/related; boundary=b", "Content-Encoding": coding}
     reply = client.request("POST", "/studies", headers, b"--b\r\n\r\nfile\r\n--b--")
     assert (reply.status, said in reply.json["message"]) == (status, True), reply.json
+
+
+@pytest.mark.parametrize("query", ["/studies/{study}/series", "/instances?includefield=all&StudyInstanceUID={study}"])
+def test_a_search_names_no_bulk_data_that_cannot_be_fetched(client: Client, query: str) -> None:
+    (file,) = demo.head_slices(1, rows=32, name=f"long value in a request {query}")
+    data = pydicom.dcmread(io.BytesIO(file))
+    item = pydicom.Dataset()
+    item.RequestedProcedureID = "wire"
+    item.private_block(0x0029, "ACME", create=True).add_new(1, "OB", b"z" * 2000)
+    data.RequestAttributesSequence = [item]
+    client.store(file_of(data))
+    (found,) = client.get(query.format(study=data.StudyInstanceUID)).json
+    (request,) = found["00400275"]["Value"]
+    assert (request["00291001"], request["00401001"]["Value"]) == ({"vr": "OB"}, ["wire"])
