@@ -69,7 +69,7 @@ def readers(source: list[Instance], scale: Scale) -> Iterator[Figure]:
         slow = multiprocessing.Process(target=_readers, args=(server.address, request, scale.readers, ready))
         slow.start()
         try:
-            if not ready.wait(60):
+            if not ready.wait(300):
                 raise load.RequestFailedError("the slow readers did not get their first bytes")
             beside = _latency(server, series, scale)
             with_all = machine.memory(server.process.pid)

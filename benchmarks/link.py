@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import fcntl
 import random
 import socket
 import struct
@@ -30,6 +31,8 @@ SEGMENT: Final = 1460
 """Bytes that the link carries at a time: the payload of an Ethernet frame."""
 _HELD: Final = 32 << 10
 """Bytes that the link takes from a sender ahead of the line, in user space and in the kernel each."""
+_UNSENT: Final = 0x894B
+"""SIOCOUTQNSD of linux/sockios.h"""
 _TICK: Final = 0.001
 """Seconds. Shorter waits are not worth a turn of the event loop; the bucket's clock evens them out."""
 
@@ -58,6 +61,7 @@ class Count:
     """What went over the link in one direction. Times are those of the event loop's clock, at delivery."""
 
     bytes: int = 0
+    """Without what a reset made the sender's kernel drop."""
     first: float = 0.0
     last: float = 0.0
     stalls: int = 0
@@ -184,10 +188,18 @@ class _Pipe(asyncio.Protocol):
                 end._held.clear()
             elif how == "reset":
                 raw = end.transport.get_extra_info("socket")
+                if end.peer is not None:
+                    end.peer.line.count.bytes -= end.transport.get_write_buffer_size() + _unsent(raw)
                 raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 end.transport.abort()
             else:
                 end.transport.close()
+
+
+def _unsent(raw: socket.socket) -> int:
+    """Bytes that wait in the kernel for room at the receiver."""
+    found: int = struct.unpack("i", fcntl.ioctl(raw.fileno(), _UNSENT, bytes(4)))[0]
+    return found
 
 
 class _Line:
@@ -197,6 +209,7 @@ class _Line:
         self.shape = shape
         self.count = Count()
         self.cut_after: tuple[int, Cut] | None = None
+        self.hold_after: int | None = None
         self._random = random.Random(shape.seed)
         self._turns: deque[_Pipe] = deque()
         self._wake = asyncio.Event()
@@ -208,10 +221,14 @@ class _Line:
             self._turns.append(pipe)
             self._wake.set()
 
+    def go_on(self) -> None:
+        self.hold_after = None
+        self._wake.set()
+
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            while not self._turns:
+            while not self._turns or self.hold_after == 0:
                 self._idle = True
                 self._wake.clear()
                 await self._wake.wait()
@@ -229,7 +246,11 @@ class _Line:
         if self.cut_after is not None:
             left, how = self.cut_after
             size = min(size, left)
+        if self.hold_after is not None:
+            size = min(size, self.hold_after)
         data = pipe.take(size)
+        if self.hold_after is not None:
+            self.hold_after -= len(data)
         now = loop.time()
         if shape.rate:
             if self._idle:
@@ -290,6 +311,13 @@ class Link:
     def cut_after(self, count: int, how: Cut = "close") -> None:
         """Once `count` more bytes have come down, end the connection that carried the last of them."""
         self._down.cut_after = (count, how)
+
+    def hold_after(self, count: int) -> None:
+        """Once `count` more bytes have come down, nothing does until `go_on`; what is under way arrives."""
+        self._down.hold_after = count
+
+    def go_on(self) -> None:
+        self._down.go_on()
 
     def change_address(self, how: Cut = "silence") -> None:
         """What happens when a laptop changes networks: open connections are dead, new ones come from elsewhere."""
@@ -388,6 +416,12 @@ class ThreadedLink:
     def cut_after(self, count: int, how: Cut = "close") -> None:
         self._loop.call_soon_threadsafe(self._link.cut_after, count, how)
 
+    def hold_after(self, count: int) -> None:
+        self._loop.call_soon_threadsafe(self._link.hold_after, count)
+
+    def go_on(self) -> None:
+        self._loop.call_soon_threadsafe(self._link.go_on)
+
     def reshape(self, shape: Shape) -> None:
         self._loop.call_soon_threadsafe(self._link.reshape, shape)
 
@@ -402,14 +436,14 @@ def link_thread(to: Address, shape: Shape, listen: Address = ("127.0.0.1", 0)) -
     thread = threading.Thread(target=loop.run_forever, name="link", daemon=True)
     thread.start()
     try:
-        link = asyncio.run_coroutine_threadsafe(open_link(to, shape, listen), loop).result(10)
+        link = asyncio.run_coroutine_threadsafe(open_link(to, shape, listen), loop).result(120)
         try:
             yield ThreadedLink(link, loop)
         finally:
-            asyncio.run_coroutine_threadsafe(link.close(), loop).result(10)
+            asyncio.run_coroutine_threadsafe(link.close(), loop).result(120)
     finally:
         loop.call_soon_threadsafe(loop.stop)
-        thread.join(10)
+        thread.join(120)
         loop.close()
 
 

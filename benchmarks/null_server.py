@@ -38,6 +38,7 @@ class _Null(asyncio.Protocol):
 
 async def serve(port: int) -> None:
     server = await asyncio.get_running_loop().create_server(_Null, "127.0.0.1", port)
+    print("the null server listens on", server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -83,7 +84,7 @@ class Server(ABC):
     def wait_until(self, ready: bytes | None) -> None:
         """Until the log contains `ready`; without it, until the port takes connections."""
         assert self.process is not None
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
                 raise StartError(f"{self.name} ended with status {self.process.returncode}:\n{self.log()}")
@@ -96,6 +97,13 @@ class Server(ABC):
                         return
             time.sleep(0.05)
         raise StartError(f"{self.name} did not answer:\n{self.log()}")
+
+    def take_port(self, ready: bytes) -> None:
+        """The port that the server took: its number comes behind `ready` in the log, which is waited for. One that was
+        free a moment ago may have been taken by another program."""
+        self.wait_until(ready)
+        said = (self.folder / "log").read_bytes().partition(ready)[2]
+        self.port = int(re.match(rb"[0-9]+", said)[0])  # type: ignore[index]
 
     def __enter__(self) -> Self:
         try:
@@ -139,11 +147,11 @@ class Pacs(Server):
 
         self.version = f"pacs {__version__}, {self._workers} workers"
         self.spawn(
-            [sys.executable, "-m", "pacs", "serve", "--archive", str(self.storage), "--port", str(self.port),
+            [sys.executable, "-m", "pacs", "serve", "--archive", str(self.storage), "--port", "0",
              "--workers", str(self._workers)],
             {"PYTHONUNBUFFERED": "1"},
         )  # fmt: skip
-        self.wait_until(b"pacs is ready at ")
+        self.take_port(b"pacs is ready at http://127.0.0.1:")
 
 
 class Null(Server):
@@ -154,5 +162,5 @@ class Null(Server):
 
     def start(self) -> None:
         self.version = "null server"
-        self.spawn([sys.executable, "-m", "benchmarks.null_server", str(self.port)])
-        self.wait_until(None)
+        self.spawn([sys.executable, "-m", "benchmarks.null_server", "0"], {"PYTHONUNBUFFERED": "1"})
+        self.take_port(b"the null server listens on ")
