@@ -36,9 +36,14 @@ def codecs(tmp_path: Path) -> Path:
     return folder
 
 
+def identity(path: Path) -> tuple[int, int]:
+    """Of a file: the number alone may be that of one that was deleted."""
+    return path.stat().st_ino, path.stat().st_mtime_ns
+
+
 def build(codecs: Path) -> tuple[set[str], list[int]]:
     """The extensions that were compiled, and what all of them answer."""
-    before = {path: path.stat().st_ino for path in codecs.glob("*.so")}
+    before = {path: identity(path) for path in codecs.glob("*.so")}
     checkout = codecs.parents[1]
     words = [sys.executable, "setup.py", "build_ext", "--inplace", "--build-lib", "lib", "--build-temp", "temp"]
     run = subprocess.run(words, cwd=checkout, capture_output=True, text=True, check=False)
@@ -50,7 +55,7 @@ def build(codecs: Path) -> tuple[set[str], list[int]]:
         [sys.executable, "-c", program], cwd=checkout, env={**os.environ, "PYTHONPATH": str(checkout)},
         capture_output=True, text=True, check=True,
     )  # fmt: skip
-    compiled = {path.name.partition(".")[0] for path in codecs.glob("*.so") if before.get(path) != path.stat().st_ino}
+    compiled = {path.name.partition(".")[0] for path in codecs.glob("*.so") if before.get(path) != identity(path)}
     return compiled, [int(word) for word in told.stdout.split()]
 
 

@@ -37,13 +37,13 @@ def test_backup_while_uploads_run(
     uploaders = [threading.Thread(target=upload, args=(range(k, 60, 2),)) for k in range(2)]
     for uploader in uploaders:
         uploader.start()
-    assert begun.wait(30)
+    assert begun.wait(300)
     before = set(acknowledged)
     run = pacs_command("backup", "--archive", archive_dir, "--to", copy, fresh=True)
     after = set(acknowledged)
     stop.set()
     for uploader in uploaders:
-        uploader.join(60)
+        uploader.join(600)
     assert run.returncode == 0, run.stderr
     assert not run.stderr and "the copy is the archive as of commit" in run.stdout
     checked = pacs_command("check", "--archive", copy)

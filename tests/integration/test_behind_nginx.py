@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.client
 import json
 import os
@@ -12,6 +13,7 @@ import ssl
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,19 +27,32 @@ pytestmark = pytest.mark.skipif(
 AUTHORIZATION = {"Authorization": "Basic " + base64.b64encode(b"reader:secret").decode()}
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
 def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, int, Path]]:
     """(server, port of nginx, access log)"""
     folder = tmp_path_factory.mktemp("nginx")
     log = folder / "access.log"
     env = {"PACS_TRUSTED_PROXIES": "127.0.0.1", "PACS_ACCESS_LOG": str(log)}
-    server = Server(folder / "archive", workers=1, env=env, args=())
-    port = free_port()
+    with contextlib.ExitStack() as running:
+        server = Server(folder / "archive", workers=1, env=env, args=())
+        running.callback(server.stop)
+        # Opened here and handed on, as nginx does to the one that takes its place: no other program gets the port.
+        listener = running.enter_context(socket.create_server(("127.0.0.1", 0), backlog=511))
+        port = int(listener.getsockname()[1])
+        configuration = configured(folder, server, port)
+        tested = subprocess.run(["nginx", "-t", "-c", configuration], capture_output=True, text=True, check=False)
+        assert tested.returncode == 0, tested.stderr
+        assert "warn" not in tested.stderr, tested.stderr
+        nginx = running.enter_context(subprocess.Popen(
+            ["nginx", "-c", configuration, "-g", "daemon off;"], stderr=subprocess.DEVNULL,
+            pass_fds=(listener.fileno(),), env={**os.environ, "NGINX": f"{listener.fileno()};"},
+        ))  # fmt: skip
+        running.callback(nginx.terminate)
+        yield server, port, log
+
+
+def configured(folder: Path, server: Server, port: int) -> Path:
+    """docker/nginx.conf for a test's folder, server and port, with a password and a certificate."""
     secrets = folder / "secrets"
     secrets.mkdir()
     key, certificate = secrets / "key.pem", secrets / "certificate.pem"
@@ -61,23 +76,7 @@ def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, 
     configuration = folder / "nginx.conf"
     user = "user root;\n" if os.getuid() == 0 else ""
     configuration.write_text(user + text)
-    tested = subprocess.run(["nginx", "-t", "-c", configuration], capture_output=True, text=True, check=False)
-    assert tested.returncode == 0, tested.stderr
-    assert "warn" not in tested.stderr, tested.stderr
-    nginx = subprocess.Popen(["nginx", "-c", configuration, "-g", "daemon off;"], stderr=subprocess.PIPE)
-
-    def listens() -> bool:
-        try:
-            socket.create_connection(("127.0.0.1", port)).close()
-        except OSError:
-            return False
-        return True
-
-    wait_for(listens)
-    yield server, port, log
-    nginx.terminate()
-    nginx.communicate(timeout=20)
-    server.stop()
+    return configuration
 
 
 def trusting(folder: Path) -> ssl.SSLContext:
@@ -88,13 +87,11 @@ def ask(
     proxied: tuple[Server, int, Path], method: str, path: str, body: bytes | None = None, **headers: str
 ) -> tuple[int, dict[str, str], bytes]:
     _, port, log = proxied
-    connection = http.client.HTTPSConnection("localhost", port, context=trusting(log.parent), timeout=20)
-    connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
-    response = connection.getresponse()
-    found = {name.lower(): value for name, value in response.getheaders()}
-    answer = response.status, found, response.read()
-    connection.close()
-    return answer
+    connection = http.client.HTTPSConnection("localhost", port, context=trusting(log.parent), timeout=120)
+    with contextlib.closing(connection):
+        connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
+        response = connection.getresponse()
+        return response.status, {name.lower(): value for name, value in response.getheaders()}, response.read()
 
 
 def test_a_study_goes_in_and_out_through_it(proxied: tuple[Server, int, Path], ct_slices: CtSlices) -> None:
@@ -149,7 +146,13 @@ def test_http_2_is_offered(proxied: tuple[Server, int, Path]) -> None:
 def test_the_server_sees_the_client_and_the_id_of_the_request(proxied: tuple[Server, int, Path]) -> None:
     log = proxied[2]
     spoofed = {"X_Forwarded_For": "8.8.8.8", "X_Request_ID": "abcdefabcdef", "Forwarded": "for=8.8.8.8"}
-    assert ask(proxied, "GET", "/dicomweb/studies?limit=1", **spoofed, **AUTHORIZATION)[0] == 200
-    wait_for(lambda: log.exists() and len(log.read_text().splitlines()) >= 1)
-    last = json.loads(log.read_text().splitlines()[-1])
-    assert last["network"] == "loopback" and len(last["request"]) == 32, "nginx says who, not the client"
+    assert ask(proxied, "GET", "/dicomweb/instances?limit=1", **spoofed, **AUTHORIZATION)[0] == 200
+
+    def mine() -> list[dict[str, Any]]:
+        """Lines that are there whole, of what nobody else asks for."""
+        whole = [text for text in log.read_text().splitlines(keepends=True) if text.endswith("\n")]
+        return [line for line in map(json.loads, whole) if line["route"] == "/dicomweb/instances"]
+
+    wait_for(lambda: log.exists() and bool(mine()), 120)
+    (line,) = mine()
+    assert line["network"] == "loopback" and len(line["request"]) == 32, "nginx says who, not the client"

@@ -24,6 +24,8 @@ from tests.objects.base import Built
 from tests.streams import decoders
 
 COUNT = 7
+STEADY = 3600.0
+"""As `pause`: no image between two rungs. Whether there is one depends on how fast the bytes come."""
 
 
 class Series:
@@ -166,7 +168,8 @@ def check(views: list[FrameView], series: Series) -> None:
 
 
 def test_a_series_sharpens_from_the_middle(client: Client, series: Series) -> None:
-    views = list(client.series_stream(series.study, series.uid, rungs=["level:2", "pixels:64", "lossless"]))
+    rungs = ["level:2", "pixels:64", "lossless"]
+    views = list(client.series_stream(series.study, series.uid, rungs=rungs, pause=STEADY))
     check(views, series)
     assert [view.position for view in views[:COUNT]] == [4, 5, 3, 6, 2, 7, 1]
     by_rung = [[view.rung for view in views[start : start + COUNT]] for start in range(0, 3 * COUNT, COUNT)]
@@ -177,14 +180,14 @@ def test_a_series_sharpens_from_the_middle(client: Client, series: Series) -> No
 
 
 def test_first_and_upscale(client: Client, series: Series) -> None:
-    views = list(client.series_stream(series.study, series.uid, first=2, upscale=True))
+    views = list(client.series_stream(series.study, series.uid, first=2, upscale=True, pause=STEADY))
     check(views, series)
     assert [view.position for view in views[:3]] == [2, 3, 1]
     assert {view.array.shape for view in views} == {(260, 260)}
 
 
 def test_quality_before_lossless(client: Client, series: Series) -> None:
-    views = list(client.series_stream(series.study, series.uid, rungs=["quality:45", "lossless"]))
+    views = list(client.series_stream(series.study, series.uid, rungs=["quality:45", "lossless"], pause=STEADY))
     lossy = [view for view in views if view.rung == "quality=45"]
     assert len(lossy) == COUNT and not any(view.final for view in lossy)
     for view in lossy:
@@ -196,7 +199,8 @@ def test_quality_before_lossless(client: Client, series: Series) -> None:
 
 
 def test_layers_before_lossless(client: Client, series: Series) -> None:
-    views = list(client.series_stream(series.study, series.uid, rungs=["layer:2", "layer:4", "lossless"]))
+    rungs = ["layer:2", "layer:4", "lossless"]
+    views = list(client.series_stream(series.study, series.uid, rungs=rungs, pause=STEADY))
     check(views, series)
     errors: dict[str, list[float]] = {}
     for view in views:
@@ -208,7 +212,7 @@ def test_layers_before_lossless(client: Client, series: Series) -> None:
 
 
 def test_a_preview_alone_is_not_final(client: Client, series: Series) -> None:
-    views = list(client.series_stream(series.study, series.uid, rungs=["pixels:32"]))
+    views = list(client.series_stream(series.study, series.uid, rungs=["pixels:32"], pause=STEADY))
     assert len(views) == COUNT and not any(view.final for view in views)
     assert {view.array.shape for view in views} == {(33, 33)}
 
@@ -217,7 +221,7 @@ def test_a_stream_that_nobody_wants_to_the_end(client: Client, series: Series) -
     stream = client.series_stream(series.study, series.uid)
     assert next(stream).rung.startswith("level=")
     stream.close()
-    assert len(list(client.series_stream(series.study, series.uid))) == 2 * COUNT
+    assert len(list(client.series_stream(series.study, series.uid, pause=STEADY))) == 2 * COUNT
 
 
 def test_frames_of_every_kind_become_final(client: Client, every_kind: list[Built]) -> None:
@@ -307,7 +311,7 @@ def test_several_threads(client: Client, series: Series) -> None:
 
 
 async def test_the_asynchronous_face(server: Server, series: Series) -> None:
-    async with AsyncClient(server.url, patience=Patience(total=30)) as client:
+    async with AsyncClient(server.url, patience=Patience(total=180)) as client:
         assert [item async for item in client.search("studies", {"StudyInstanceUID": series.study})]
         views = [view async for view in client.series_stream(series.study, series.uid)]
         check(views, series)

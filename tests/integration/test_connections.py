@@ -7,7 +7,7 @@ import contextlib
 import gc
 import re
 import tracemalloc
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ class Client:
 
     async def answer(self) -> tuple[int, bytes]:
         """Status and header lines of the next one, whose body is read over."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             lines = await self.reader.readuntil(b"\r\n\r\n")
             length = re.search(rb"\r\nContent-Length: ([0-9]+)", lines)
             await self.reader.readexactly(int(length[1]) if length is not None else 0)
@@ -57,7 +57,7 @@ class Client:
 
     async def ended(self) -> bytes:
         """What still comes until the server closes the connection."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(120):
             return await self.reader.read()
 
 
@@ -74,7 +74,7 @@ class Here:
         return self._clients[-1]
 
     async def until(self, condition: Callable[[], object]) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             while not condition():  # noqa: ASYNC110 - what the server does is seen from outside
                 await asyncio.sleep(0.005)
 
@@ -110,6 +110,15 @@ def run(path: Path, test: Callable[[Here], Coroutine[Any, Any, None]]) -> None:
 # --- what is held for uploads
 
 
+@contextlib.contextmanager
+def traced_memory() -> Iterator[None]:
+    tracemalloc.start()
+    try:
+        yield
+    finally:
+        tracemalloc.stop()
+
+
 @pytest.mark.parametrize(
     ("path", "status"),
     [("/dicomweb/studies", 200), ("/dicomweb/studies/1.2/series", 405), ("/dicomweb/studies/x", 400)],
@@ -119,6 +128,10 @@ def test_an_answered_upload_is_let_go_of(tmp_path: Path, path: str, status: int)
     files = slices(count, "held")
 
     async def test(here: Here) -> None:
+        with contextlib.ExitStack() as tracing:
+            await uploads(here, tracing)
+
+    async def uploads(here: Here, tracing: contextlib.ExitStack) -> None:
         held = Intake.held
         for number, file in enumerate(files):
             client = await here.connect()
@@ -130,10 +143,9 @@ def test_an_answered_upload_is_let_go_of(tmp_path: Path, path: str, status: int)
             await here.until(lambda: Intake.held == held)
             if number == 0:
                 gc.collect()
-                tracemalloc.start()
+                tracing.enter_context(traced_memory())
         gc.collect()
         traced, _ = tracemalloc.get_traced_memory()
-        tracemalloc.stop()
         assert len(here.server.connections) == count
         assert traced < sum(map(len, files[1:])) / 2
 
@@ -176,7 +188,7 @@ def test_when_the_server_ends(tmp_path: Path, refused: bool) -> None:
         assert (await idle.answer())[0] == 200
         await uploading.send(head(len(data)) + data[:5])
         await here.until(lambda: here.handler.active and len(here.server.connections) == 3)
-        ending = asyncio.ensure_future(worker._finish(here.handler, here.server, 20))
+        ending = asyncio.ensure_future(worker._finish(here.handler, here.server, 120))
         assert await idle.ended() == await fresh.ended() == b""
         await uploading.send(data[5:])
         status, lines = await uploading.answer()
@@ -333,7 +345,7 @@ def test_who_leaves_behind_an_upload_holds_nothing(tmp_path: Path) -> None:
         client.writer.close()
         await here.until(lambda: here.archive.counters().instances == 1)
         await here.until(lambda: not here.server.connections and not here.handler.active)
-        assert Intake.held == held
+        await here.until(lambda: Intake.held == held)
 
     run(tmp_path, test)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,25 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+@contextlib.contextmanager
+def storescp(incoming: Path) -> Iterator[int]:
+    """A storescp that answers, and its port: it takes none by itself, and one that was free may be taken by another."""
+    for _ in range(10):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+        with subprocess.Popen(["storescp", "--fork", "-od", str(incoming), str(port)]) as receiver:
+            try:
+                deadline = time.monotonic() + 120
+                while receiver.poll() is None:
+                    echo = subprocess.run(["echoscu", "127.0.0.1", str(port)], capture_output=True, check=False)
+                    if echo.returncode == 0:
+                        yield port
+                        return
+                    assert time.monotonic() < deadline, "storescp did not start"
+            finally:
+                receiver.terminate()
+    pytest.fail("storescp found no port")
 
 
 def test_a_modality_that_only_knows_c_store(
@@ -37,16 +53,8 @@ def test_a_modality_that_only_knows_c_store(
     files = list(demo.head_slices(5, rows=64, name="c-store"))
     for number, data in enumerate(files):
         (sent / f"{number}.dcm").write_bytes(data)
-    port = free_port()
-    receiver = subprocess.Popen(["storescp", "--fork", "-od", str(incoming), str(port)])
-    try:
-        deadline = time.monotonic() + 20
-        while subprocess.run(["echoscu", "127.0.0.1", str(port)], capture_output=True, check=False).returncode != 0:
-            assert time.monotonic() < deadline, "storescp did not start"
-        subprocess.run(["storescu", "+sd", "127.0.0.1", str(port), str(sent)], check=True, timeout=60)
-    finally:
-        receiver.terminate()
-        receiver.wait(20)
+    with storescp(incoming) as port:
+        subprocess.run(["storescu", "+sd", "127.0.0.1", str(port), str(sent)], check=True, timeout=600)
     server = start_server(tmp_path / "archive")
     stored = pacs_command("store", incoming, "--url", server.url)
     assert stored.returncode == 0, stored.stdout + stored.stderr

@@ -6,7 +6,7 @@ import asyncio
 import os
 import re
 import shutil
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +44,12 @@ class Here:
     async def connect(self, port: int) -> None:
         self.reader, self.writer = await asyncio.open_connection("127.0.0.1", port)
 
+    async def until(self, condition: Callable[[], object]) -> None:
+        """Wait for what the server does beside."""
+        async with asyncio.timeout(120):
+            while not condition():  # noqa: ASYNC110 - it is seen from outside
+                await asyncio.sleep(0)
+
     def request(self, path: str = "", *, method: str = "GET", accept: str = STORED, fields: str = "") -> bytes:
         head = f"{method} {path or self.path} HTTP/1.1\r\nHost: localhost\r\nAccept: {accept}\r\n{fields}\r\n"
         return head.encode()
@@ -74,6 +80,7 @@ async def here(archive: tuple[Archive, Stored]) -> AsyncIterator[Here]:
     listening = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0)
     found = Here(handler, server, f"/dicomweb{archive[1].path}/frames/1")
     await found.connect(listening.sockets[0].getsockname()[1])
+    await found.until(lambda: server.connections)
     yield found
     found.writer.close()
     listening.close()
@@ -267,13 +274,19 @@ async def test_a_slow_reader_holds_no_more_than_another(here: Here, archive: tup
     request = here.request(f"/dicomweb{Stored(file).path}/frames/1")
     connection = next(iter(here.server.connections))
     most = 0
+
+    def waiting() -> int:
+        nonlocal most
+        assert connection.transport is not None
+        most = max(most, connection.transport.get_write_buffer_size())
+        return most
+
     for _ in range(150):
         here.writer.write(request)
         await here.writer.drain()
         await asyncio.sleep(0)
-        transport = connection.transport
-        assert transport is not None
-        most = max(most, transport.get_write_buffer_size())
+        waiting()
+    await here.until(waiting)
     assert 0 < most <= SETTINGS.write_buffer + 2 * SLICE
     lengths = {len((await here.answer())[1]) for _ in range(150)}
     assert len(lengths) == 1
@@ -285,6 +298,7 @@ async def test_what_is_counted(here: Here) -> None:
     await here.asked(here.request(fields=GENERAL))
     assert here.direct == [True]
     routes = [route for route in began._routes.values() if route.kind == "frames"]
+    await here.until(lambda: routes[0].in_flight == 0)  # its client has the answer before it is over
     assert [route.statuses for route in routes] == [{200: 2}]
     assert routes[0].in_flight == 0 and routes[0].seconds.counts and routes[0].sent > 2000
     assert here.handler.service.frames_at_once == 2

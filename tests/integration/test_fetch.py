@@ -33,7 +33,7 @@ from tests.objects import images
 from tests.unit.origin import Answer, Asked, Reply, entity, origin
 
 COUNT = 6
-PATIENCE = Patience(connect=2, answer=5, stall=0.5, total=20, pause=0.01, longest_pause=0.1)
+PATIENCE = Patience(connect=60, answer=60, stall=60, total=180, pause=0.01, longest_pause=0.1)
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -206,7 +206,8 @@ def broken_off(url: str, out: Path, form: Form, count: int) -> None:
     split = urlsplit(url)
     with link_thread((split.hostname or "", split.port or 0), Shape(rate=20e6)) as link:
         link.cut_after(count, "silence")
-        short = Patience(connect=1, answer=1, stall=0.2, total=0.01)
+        # Only a line that is dead is given up: a busy machine is silent for a while as well.
+        short = Patience(connect=60, answer=60, stall=3, total=0.01)
         with pytest.raises(UnreachableError):
             run(f"{link.url}{split.path}", out, form, patience=short, jobs=1)
 
@@ -258,13 +259,16 @@ def test_a_killed_run_goes_on(server: Server, tmp_path: Path) -> None:
         client.store(study.files)
     split = urlsplit(server.url)
     with link_thread((split.hostname or "", split.port or 0), Shape(rate=6e6)) as link:
+        link.hold_after(sum(map(len, study.files[:20])))
         url = f"{link.url}{split.path}/studies/{study.uid}"
         command = [sys.executable, "-m", "pacs", "fetch", url, "--out", str(tmp_path)]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-            while sum(1 for _ in study.folder(tmp_path).glob("*.dcm")) < 4:
-                assert process.poll() is None
-                time.sleep(0.01)
-            process.kill()
+            try:
+                while sum(1 for _ in study.folder(tmp_path).glob("*.dcm")) < 4:
+                    assert process.poll() is None
+                    time.sleep(0.01)
+            finally:
+                process.kill()
     folder = study.folder(tmp_path)
     whole = [path for path in folder.iterdir() if path.suffix == ".dcm"]
     files = dict(zip(study.instances, study.files, strict=True))

@@ -96,5 +96,5 @@ def test_a_long_value_is_never_in_memory(kind: Callable[[], tuple[bytes, ...]], 
             file.write(piece)
         file.truncate(sum(map(len, pieces)) + LENGTH)
     command = [sys.executable, "-c", STORE, str(path), str(tmp_path / "archive"), str(LIMIT), str(LENGTH)]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=1200, check=False)
     assert ran.returncode == 0, ran.stderr

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -25,6 +26,7 @@ from pacs.dicomweb import access_log
 from pacs.errors import DicomError
 from tests.conftest import CtSlices, Server, StartServer
 from tests.integration.exchange import Client, Reply, Stored
+from tests.objects import images
 
 AS_STORED = "multipart/related; type=application/octet-stream; transfer-syntax=*"
 FRAMES = "/dicomweb/studies/{study}/series/{series}/instances/{instance}/frames/{frames}"
@@ -61,11 +63,11 @@ def scrape(server: Server) -> Scrape:
     return Scrape(reply.body.decode())
 
 
-def until(look: Callable[[], Any], true: Callable[[Any], bool], seconds: float = 10) -> Any:
+def until(look: Callable[[], Any], true: Callable[[Any], bool], seconds: float = 120) -> Any:
     """Ask again until it is so: numbers are handed on once a second."""
     deadline = time.monotonic() + seconds
     while True:
-        with contextlib.suppress(ConnectionError):  # of a worker that was just killed
+        with contextlib.suppress(ConnectionError, http.client.HTTPException):  # of a worker that was just killed
             found = look()
             if true(found):
                 return found
@@ -95,6 +97,7 @@ def test_requests_of_all_workers_whoever_answers(watched: Server, ct_slices: CtS
     files = ct_slices(3)
     stored = Stored(files[0])
     sent = 0
+    began = time.perf_counter()
     for file in files:
         client = Client(watched)  # each connection to another worker
         sent += len(file)
@@ -105,16 +108,21 @@ def test_requests_of_all_workers_whoever_answers(watched: Server, ct_slices: CtS
             body = client.get(f"{stored.path}/frames/1", AS_STORED).body
         client.close()
     assert ask(watched, "/nothing").status == 404
+    took = time.perf_counter() - began
+
+    def handed_on(now: Scrape) -> bool:
+        """Each worker hands on its numbers in its own time; those of one worker go together."""
+        frames, unknown = now.value("pacs_requests_total", route=FRAMES), now.value("pacs_errors_total", code="WEB-02")
+        uploads = now.value("pacs_requests_total", route="/dicomweb/studies", method="POST")
+        return frames >= 12 and unknown >= 1 and uploads >= 9 and not now.value("pacs_requests_in_flight", route=FRAMES)
 
     def fresh(name: str, **labels: str) -> float:
         return found.value(name, **labels) - before.value(name, **labels)
 
-    found = until(
-        lambda: scrape(watched), lambda now: now.value("pacs_requests_total", route=FRAMES, status="200") >= 12
-    )
+    found = until(lambda: scrape(watched), handed_on)
     assert fresh("pacs_requests_total", method="GET", route=FRAMES, status="200") == 12
     assert fresh("pacs_request_seconds_count", method="GET", route=FRAMES) == 12
-    assert 0 < fresh("pacs_request_seconds_sum", method="GET", route=FRAMES) < 12
+    assert 0 < fresh("pacs_request_seconds_sum", method="GET", route=FRAMES) < took
     assert fresh("pacs_response_bytes_total", route=FRAMES) == 12 * len(body)
     assert fresh("pacs_link_first_rung_seconds_count", network="loopback") == 12
     assert fresh("pacs_requests_total", route="/dicomweb/studies", method="POST", status="200") == 6
@@ -142,14 +150,22 @@ def test_what_the_archive_holds_is_what_the_command_says(
     client.store(*ct_slices(2))
     client.close()
     info = json.loads(pacs_command("info", "--archive", watched.archive, "--json").stdout)
-    found = scrape(watched)
+
+    def free() -> int:
+        disk = os.statvfs(watched.archive)
+        return disk.f_bavail * disk.f_frsize
+
+    # Others write to this disk, and delete.
+    found, _ = until(
+        lambda: (scrape(watched), free()),
+        lambda seen: abs(seen[0].value("pacs_disk_free_bytes") - seen[1]) < 1 << 30,
+    )
     for name in ("studies", "series", "instances", "received_bytes"):
         assert found.value(f"pacs_archive_{name}") == info[name] > 0
     assert 0 < found.value("pacs_archive_stored_bytes") <= info["stored_bytes"]
     assert found.value("pacs_index_used_bytes") <= (watched.archive / "index" / "data.mdb").stat().st_size
     assert found.value("pacs_index_limit_bytes") == 1 << 40
     disk = os.statvfs(watched.archive)
-    assert abs(found.value("pacs_disk_free_bytes") - disk.f_bavail * disk.f_frsize) < 1 << 30
     assert found.value("pacs_disk_size_bytes") == disk.f_blocks * disk.f_frsize
     assert found.value("pacs_ready", check="index") == found.value("pacs_ready", check="space") == 1
 
@@ -164,6 +180,7 @@ def test_labels_stay_few_and_name_nobody(watched: Server, ct_slices: CtSlices) -
         client.get(f"/studies/1.2.3.{n}/series/4.5.{n}/metadata")
         client.get(f"/nothing/{n}")
         client.request(f"X{n}", "/studies")
+    client.close()
     found = scrape(watched)
     uids = re.compile(r"\d+\.\d+\.\d+\.\d+\.\d+|1\.2\.3")
     for sample in found.samples:
@@ -190,7 +207,7 @@ def test_every_metric_has_a_help_and_the_family_of_its_kind(watched: Server, ct_
 def forwarded(server: Server, path: str, **headers: str) -> int:
     """The status of a request as it comes through the trusted proxy."""
     address, port = server.address.split(":")
-    with socket.create_connection((address, int(port)), source_address=("127.0.0.2", 0)) as connection:
+    with socket.create_connection((address, int(port)), 120, source_address=("127.0.0.2", 0)) as connection:
         lines = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
         lines += f"Host: {server.address}\r\nConnection: close\r\n"
         connection.sendall(f"GET {path} HTTP/1.1\r\n{lines}\r\n".encode())
@@ -210,6 +227,12 @@ def test_metrics_are_not_for_everybody(watched: Server) -> None:
     assert ask(watched, "//metrics", "POST").status == 405
 
 
+def written(log_file: Path) -> list[dict[str, Any]]:
+    """The lines of the log that are there whole."""
+    text = log_file.read_text() if log_file.exists() else ""
+    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+
 def test_the_access_log_tells_no_identifiers(watched: Server, log_file: Path, ct_slices: CtSlices) -> None:
     stored = Stored(ct_slices(1)[0])
     began = access_log.utc(time.time())
@@ -223,7 +246,7 @@ def test_the_access_log_tells_no_identifiers(watched: Server, log_file: Path, ct
     assert forwarded(watched, "/dicomweb/studies?x=1", X_Forwarded_For="10.1.2.3", X_Request_ID=identity) == 200
     assert forwarded(watched, "/dicomweb/studies", X_Forwarded_For="10.1.2.3", X_Request_ID="1.2.840.99") == 200
     lines = until(
-        lambda: [line for line in map(json.loads, log_file.read_text().splitlines()) if line["time"] >= began],
+        lambda: [line for line in written(log_file) if line["time"] >= began],
         # All are there once the last line of each connection is: the refused frame, and the two through the proxy.
         lambda found: sum(line["network"] == "ward" and line["route"] == "/dicomweb/studies" for line in found) == 2
         and any(line["route"] == FRAMES and line["status"] == 404 for line in found),
@@ -246,7 +269,7 @@ def test_the_access_log_tells_no_identifiers(watched: Server, log_file: Path, ct
     moved = log_file.with_suffix(".1")
     log_file.rename(moved)
     client.get("/studies")
-    until(lambda: log_file.exists() and log_file.read_text(), bool)
+    until(lambda: written(log_file), bool)
     assert "1.2.840.99" not in moved.read_text()
     log_file.write_bytes(moved.read_bytes() + log_file.read_bytes())
     client.close()
@@ -262,23 +285,35 @@ def test_links_and_transfers_that_break(start_server: StartServer, archive_dir: 
     uploader.close()
     host, port = server.address.split(":")
     path = f"{stored.series}/stream?rungs=lossless"
-    with link_thread((host, int(port)), Shape(rate=8e6, rtt=0.02)) as link:
-        connection = http.client.HTTPConnection(*link.address)
-        began = time.perf_counter()
+    with (
+        link_thread((host, int(port)), Shape(rate=8e6, rtt=0.02)) as link,
+        contextlib.closing(http.client.HTTPConnection(*link.address, timeout=120)) as connection,
+    ):
         connection.request("GET", f"/dicomweb{path}")
-        length = len(connection.getresponse().read())
+        response = connection.getresponse()
+        began = time.perf_counter()
+        length = len(response.read())
         rate = length / (time.perf_counter() - began)
-        connection.close()
-    found = scrape(server)
-    assert length > 500_000 and rate < 1.1e6
-    assert found.value("pacs_link_throughput_bytes_per_second_count", network="loopback") == 1
-    assert rate / 3 < found.value("pacs_link_throughput_bytes_per_second_sum") < 3 * rate
-    assert 0 < found.value("pacs_link_round_trip_seconds_sum", network="loopback") < 2
+    found = until(
+        lambda: scrape(server),
+        lambda now: now.value("pacs_link_throughput_bytes_per_second_count", network="loopback") == 1,
+    )
+    assert length > 500_000 and rate < 1.2e6
+    # Of its order: what the link missed while others had the processor, it makes up for.
+    assert rate / 8 < found.value("pacs_link_throughput_bytes_per_second_sum") < 8 * rate
+    assert 0 < found.value("pacs_link_round_trip_seconds_sum", network="loopback") < 20
     assert found.value("pacs_link_transfers_aborted_total") == 0
-    with socket.create_connection((host, int(port))) as download:
+    noise = Stored(images.native("noise", [np.random.default_rng(7).integers(0, 65536, (2400, 2400), np.uint16)]).file)
+    with contextlib.closing(Client(server)) as uploader:
+        uploader.store(noise.file)
+    with socket.socket() as download:
+        # More comes than the kernel takes in for who does not read.
+        download.settimeout(120)
         download.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+        download.connect((host, int(port)))
+        path = f"{noise.series}/stream?rungs=lossless"
         download.sendall(f"GET /dicomweb{path} HTTP/1.1\r\nHost: {server.address}\r\n\r\n".encode())
-        download.recv(10)
+        assert download.recv(10)
         download.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset
     with socket.create_connection((host, int(port))) as upload:
         upload.sendall(
@@ -304,7 +339,7 @@ def test_a_frame_that_fails_on_its_way_is_counted(
     shard.write_bytes(data)
     assert client.get(f"{stored.path}/frames/1", AS_STORED).status == 500
     client.close()
-    assert scrape(server).value("pacs_errors_total", code="STO-02") == 1
+    until(lambda: scrape(server).value("pacs_errors_total", code="STO-02"), lambda count: count == 1)
 
 
 def ready(server: Server) -> tuple[int, set[str]]:
@@ -316,15 +351,15 @@ def test_not_ready_says_why(
     start_server: StartServer, archive_dir: Path, ct_slices: CtSlices, tmp_path: Path
 ) -> None:
     server = start_server(archive_dir, workers=1, env={"PACS_LEAST_FREE": str(1 << 60)})
-    assert ready(server) == (503, {"space"})
+    until(lambda: ready(server), lambda found: found == (503, {"space"}))
     assert ask(server, "//healthz").json == {"status": "alive"}
-    assert scrape(server).value("pacs_ready", check="space") == 0
+    until(lambda: scrape(server).value("pacs_ready", check="space"), lambda found: found == 0)
     server.stop()
     server = start_server(archive_dir, workers=1, env={"PACS_LEAST_FREE": "1"})
-    assert ready(server) == (200, set())
+    until(lambda: ready(server), lambda found: found == (200, set()))
     (archive_dir / "index").rename(tmp_path / "elsewhere")
     until(lambda: ready(server), lambda found: found == (503, {"index"}))
-    assert scrape(server).value("pacs_ready", check="index") == 0, "metrics go on"
+    until(lambda: scrape(server).value("pacs_ready", check="index"), lambda found: found == 0)  # metrics go on
     (tmp_path / "elsewhere").rename(archive_dir / "index")
     until(lambda: ready(server), lambda found: found == (200, set()))
     shutil.move(archive_dir, tmp_path / "moved")
@@ -345,17 +380,22 @@ def test_a_worker_that_dies_is_counted_and_its_sums_go_on(
     for deaths, worker in enumerate(first, 1):
         os.kill(worker, signal.SIGKILL)
         found = until(
-            lambda: scrape(server), lambda now, deaths=deaths: now.value("pacs_worker_deaths") == deaths
+            lambda: scrape(server),
+            lambda now, deaths=deaths: now.value("pacs_worker_deaths") == deaths and now.value("pacs_workers") == 2,
         )
     assert found.value("pacs_stow_instances_total") == 4
-    assert found.value("pacs_workers") == 2
-    mapped = Path(f"/proc/{server.workers[0]}/maps").read_text()
-    (directory,) = {Path(name).parent for name in re.findall(r"/\S*/pacs-metrics-\S+\.db", mapped)}
+    (directory,) = until(lambda: metrics_directories(server), bool)
     assert directory.is_dir()
     files = sorted(path.name for path in directory.iterdir())
     assert {name.rpartition("_")[2] for name in files} == {"0.db", "1.db"}, "no file more for a worker more"
     server.stop()
     assert not directory.exists()
+
+
+def metrics_directories(server: Server) -> set[Path]:
+    """Those of the files that a worker has mapped."""
+    mapped = Path(f"/proc/{server.workers[0]}/maps").read_text()
+    return {Path(name).parent for name in re.findall(r"/\S*/pacs-metrics-\S+\.db", mapped)}
 
 
 def test_the_access_log_on_standard_output(start_server: StartServer, archive_dir: Path) -> None:

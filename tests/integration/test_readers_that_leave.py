@@ -46,9 +46,11 @@ async def serving(archive: Archive, settings: Settings) -> AsyncIterator[tuple[D
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
-    yield handler, runner.addresses[0]
-    await runner.cleanup()
-    handler.close()
+    try:
+        yield handler, runner.addresses[0]
+    finally:
+        await runner.cleanup()
+        handler.close()
 
 
 @pytest.fixture
@@ -78,27 +80,43 @@ async def test_what_a_reader_leaves_behind(
     try:
         for _ in range(READERS):
             connection = socket.socket()
+            connections.append(connection)
             connection.setblocking(False)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 << 10)
             await loop.sock_connect(connection, address)
             await loop.sock_sendall(connection, request)
             assert (await loop.sock_recv(connection, 4096)).startswith(b"HTTP/1.1 20")
-            connections.append(connection)
-        assert maps(archive) >= READERS and len(handler.active) == READERS
+        async with asyncio.timeout(120):
+            # The head of an answer may be here before its frame is mapped.
+            while maps(archive) < READERS or len(handler.active) < READERS:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        assert len(handler.active) == READERS
         while connections:
             connections.pop().close()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             while handler.active:  # noqa: ASYNC110 - what the server does is seen from outside
                 await asyncio.sleep(0.01)
         # What is left may be closed in turns of the loop to come, never by the collector.
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(120):
             while maps(archive):  # noqa: ASYNC110 - the kernel's list
                 await asyncio.sleep(0.01)
-        assert handler.service.offload.depths() == {"read": 0, "render": 0, "encode": 0, "transcode": 0}
+        async with asyncio.timeout(120):
+            while handler.service.offload.depths() != {"read": 0, "render": 0, "encode": 0, "transcode": 0}:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
     finally:
         gc.enable()
         for connection in connections:
             connection.close()
+
+
+@contextlib.contextmanager
+def let_go() -> Iterator[threading.Event]:
+    """What threads wait for, until a test is over at the latest."""
+    go = threading.Event()
+    try:
+        yield go
+    finally:
+        go.set()
 
 
 async def ask(address: tuple[str, int], path: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -114,14 +132,17 @@ async def test_what_nobody_waits_for_any_more_is_not_begun(tmp_path: Path, query
     with Archive.open(tmp_path / "archive", create=True) as archive:
         for file in files:
             archive.store(file)
-        async with serving(archive, Settings(codec_threads=1, frame_cache=0, rendition_cache=0)) as (handler, address):
-            offload, go = handler.service.offload, threading.Event()
+        async with (
+            serving(archive, Settings(codec_threads=1, frame_cache=0, rendition_cache=0)) as (handler, address),
+            contextlib.AsyncExitStack() as held_back,
+        ):
+            offload, go = handler.service.offload, held_back.enter_context(let_go())
             busy = [offload.compute(seconds, go.wait) for seconds in (0.001, 0.1, 10)]
             readers = [
                 await ask(address, f"{Stored(files[number]).path}/frames/1?{query}") for number in (0, 0, 1, 2, 3, 4, 5)
             ]
             gone, staying = [readers[0], *readers[3:]], readers[1:3]
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(120):
                 while (  # noqa: ASYNC110 - what the server does is seen from outside
                     sum(offload.depths().values()) < len(busy) + len(files) or len(handler.active) < len(readers)
                 ):
@@ -151,7 +172,7 @@ async def test_who_asks_as_the_turn_has_just_come_gets_an_answer() -> None:
         await asyncio.sleep(0)
         go.set()
         # It is dropped in its thread, while the loop stands still and knows nothing of it.
-        offload._lanes[_lane(seconds)].submit(int).result(5)
+        offload._lanes[_lane(seconds)].submit(int).result(120)
         assert await shared("key", seconds, lambda: 8, None) == 8
         with pytest.raises(ConnectionResetError):
             await leaving

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -25,7 +27,7 @@ from tests.conftest import ROOT, Server, StartServer
 from tests.integration.exchange import Client, Stored
 
 
-def until(condition: Callable[[], object], seconds: float = 20) -> None:
+def until(condition: Callable[[], object], seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"
@@ -43,7 +45,8 @@ def test_connections_are_dealt_evenly(start_server: StartServer, archive_dir: Pa
     for client in clients:
         client.request("GET", "/dicomweb/studies")
         assert client.getresponse().read() == b"[]"
-    assert [established(pid) for pid in server.workers] == [4, 4]
+    # The kernel's list, read while other programs connect, may for once leave one out.
+    until(lambda: [established(pid) for pid in server.workers] == [4, 4])
     for client in clients:
         client.close()
 
@@ -90,57 +93,61 @@ def test_workers_end_with_their_parent(start_server: StartServer, archive_dir: P
     workers = [psutil.Process(pid) for pid in server.workers]
     assert len(workers) == 2
     os.kill(server.process.pid, signal.SIGKILL)
-    server.process.wait(10)
-    _, alive = psutil.wait_procs(workers, timeout=10)
+    server.process.wait(60)
+    _, alive = psutil.wait_procs(workers, timeout=60)
     assert not alive
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_stopping_lets_requests_finish(start_server: StartServer, archive_dir: Path, number: int) -> None:
-    server = start_server(archive_dir, workers=2)
+    server = start_server(archive_dir, workers=2, env={"PACS_SHUTDOWN_GRACE": "60"})
     file = next(demo.head_slices(1, rows=32, name=f"stop {number}"))
     boundary = b"b"
     body = b"--b\r\nContent-Type: application/dicom\r\n\r\n" + file + b"\r\n--b--"
     host, port = server.address.split(":")
-    idle = socket.create_connection((host, int(port)))
-    with socket.create_connection((host, int(port)), timeout=20) as connection:
+    with (
+        socket.create_connection((host, int(port))),  # idle
+        socket.create_connection((host, int(port)), timeout=60) as connection,
+        connection.makefile("rb") as answers,
+    ):
         head = f"POST /dicomweb/studies HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
-        head += f"Content-Type: multipart/related; boundary={boundary.decode()}\r\n\r\n"
-        connection.sendall(head.encode() + body[:500])
+        head += f"Content-Type: multipart/related; boundary={boundary.decode()}\r\nExpect: 100-continue\r\n\r\n"
+        connection.sendall(head.encode())
+        # Asked for the body: the request is in work, and not only on its way to a worker.
+        assert (answers.readline(), answers.readline()) == (b"HTTP/1.1 100 Continue\r\n", b"\r\n")
+        connection.sendall(body[:500])
         until(lambda: sum(established(pid) for pid in server.workers) == 2)
         os.kill(server.process.pid, number)
         until(lambda: refuses(host, int(port)))
         connection.sendall(body[500:])
-        answer = http.client.HTTPResponse(connection)
-        answer.begin()
-        assert answer.status == 200, answer.read()
-        answer.close()
-    idle.close()
-    assert server.process.wait(20) == 0
+        assert answers.readline().startswith(b"HTTP/1.1 200 ")
+    assert server.process.wait(60) == 0
     server.stop()
     assert "Traceback" not in server.log
 
 
 def refuses(host: str, port: int) -> bool:
     try:
-        socket.create_connection((host, port), timeout=5).close()
+        socket.create_connection((host, port), timeout=60).close()
     except (ConnectionRefusedError, ConnectionResetError):  # reset: it was in the backlog of the closing listener
         return True
     return False
 
 
 def test_a_second_start_is_quick(start_server: StartServer, archive_dir: Path) -> None:
+    """By the processor's time: the clock's depends on what else the machine does."""
     start_server(archive_dir, fresh=True).stop()
-    started = time.monotonic()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     start_server(archive_dir, fresh=True).stop()
-    assert time.monotonic() - started < 10
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert 0 < after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 10
 
 
 def test_an_archive_that_cannot_be_opened_is_told(archive_dir: Path) -> None:
     archive_dir.mkdir()
     (archive_dir / "archive.json").write_text('{"format": 999}')
     command = [sys.executable, "-m", "pacs", "serve", "--archive", str(archive_dir), "--port", "0"]
-    found = subprocess.run(command, capture_output=True, text=True, timeout=30, cwd=ROOT, check=False)
+    found = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=ROOT, check=False)
     assert found.returncode != 0
     assert "ready" not in found.stdout
     assert "STO-05" in found.stderr + found.stdout or "version" in found.stderr + found.stdout
@@ -175,10 +182,11 @@ def test_an_address_in_use(server: Server, tmp_path: Path) -> None:
 )
 def test_http_that_is_none(server: Server, request_bytes: bytes) -> None:
     host, port = server.address.split(":")
-    with socket.create_connection((host, int(port)), timeout=20) as connection:
+    answer = b""
+    with socket.create_connection((host, int(port)), timeout=60) as connection, contextlib.suppress(ConnectionError):
         connection.sendall(request_bytes)
-        connection.shutdown(socket.SHUT_WR)
-        answer = b""
+        with contextlib.suppress(OSError):  # it may have been ended already
+            connection.shutdown(socket.SHUT_WR)
         while piece := connection.recv(65_536):
             answer += piece
     if answer:
@@ -189,7 +197,7 @@ def test_http_that_is_none(server: Server, request_bytes: bytes) -> None:
 
 def test_requests_in_a_row_on_one_connection(server: Server) -> None:
     host, port = server.address.split(":")
-    with socket.create_connection((host, int(port)), timeout=20) as connection:
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
         one = b"GET /dicomweb/studies/1..2 HTTP/1.1\r\nHost: x\r\n\r\n"
         connection.sendall(one * 5 + b"HEAD / HTTP/1.0\r\n\r\n")
         answer = b""
@@ -210,22 +218,26 @@ def test_a_slow_reader_holds_little(start_server: StartServer, archive_dir: Path
     size = len(client.get(path + "/frames/1", "application/octet-stream").body)
     assert size == 2 * 2048 * 2048
     worker = psutil.Process(server.workers[0])
-    before = worker.memory_info().rss
+    before = own_memory(worker)
     host, port = server.address.split(":")
-    slow = []
-    for _ in range(40):
-        connection = socket.socket()
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        connection.connect((host, int(port)))
-        head = f"GET {path} HTTP/1.1\r\nHost: x\r\nAccept: application/dicom; transfer-syntax=*\r\n\r\n"
-        connection.sendall(head.encode())
-        slow.append(connection)
-    assert client.get(path + "/metadata").status == 200
-    assert worker.memory_info().rss - before < 100 << 20
-    for connection in slow:
-        connection.close()
+    with contextlib.ExitStack() as slow:
+        for _ in range(40):
+            connection = slow.enter_context(socket.socket())
+            connection.settimeout(60)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.connect((host, int(port)))
+            connection.sendall(f"GET {path}/frames/1 HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            assert connection.recv(10).startswith(b"HTTP/1.1"), "it is being answered"
+        assert client.get(path + "/metadata").status == 200
+        assert own_memory(worker) - before < 50 << 20
     assert client.get(path + "/metadata").status == 200
     client.close()
+
+
+def own_memory(process: psutil.Process) -> int:
+    """Bytes without the files that are mapped."""
+    memory = process.memory_info()
+    return int(memory.rss - memory.shared)
 
 
 def test_many_readers_at_once(server: Server) -> None:

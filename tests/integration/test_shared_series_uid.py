@@ -38,11 +38,11 @@ async def test_two_studies_of_one_commit_that_share_a_series_uid(tmp_path: Path)
                 archive.submit(file(rows, study, series))
                 for *studies, series in PAIRS for rows, study in enumerate(studies, 20)
             ]  # fmt: skip
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(120):
                 while archive.waiting()[1] < 4:  # noqa: ASYNC110 - one or two have their turn, and wait for the lock
                     await asyncio.sleep(0.001)
         lock.close()
-        assert all(one.result(10).error is None for one in stored)
+        assert all(one.result(120).error is None for one in stored)
         shared = [
             pair for pair in PAIRS
             if archive.series(pair[0], pair[2]).sequence == archive.series(pair[1], pair[2]).sequence

@@ -210,7 +210,7 @@ class raw:
 
     def __init__(self, server: Server) -> None:
         host, port = server.address.split(":")
-        self.connection = socket.create_connection((host, int(port)), timeout=30)
+        self.connection = socket.create_connection((host, int(port)), timeout=120)
 
     def __enter__(self) -> tuple[socket.socket, io.BufferedReader]:
         self.answer = self.connection.makefile("rb")
@@ -221,7 +221,7 @@ class raw:
         self.connection.close()
 
 
-def until(condition: Any, seconds: float = 20) -> None:
+def until(condition: Any, seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"
@@ -383,7 +383,7 @@ def test_memory_stays_bounded_whatever_is_uploaded(start_server: StartServer, ar
             yield piece
         yield tail
 
-    connection = server.connect(timeout=300)
+    connection = server.connect(timeout=600)
     connection.request("POST", "/dicomweb/studies", body(), {"Content-Type": TYPE}, encode_chunked=True)
     while not _readable(connection.sock):
         most = max(most, worker.memory_info().rss)
@@ -408,7 +408,7 @@ def test_parts_are_counted(server: Server) -> None:
 
 def test_a_content_type_of_any_bytes(server: Server) -> None:
     host, _, port = server.address.rpartition(":")
-    with socket.create_connection((host, int(port)), timeout=20) as connection:
+    with socket.create_connection((host, int(port)), timeout=120) as connection:
         connection.sendall(
             b"POST /dicomweb/studies HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: \xff/x\r\n"
             b"Content-Length: 0\r\n\r\n"

@@ -33,7 +33,7 @@ from tests.unit.origin import Reply as Scripted
 
 COUNT = 5
 JPEG_2000 = "1.2.840.10008.1.2.4.90"
-PATIENCE = Patience(connect=2, answer=5, stall=2, total=5, pause=0.01, longest_pause=0.1)
+PATIENCE = Patience(connect=60, answer=60, stall=60, total=60, pause=0.01, longest_pause=0.1)
 
 
 @contextlib.asynccontextmanager
@@ -85,7 +85,9 @@ async def test_a_rotten_frame_costs_itself_alone(archive: Archive, files: list[b
         async with serving(archive) as (_, url), AsyncClient(f"{url}/dicomweb", patience=PATIENCE) as client:
             views: list[FrameView] = []
             with pytest.raises(AnswerError, match=rf"1 of {COUNT} frames .* the first is {rotten + 1}: .*checksum"):
-                async for view in client.series_stream(of.StudyInstanceUID, of.SeriesInstanceUID, rungs=rungs):
+                async for view in client.series_stream(
+                    of.StudyInstanceUID, of.SeriesInstanceUID, rungs=rungs, pause=3600
+                ):
                     views.append(view)
         finals = [view for view in views if view.final]
         assert len(finals) == COUNT - 1 and len(views) == 2 * (COUNT - 1)
@@ -184,7 +186,7 @@ async def test_what_is_there_does_not_wait_for_what_is_being_made(archive: Archi
         while not turn.locked():
             await turn.acquire()
             held += 1
-        async with asyncio.timeout(10), session.get(f"/dicomweb{of.series}/stream?rungs=layer:1&first=1") as reply:
+        async with asyncio.timeout(120), session.get(f"/dicomweb{of.series}/stream?rungs=layer:1&first=1") as reply:
             begun = await reply.content.readuntil(b"\r\n\r\n")
             assert b"Frame: 1\r\n" in begun
             for _ in range(held):
@@ -207,7 +209,7 @@ async def test_large_native_frames_are_in_memory_once(tmp_path: Path) -> None:
             assert all(bytes(one) == data.PixelData for one in held)
             assert len({np.frombuffer(one, np.uint8).ctypes.data for one in held}) == 1
             held.clear()
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(120):
                 while service._unpacked:  # noqa: ASYNC110 - what nobody reads is let go of in turns of the loop to come
                     await asyncio.sleep(0.001)
 
@@ -227,7 +229,8 @@ async def test_an_index_has_its_connection_before_the_stream() -> None:
 
 
 def test_closing_ends_what_other_threads_wait_for() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:
+    with socket.create_server(("127.0.0.1", 0)) as silent, contextlib.ExitStack() as connections:
+        silent.settimeout(120)
         client = Client(f"http://127.0.0.1:{silent.getsockname()[1]}/dicomweb")
         told: list[BaseException] = []
 
@@ -240,12 +243,11 @@ def test_closing_ends_what_other_threads_wait_for() -> None:
         readers = [threading.Thread(target=read, daemon=True) for _ in range(2)]
         for reader in readers:
             reader.start()
-        connections = [silent.accept()[0] for _ in range(4)]  # each asks for an index and a stream
+        for _ in range(4):  # each asks for an index and a stream
+            connections.enter_context(silent.accept()[0])
         client.close()
         for reader in readers:
-            reader.join(5)
+            reader.join(120)
         assert len(told) == 2 and all("closed" in str(error) for error in told)
         with pytest.raises(RuntimeError, match="closed"):
             client.metadata("1.2")
-        for connection in connections:
-            connection.close()
