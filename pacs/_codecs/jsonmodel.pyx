@@ -12,7 +12,7 @@ from cpython.mem cimport PyMem_Free, PyMem_Realloc
 from pacs._codecs.cursor cimport load_u32, load_u64
 from pacs._codecs.jsontext cimport hex_digits, put, put_base64, put_char, put_escaped, put_hex, \
     valid_utf8
-from pacs._codecs.values cimport is_space, put_decimal_string, put_integer_string, trimmed
+from pacs._codecs.values cimport has_fraction, is_space, put_decimal_string, put_integer_string, trimmed
 from pacs._codecs.vr cimport *
 
 cdef enum:
@@ -225,6 +225,10 @@ cdef class JsonModel:
         if vr == VR_PN:
             return self.person_name(p, start, stop, latin_1)
         if vr == VR_IS and put_integer_string(&self.out, p + start, stop - start):
+            return OK
+        # An Exposure Time of `12.5` as text would keep readers that make integers of text from the whole instance.
+        if vr == VR_IS and has_fraction(p + start, stop - start) \
+                and put_decimal_string(&self.out, p + start, stop - start):
             return OK
         if vr == VR_DS and put_decimal_string(&self.out, p + start, stop - start):
             return OK

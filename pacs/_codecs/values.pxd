@@ -57,6 +57,15 @@ cdef inline int put_integer_string(Out* out, const uint8_t* p, size_t n) except 
     return 1
 
 
+cdef inline bint has_fraction(const uint8_t* p, size_t n) noexcept:
+    """Whether a number has a point or an exponent. Without either it has too many digits for JSON's readers."""
+    cdef size_t i
+    for i in range(n):
+        if p[i] == 46 or (p[i] | 32) == 101:
+            return True
+    return False
+
+
 cdef inline int put_decimal_string(Out* out, const uint8_t* p, size_t n) except -1:
     """1 and the number in JSON's spelling (no plus sign, no bare point), or 0 when this is not a number."""
     cdef size_t first = 1 if n and (p[0] == 43 or p[0] == 45) else 0

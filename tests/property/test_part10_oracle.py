@@ -159,6 +159,8 @@ def same(ours: Any, theirs: Any, vr: str) -> bool:
         return float(ours) == theirs or (ours == "NaN" and math.isnan(theirs))  # JSON has no such numbers
     if vr in ("SV", "UV") and isinstance(ours, str):
         return int(ours) == theirs  # beyond 2^53 a string, so that no reader rounds it
+    if vr == "IS" and isinstance(theirs, str) and isinstance(ours, float):
+        return ours == float(theirs)  # an integer with a fraction: a number all the same
     if vr in ("IS", "DS") and isinstance(ours, str):
         return same_decimal_text(ours, theirs)
     return type(ours) is not bool and ours == theirs
