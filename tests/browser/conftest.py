@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 from pacs import viewer
 from pacs.errors import ViewerError
@@ -20,6 +21,10 @@ _OPTIONS = [
     "--disable-component-update", "--disable-sync", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
 ]  # fmt: skip
 """No graphics card, no sandbox for root, and nothing that talks to anybody but the page's own server."""
+
+MOST = 180_000
+"""Milliseconds that anything in a browser may take, which is waited for no longer than it does."""
+expect.set_options(timeout=MOST)
 
 
 @pytest.fixture(scope="session")
@@ -44,13 +49,13 @@ def browser() -> Iterator[Browser]:
     if CHROMIUM is None:
         pytest.skip("no chromium is installed")
     with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=_OPTIONS)
-        yield found
-        found.close()
+        found = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=_OPTIONS, timeout=MOST)
+        with contextlib.closing(found):
+            yield found
 
 
 @pytest.fixture(scope="session")
 def ohif_server(ohif: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     for start in _server_factory():
         archive = tmp_path_factory.mktemp("browser") / "archive"
-        yield start(archive, workers=1, env={"PACS_VIEWER": str(ohif)})
+        yield start(archive, workers=1, env={"PACS_VIEWER": str(ohif), "PACS_RECEIVING": "36000"})
