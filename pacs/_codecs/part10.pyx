@@ -21,6 +21,9 @@ from pacs._codecs.jsontext cimport put, put_char, reserve
 from pacs._codecs.values cimport put_numbers, trimmed
 from pacs._codecs.vr cimport *
 
+cdef extern from "<sched.h>" nogil:
+    int sched_yield()
+
 cdef enum:
     OK, FAILED, END
     MAX_DEPTH = LEVELS - 2
@@ -29,6 +32,12 @@ cdef enum:
     MOST_FRAGMENTS = 1 << 20
     # As text or numbers in the JSON a longer value would be there twice, and numbers several times as long.
     LONG_VALUE = 1 << 20
+    # Of one Data Set without those in its sequences: no two have the same tag, so an honest one has a few thousand.
+    MOST_ELEMENTS = 1 << 17
+    # Bytes of JSON. The positions of 500,000 tiles take some 350 MB.
+    MOST_TEXT = 512 << 20
+    # Elements and items between two chances for other threads: some milliseconds.
+    BREATH = 1 << 14
     UNDEFINED = 0xFFFFFFFF
     ITEM = 0xFFFEE000
     ITEM_END = 0xFFFEE00D
@@ -39,7 +48,7 @@ cdef const char* DEPTH_FAILURE = b"sequences are nested too deeply"
 cdef class Scanner(JsonModel):
     cdef Dictionary dictionary
     cdef object repertoire
-    cdef size_t walks_left
+    cdef size_t walks_left, steps
     cdef const char* failure
     cdef size_t failed_at
     cdef list creators
@@ -49,6 +58,14 @@ cdef class Scanner(JsonModel):
 
     def __cinit__(self):
         self.creators = [None] * LEVELS
+
+    cdef inline int breathe(self) except -1:
+        """Now and then lets other threads run: a file of nothing but short elements takes seconds."""
+        self.steps += 1
+        if self.steps % BREATH == 0:
+            with nogil:
+                sched_yield()
+        return OK
 
     cdef int fail(self, const char* failure, size_t at) noexcept:
         self.failure = failure
@@ -100,6 +117,7 @@ cdef class Scanner(JsonModel):
         """The object of one Data Set: to its Item Delimitation Item if `undefined`, else as far as `end`."""
         cdef int status
         cdef const uint8_t* start = here(c)
+        self.breathe()
         level.any = level.unordered = False
         level.last_tag = 0
         level.first_member = self.member_count
@@ -127,6 +145,7 @@ cdef class Scanner(JsonModel):
         cdef Header h
         cdef int vr
         cdef size_t length
+        self.breathe()
         if not take_header(c, implicit, &h):
             if remaining(c) and depth == 0:
                 self.warn("bytes behind the last whole Data Element are ignored", c.position)
@@ -158,6 +177,13 @@ cdef class Scanner(JsonModel):
         """
         cdef int status
         cdef size_t number = self.member_count
+        if number - level.first_member == MOST_ELEMENTS or self.out.used > MOST_TEXT:
+            self.fail(b"there are too many Data Elements", h.start)
+            if depth:
+                return FAILED
+            self.warn("there are too many Data Elements: the Data Set is not read beyond", h.start)
+            c.position = c.limit
+            return END
         if level.any and h.tag <= level.last_tag:
             level.unordered = True
             if h.tag == 0x00080005 and depth == 0:
@@ -250,6 +276,8 @@ cdef class Scanner(JsonModel):
                     return self.fail(b"there is no item where a sequence has to have one", c.position - 8)
                 # Where the sequence ends is unknown, so its header is trusted for want of a better guess.
                 self.warn("an item of a sequence does not begin with the tag of an item", c.position - 8)
+            if self.out.used > MOST_TEXT:
+                return self.fail(b"there are too many items", c.position - 8)
             if number:
                 put_char(&self.out, b",")
             self.extend_path(number)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import threading
 import time
 import tracemalloc
 import zlib
@@ -595,3 +596,25 @@ def test_cost_grows_with_the_input_only(data_set: bytes) -> None:
     started = time.process_time()
     part10.scan(file(data_set))
     assert time.process_time() - started < 2
+
+
+def test_a_data_set_of_more_elements_than_there_are_is_read_in_part() -> None:
+    many = element(0x00100010, "PN", b"A^B ") + (1 << 18) * element(0x00091001, "CS")
+    found = part10.scan(file(many))
+    assert any("too many Data Elements" in warning for warning in found.warnings)
+    assert json.loads(found.json)["00100010"]["Value"] == [{"Alphabetic": "A^B"}]
+    # A sequence with such an item is a value of its own, and what follows is read.
+    sequence = element(0x00081140, "SQ", item((1 << 18) * element(0x00091001, "CS")))
+    read = scan(sequence + element(0x00100020, "LO", b"1 "))
+    assert read["00081140"]["vr"] == "UN" and read["00100020"]["Value"] == ["1"]
+
+
+def test_other_threads_have_their_turns_while_a_long_data_set_is_scanned() -> None:
+    long = file(bytes(32 << 20))
+    thread = threading.Thread(target=part10.scan, args=(long,))
+    thread.start()
+    turns = 0
+    while thread.is_alive():
+        turns += 1
+        time.sleep(0)
+    assert turns > 5
