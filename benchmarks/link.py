@@ -221,8 +221,8 @@ class _Line:
             self._turns.append(pipe)
             self._wake.set()
 
-    def go_on(self) -> None:
-        self.hold_after = None
+    def hold(self, after: int | None) -> None:
+        self.hold_after = after
         self._wake.set()
 
     async def run(self) -> None:
@@ -313,11 +313,12 @@ class Link:
         self._down.cut_after = (count, how)
 
     def hold_after(self, count: int) -> None:
-        """Once `count` more bytes have come down, nothing does until `go_on`; what is under way arrives."""
-        self._down.hold_after = count
+        """Once `count` more bytes have come down, nothing does until `go_on`, or until more may; what is under way
+        arrives."""
+        self._down.hold(count)
 
     def go_on(self) -> None:
-        self._down.go_on()
+        self._down.hold(None)
 
     def change_address(self, how: Cut = "silence") -> None:
         """What happens when a laptop changes networks: open connections are dead, new ones come from elsewhere."""

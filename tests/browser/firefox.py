@@ -6,8 +6,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import re
 import shutil
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from typing import Any
 import aiohttp
 
 FIREFOX = shutil.which("firefox-esr") or shutil.which("firefox")
-_SECONDS = 60
+_SECONDS = 180
 
 KEYS = {"Home": "\ue011", "End": "\ue010", "ArrowDown": "\ue015", "Shift": "\ue008"}
 """WebDriver's code points of keys."""
@@ -102,9 +104,10 @@ async def firefox(profile: Path) -> AsyncIterator[Firefox]:
     assert FIREFOX is not None
     running = await asyncio.create_subprocess_exec(
         FIREFOX, "--headless", "--no-remote", "--profile", str(profile), "--remote-debugging-port=0",
-        stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
     assert running.stderr is not None
+    rest = None
     try:
         async with asyncio.timeout(_SECONDS):
             found = None
@@ -119,6 +122,12 @@ async def firefox(profile: Path) -> AsyncIterator[Firefox]:
             await page.open()
             yield page
     finally:
-        running.terminate()
+        with contextlib.suppress(ProcessLookupError):
+            running.terminate()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_SECONDS):
+                await running.wait()
+        with contextlib.suppress(ProcessLookupError):  # what it has started, and does not stop
+            os.killpg(running.pid, signal.SIGKILL)
         await running.wait()
-    await rest
+        await (rest or running.stderr.read())

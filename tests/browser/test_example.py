@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import http.server
 import json
@@ -16,6 +17,7 @@ from playwright.sync_api import Browser
 
 from benchmarks.link import Shape, link_thread
 from pacs import demo
+from tests.browser.conftest import MOST
 from tests.browser.truth import DIGEST, digest
 from tests.conftest import ROOT, Server
 from tests.integration.exchange import Client, Stored
@@ -55,7 +57,7 @@ def page_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         (folder / "node_modules").symlink_to(EXAMPLE / "node_modules")
         del commands[0]
     for command in commands:
-        run = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
+        run = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=1800, check=False)
         assert run.returncode == 0, run.stdout + run.stderr
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -65,9 +67,11 @@ def page_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=folder / "dist")) as web:
         thread = threading.Thread(target=web.serve_forever)
         thread.start()
-        yield f"http://127.0.0.1:{web.server_port}/"
-        web.shutdown()
-        thread.join()
+        try:
+            yield f"http://127.0.0.1:{web.server_port}/"
+        finally:
+            web.shutdown()
+            thread.join()
 
 
 def test_no_registry_is_named() -> None:
@@ -78,12 +82,12 @@ def test_no_registry_is_named() -> None:
 def test_stream_over_a_link_that_breaks(browser: Browser, page_url: str, ohif_server: Server) -> None:
     count = 15
     files = list(demo.head_slices(count, rows=256, name="browser: example"))
-    client = Client(ohif_server)
-    client.store(*files)
-    client.close()
+    with contextlib.closing(Client(ohif_server)) as client:
+        client.store(*files)
     middle = Stored(files[count // 2]).data
     host, _, port = ohif_server.address.partition(":")
     page = browser.new_page()
+    page.set_default_timeout(MOST)
     wrong: list[str] = []
     asked: list[str] = []
     page.on("pageerror", lambda error: wrong.append(str(error)))
@@ -91,8 +95,8 @@ def test_stream_over_a_link_that_breaks(browser: Browser, page_url: str, ohif_se
     with link_thread((host, int(port)), Shape(6e6, 0.02)) as link:
         link.cut_after(500_000)
         page.goto(f"{page_url}?server={link.url}/dicomweb&study={middle.StudyInstanceUID}&plan=stream")
-        page.wait_for_selector("text=every slice lossless", timeout=40_000)
-        page.wait_for_selector("#holding:has-text('lossless, 256')", timeout=10_000)
+        page.wait_for_selector("text=every slice lossless")
+        page.wait_for_selector("#holding:has-text('lossless, 256')")
         sent = link.down.bytes
     reached = [line.split("\t")[0] for line in page.inner_text("#milestones").splitlines()]
     order = ["every slice small", "every slice at 45 dB", "every slice lossless"]
@@ -103,8 +107,7 @@ def test_stream_over_a_link_that_breaks(browser: Browser, page_url: str, ohif_se
     assert not page.inner_text("#problem") and not wrong
     streams = [url for url in asked if "/stream?" in url]
     assert len(streams) == 2 and "after=" not in streams[0] and "after=" in streams[1]
-    client = Client(ohif_server)
-    whole = client.get(f"{streams[0].partition('/dicomweb')[2]}").body
-    client.close()
+    with contextlib.closing(Client(ohif_server)) as client:
+        whole = client.get(f"{streams[0].partition('/dicomweb')[2]}").body
     assert sent < len(whole) + 300_000, "what came before the break is not sent again, but for what was on its way"
     page.close()

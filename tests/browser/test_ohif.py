@@ -16,6 +16,7 @@ from pydicom.dataset import Dataset
 
 from benchmarks.link import Shape, ThreadedLink, link_thread
 from pacs import demo
+from tests.browser.conftest import MOST
 from tests.browser.similarity import likeness, picture, smaller
 from tests.browser.truth import DIGEST, digest
 from tests.conftest import Server
@@ -24,7 +25,9 @@ from tests.integration.exchange import Client, Stored
 LOSSY, WHOLE = 7, 8
 """Qualities of an image as Cornerstone3D counts them."""
 RECOGNISABLE = 0.7
-SECONDS = 40
+SECONDS = 240
+MOMENT = 0.25
+"""Seconds of the line between two looks: it holds as long as a look takes, however busy the machine is."""
 VIEWPORT = ".cornerstone-viewport-element"
 
 QUALITY = """() => {
@@ -60,11 +63,21 @@ class Reader:
 
     def open(self, shape: Shape, **query: str) -> None:
         self.link.reshape(shape)
+        self._moment = int(shape.rate / 8 * MOMENT)
         address = "&".join(f"{name}={value}" for name, value in query.items())
         self.page.goto(f"{self.link.url}/viewer/viewer?{address}", wait_until="commit")
-        self.page.wait_for_selector(VIEWPORT, timeout=SECONDS * 1000)
+        end = time.monotonic() + SECONDS
+        while not self.page.query_selector(VIEWPORT):
+            assert time.monotonic() < end, f"no viewport, {self.wrong}"
+            self.moment()
+
+    def moment(self) -> None:
+        """Let come down what a moment brings, and no more before the next."""
+        self.link.hold_after(self._moment)
+        self.page.wait_for_timeout(MOMENT * 1000)
 
     def look(self) -> Look:
+        self.link.hold_after(0)
         _, quality = self.page.evaluate(QUALITY)
         png = self.page.locator(VIEWPORT).first.screenshot()
         screen = np.asarray(imagecodecs.png_decode(png))[..., :3].mean(2)
@@ -78,11 +91,25 @@ class Reader:
             image, quality = self.page.evaluate(QUALITY)
             if quality == WHOLE:
                 assert instance in image, "another image is shown"
-                self.page.wait_for_timeout(500)
-                return [*looks, self.look()]
+                self.link.go_on()
+                return [*looks, self._last_look()]
             looks.append(self.look())
-            self.page.wait_for_timeout(50)
+            self.moment()
         pytest.fail(f"the image did not become whole: {[(look.arrived, look.quality) for look in looks]}, {self.wrong}")
+
+    def _last_look(self) -> Look:
+        """Once nothing changes any more: the image may be there before it is on the screen."""
+        end = time.monotonic() + SECONDS
+        before = self.look()
+        while time.monotonic() < end:
+            self.link.go_on()
+            self.page.wait_for_timeout(500)
+            now = self.look()
+            if now.screen.shape == before.screen.shape and (now.screen == before.screen).all():
+                self.link.go_on()
+                return now
+            before = now
+        pytest.fail("the screen does not come to rest")
 
     def frames(self, count: int) -> list[str]:
         """The frames asked for so far, once there are so many different ones."""
@@ -115,6 +142,7 @@ def context(browser: Browser, ohif_server: Server, link: ThreadedLink) -> Iterat
     client.store(*small)
     client.close()
     context = browser.new_context(viewport={"width": 1000, "height": 640})
+    context.set_default_timeout(MOST)
     page = context.new_page()
     study = Stored(small[0]).data.StudyInstanceUID
     page.goto(f"{link.url}/viewer/viewer?StudyInstanceUIDs={study}")
@@ -130,6 +158,7 @@ def reader(context: BrowserContext, link: ThreadedLink) -> Iterator[Reader]:
     yield Reader(page, link)
     page.close()
     link.reshape(Shape())
+    link.go_on()
 
 
 def likenesses(looks: list[Look]) -> list[float]:
@@ -238,12 +267,12 @@ def test_a_volume_is_filled_before_it_is_whole(reader: Reader, ohif_server: Serv
     filled = False
     end = time.monotonic() + SECONDS
     while time.monotonic() < end:
+        reader.moment()
         volumes = reader.page.evaluate(VOLUMES)
         if volumes and all(volumes[0]):
             filled = filled or min(volumes[0]) < WHOLE
             if min(volumes[0]) == WHOLE:
                 break
-        reader.page.wait_for_timeout(20)
     assert volumes and volumes[0] == [WHOLE] * count
     assert filled
     small = [("quality=" in url) for url in reader.asked if "/frames/" in url]

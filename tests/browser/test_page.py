@@ -485,7 +485,7 @@ def test_a_slow_line_that_breaks(page: Page, client: Client, ohif_server: Server
         link.cut_after(90_000)
         link.hold_after(0)
         _open(page, link.url, stored)
-        # Piece by piece, each once the page had its turn: one that is busy would take them for one, and the line for fast.
+        # Piece by piece, each once the page had its turn: a busy one would take them for one, and the line for fast.
         until = time.monotonic() + MOST / 1000
         while not page.evaluate("() => '45 dB' in painted"):
             assert time.monotonic() < until, page.evaluate("() => Object.keys(painted)")

@@ -311,7 +311,7 @@ def test_a_slow_transcode_does_not_delay_what_is_beside_it(tmp_path: Path, start
     for asker in askers:
         asker.join()
     beside.close()
-    assert answered >= 21  # in the time of one transcode
+    assert answered >= 7, "of each at least one, in the time of one transcode"
     assert {reply.status for reply in replies} == {200} and len({reply.body for reply in replies}) == 1
     assert np.array_equal(imagecodecs.jpeg2k_decode(replies[0].body), slow.data.pixel_array)
     kept = list((tmp_path / "archive" / "renditions").rglob("*-*"))
