@@ -42,8 +42,20 @@ def reading(root: layout.Root) -> Iterator[Index]:
     only while nobody else has the archive open, and is told at the end when something was stored meanwhile. On a
     read-only file system nobody writes.
     """
-    with _locked(root) as noted, closing(Index(f"{root}/{layout.INDEX}", readonly=True, lock=noted)) as index:
-        yield index
+    with _locked(root) as noted:
+        _check_in_place(root)
+        with closing(Index(f"{root}/{layout.INDEX}", readonly=True, lock=noted)) as index:
+            yield index
+
+
+def _check_in_place(root: layout.Root) -> None:
+    """Raises IndexMismatchError where a `reindex` was killed between two renames: no other index need be made."""
+    path = f"{root}/{layout.INDEX}"
+    if not os.path.lexists(path) and os.path.lexists(f"{root}/{layout.OLD_INDEX}"):
+        raise IndexMismatchError(
+            f"{path} is missing: `pacs reindex` was cut short while it replaced it. It lies in {layout.OLD_INDEX} and "
+            f"is put back when `pacs serve`, or whatever else stores, opens the archive"
+        )
 
 
 def kills(root: layout.Root) -> str:

@@ -8,7 +8,9 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -108,6 +110,20 @@ def test_killed_at_any_operation(fast_disk: Path) -> None:
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert run.returncode == 0, run.stderr
     assert json.loads(run.stdout)["kills"] > 8
+
+
+def test_who_only_reads_is_told_where_the_index_is(fast_disk: Path, pacs_command: Callable[..., Any]) -> None:
+    root = fast_disk / "archive"
+    prepare(root)
+    (root / layout.INDEX).rename(root / layout.OLD_INDEX)
+    for command in ("info", "check"):
+        done = pacs_command(command, "--archive", root)
+        assert done.returncode != 0
+        assert "lies in index.old and is put back" in done.stderr
+        assert "run `pacs reindex`" not in done.stdout + done.stderr
+    look(root)
+    assert not (root / layout.OLD_INDEX).exists()
+    assert pacs_command("info", "--archive", root).returncode == 0
 
 
 if __name__ == "__main__":
