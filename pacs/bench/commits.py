@@ -36,7 +36,7 @@ def _measure(index: Index, seconds: float) -> Commits:
     for batch in _BATCHES:
         taken = []
         end = time.perf_counter() + seconds / len(_BATCHES)
-        while time.perf_counter() < end:
+        while not taken or time.perf_counter() < end:
             entries = [(draw.randbytes(43), draw.randbytes(_ENTRY)) for _ in range(batch)]
             keys += [key for key, _ in entries]
             began = time.perf_counter()
@@ -49,7 +49,7 @@ def _measure(index: Index, seconds: float) -> Commits:
             found.latency = latency(taken, curve=True)
     rounds = 0
     began = time.perf_counter()
-    while time.perf_counter() - began < seconds / 4:
+    while not rounds or time.perf_counter() - began < seconds / 4:
         for key in draw.sample(keys, min(100, len(keys))):
             with index.read() as view:
                 view.txn.get(key, db=view.databases[b"instances"])

@@ -106,7 +106,7 @@ def _timed_reads(descriptor: int, places: list[int], size: int, seconds: float) 
     end = time.perf_counter() + seconds
     for place in places:
         began = time.perf_counter()
-        if began > end:
+        if taken and began > end:
             break
         os.pread(descriptor, size, place)
         taken.append(time.perf_counter() - began)
@@ -147,7 +147,7 @@ def _sync_in_place(path: Path, seconds: float) -> Latency:
     pages = path.stat().st_size // _PAGE
     with path.open("r+b", buffering=0) as file:
         end = time.perf_counter() + seconds
-        while time.perf_counter() < end:
+        while not taken or time.perf_counter() < end:
             began = time.perf_counter()
             os.pwrite(file.fileno(), draw.randbytes(_PAGE), draw.randrange(pages) * _PAGE)
             os.fdatasync(file.fileno())
@@ -162,7 +162,7 @@ def _sync_appended(path: Path, seconds: float, most: int) -> Latency:
     try:
         with path.open("wb", buffering=0) as file:
             end = time.perf_counter() + seconds
-            while time.perf_counter() < end and (len(taken) + 1) * _FRAME <= max(most, _FRAME):
+            while not taken or (time.perf_counter() < end and (len(taken) + 1) * _FRAME <= most):
                 began = time.perf_counter()
                 file.write(data)
                 os.fdatasync(file.fileno())
@@ -178,7 +178,7 @@ def _sync_new(folder: Path, seconds: float) -> Latency:
     directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         end = time.perf_counter() + seconds
-        while time.perf_counter() < end:
+        while not taken or time.perf_counter() < end:
             path = folder / f"new-{len(taken)}"
             began = time.perf_counter()
             with path.open("wb", buffering=0) as file:

@@ -52,7 +52,7 @@ class Attempts:
         """Wait until the next attempt may be made; raises `error` when there shall be none."""
         pause = retry_after
         if pause is None:
-            pause = min(self._patience.longest_pause, self._patience.pause * 2.0**self._failed)
+            pause = min(self._patience.longest_pause, self._patience.pause * 2.0 ** min(self._failed, 64))
             pause *= random.uniform(0.8, 1.2)
         if time.monotonic() + pause - self._since > self._patience.total:
             raise error

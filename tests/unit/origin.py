@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 from pacs.client.patience import Patience
 
-QUICK = Patience(connect=5, answer=5, stall=0.3, total=5, pause=0.005, longest_pause=0.02)
+QUICK = Patience(connect=60, answer=60, stall=60, total=60, pause=0.005, longest_pause=0.02)
+"""Tries again at once; a machine that does much else is no silent server."""
 
 
 @dataclass
@@ -34,13 +35,15 @@ class Asked:
 
 @dataclass
 class Reply:
-    """What is sent. `cut`: only so many bytes of the body, then the connection is closed, or with `silent` kept."""
+    """What is sent. `cut`: only so many bytes of the body, then the connection is closed, or with `silent` kept, for
+    ever or until `ends`."""
 
     body: bytes = b""
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     cut: int | None = None
     silent: bool = False
+    ends: asyncio.Event | None = None
     length: bool = True
     """Whether it says how long it is; otherwise it ends with the connection."""
 
@@ -84,7 +87,7 @@ class Origin:
                 writer.write(reply.bytes())
                 await writer.drain()
                 if reply.silent:
-                    await reader.read()
+                    await (reader.read() if reply.ends is None else reply.ends.wait())
                     break
                 if reply.cut is not None or not reply.length:
                     break

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import AsyncIterator, Callable
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -13,13 +14,13 @@ import numpy as np
 import pytest
 
 from pacs import transcode
-from pacs.client import AsyncClient, FrameView, Patience
+from pacs.client import AsyncClient, FrameView, Patience, patience
 from pacs.errors import AnswerError, PacsError, RemoteChangedError, UnreachableError
 from pacs.geometry import FrameGeometry
 from tests.streams.images import plane
 from tests.unit.origin import Asked, Origin, Reply, origin
 
-SHORT = Patience(connect=2, answer=2, stall=0.3, total=0.1, pause=0.005, longest_pause=0.02)
+SHORT = Patience(connect=60, answer=60, stall=60, total=5.5, pause=0.005, longest_pause=0.02)
 COUNT = 4
 SYNTAX = "1.2.840.10008.1.2.4.202"
 GEOMETRY = FrameGeometry(70, 50, 1, 16, 12, 11, 0, 0, "MONOCHROME2", 1)
@@ -94,8 +95,11 @@ class Site:
 
 
 @pytest.fixture
-async def server() -> AsyncIterator[Origin]:
+async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Origin]:
+    """By the clock of whoever waits for it, each request for a stream takes a second, and nothing else takes time."""
     async with origin() as found:
+        streams = SimpleNamespace(monotonic=lambda: float(sum("/stream" in one.path for one in found.asked)))
+        monkeypatch.setattr(patience, "time", streams)
         yield found
 
 

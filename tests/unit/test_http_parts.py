@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
+import math
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -242,32 +244,89 @@ async def test_the_service_inside_an_application(tmp_path: Path) -> None:
             assert (await client.post("/dicomweb/studies", data=b"x")).status == 415
 
 
-async def test_an_upload_that_falls_silent_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+class Clock:
+    """Of the running loop: it goes forward when a test says so."""
+
+    def __init__(self, patched: pytest.MonkeyPatch) -> None:
+        loop = asyncio.get_running_loop()
+        genuine, self._ahead = loop.time, 0.0
+        patched.setattr(loop, "time", lambda: genuine() + self._ahead)
+
+    async def forward(self, seconds: float) -> None:
+        self._ahead += seconds
+        for _ in range(3):  # timers that are due
+            await asyncio.sleep(0)
+
+
+@pytest.fixture
+def bodies(monkeypatch: pytest.MonkeyPatch) -> list[stow._Body]:
+    """Of the requests that are in work, in the order in which their bodies were begun."""
+    begun: list[stow._Body] = []
+
+    class Known(stow._Body):
+        def __init__(self, request: BaseRequest) -> None:
+            super().__init__(request)
+            begun.append(self)
+
+    monkeypatch.setattr(stow, "_Body", Known)
+    return begun
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        await asyncio.sleep(0.001)
+
+
+@contextlib.asynccontextmanager
+async def connected(host: str, port: int) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    reader, writer = await asyncio.open_connection(host, port)
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+async def test_an_upload_that_falls_silent_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bodies: list[stow._Body]
+) -> None:
     """408, on a connection that is closed: a client that pauses must not hold memory for ever."""
-    monkeypatch.setattr(stow, "_SILENT", 0.2)
     head = (
         b"POST /dicomweb/studies HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n"
-        b'Content-Type: multipart/related; type="application/dicom"; boundary=b\r\n\r\n--b\r\n\r\n'
+        b'Content-Type: multipart/related; type="application/dicom"; boundary=b\r\n\r\n'
     )
+    sent = b"--b\r\n\r\n"
     with Archive.open(tmp_path / "archive", create=True) as archive:
-        async with TestServer(make_app(archive, Settings())) as server:
-            reader, writer = await asyncio.open_connection(server.host, server.port)
-            writer.write(head)
-            for _ in range(5):
+        async with (
+            TestServer(make_app(archive, Settings())) as server,
+            connected(server.host, server.port or 0) as (reader, writer),
+        ):
+            writer.write(head + sent)
+            await until(lambda: bool(bodies))
+            [body] = bodies
+            clock = Clock(monkeypatch)
+            for number in range(6):
+                received = len(sent) + 4 * number
+                await until(lambda: body._content.total_bytes == received and body._waiting_since < math.inf)  # noqa: B023
                 # Slow, but never silent for as long as that.
-                await asyncio.sleep(0.06)
+                await clock.forward(stow._SILENT * 0.9)
+                assert not body._stalled
                 writer.write(b"more")
-            answer = await asyncio.wait_for(reader.read(), 30)
-            writer.close()
+            await until(lambda: body._content.total_bytes == len(sent) + 24 and body._waiting_since < math.inf)
+            await clock.forward(stow._SILENT * 0.9)
+            await clock.forward(stow._SILENT)
+            answer = await reader.read()
     assert answer.startswith(b"HTTP/1.1 408 ") and b"nothing more of the body came" in answer
     assert b"Connection: close" in answer
 
 
 async def test_of_a_short_body_that_falls_silent_the_complete_parts_are_stored(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bodies: list[stow._Body]
 ) -> None:
     """Its rest is read past aiohttp, which must not change what becomes of it."""
-    monkeypatch.setattr(stow, "_SILENT", 0.2)
     (file,) = demo.head_slices(1, rows=256, name="silent")
     part = b"--b\r\n\r\n" + file + b"\r\n"
     head = (
@@ -279,14 +338,16 @@ async def test_of_a_short_body_that_falls_silent_the_complete_parts_are_stored(
         server = await asyncio.get_running_loop().create_server(worker._Server(handler), "127.0.0.1", 0)
         taken = intake.Intake.held
         try:
-            reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
-            writer.write(head + part[:50_000])
-            await asyncio.sleep(0.05)
-            writer.write(part[50_000:] + part[:1000])
-            await asyncio.sleep(0.05)
-            assert intake.Intake.held == taken + 1_000_000
-            answer = await asyncio.wait_for(reader.read(), 30)
-            writer.close()
+            async with connected(*server.sockets[0].getsockname()) as (reader, writer):
+                writer.write(head + part[:50_000])
+                await until(lambda: bool(bodies))
+                assert intake.Intake.held == taken + 1_000_000
+                writer.write(part[50_000:] + part[:1000])
+                await until(lambda: bodies[0]._content.total_bytes == len(part) + 1000)
+                assert intake.Intake.held == taken + 1_000_000
+                clock = Clock(monkeypatch)
+                await clock.forward(stow._SILENT + 1)
+                answer = await reader.read()
             assert answer.startswith(b"HTTP/1.1 408 ") and b"Connection: close" in answer
         finally:
             server.close()
@@ -316,7 +377,7 @@ def test_a_refusal_keeps_nothing_of_the_file(tmp_path: Path) -> None:
             result = future.result()
             assert result.status == "refused" and result.error is not None
             del file
-            deadline = time.monotonic() + 5
+            deadline = time.monotonic() + 60
             while watched() is not None and time.monotonic() < deadline:
                 time.sleep(0.01)  # the thread is leaving its frames
             assert watched() is None
