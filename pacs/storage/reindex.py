@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pacs.errors import ChecksumError, StorageError
-from pacs.storage import hierarchy, layout, records, recovery, set_aside
+from pacs.storage import hierarchy, known_before, layout, records, recovery, set_aside
 from pacs.storage.disk import Disk
 from pacs.storage.entries import Entries
 from pacs.storage.index import Index
@@ -151,6 +151,7 @@ class _Reindex:
             with index.read() as view:
                 self._found.sequence = view.counters().sequence
                 self._write_derived(view)
+                self._compare(view, archive_id)
             with index.write() as writing:
                 writing.put_dirty(self._late)
             # Growing leaves pages half full, and those that each transaction replaced: copied in order, it is a
@@ -281,6 +282,21 @@ class _Reindex:
             self._found.damaged.append(error.message)
             end, before = self._kept.get(series, (size, 0))
             self._kept[series] = (end, max(before, arrays))
+
+    # --- what the index before knew ---
+
+    def _compare(self, view: ReadView, archive_id: str) -> None:
+        """Name what is gone without a trace: that a log was deleted, or cut between two records, no file tells."""
+        named = self._kept.keys()
+        for before in known_before.series(f"{self._root}/{layout.INDEX}", archive_id):
+            if (before.study, before.uid) in named:
+                continue  # the damage has been told
+            now = view.series(before.study, before.uid)
+            there = now.instances if now is not None else 0
+            if there < before.instances:
+                path = layout.log_path(before.study, before.uid)
+                text = f"the index before knew {before.instances} of this series, its log has {there}"
+                self._found.damaged.append(f"{path}: {text}")
 
     # --- what is derived ---
 

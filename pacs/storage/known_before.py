@@ -1,0 +1,62 @@
+"""What the index knew that a reindex replaces. It may be damaged, and LMDB takes the numbers in its pages for right:
+another process reads it, and what ends that one ends nobody else."""
+
+from __future__ import annotations
+
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import IO, Final
+
+import msgspec
+
+from pacs.storage.index import map_size
+from pacs.storage.model import SeriesEntry
+from pacs.storage.views import INDEX_FORMAT, IndexState
+
+_LIST: Final = """
+import struct, sys, lmdb
+env = lmdb.open(sys.argv[1], readonly=True, lock=False, max_dbs=99, map_size=int(sys.argv[2]), readahead=False)
+def tell(found):
+    sys.stdout.buffer.write(struct.pack("<I", len(found)) + found)
+with env.begin() as txn:
+    meta, series = (env.open_db(name, txn=txn, create=False) for name in (b"meta", b"series"))
+    tell(txn.get(b"state", b"", db=meta))
+    before = b""
+    for key, value in txn.cursor(series):
+        if key <= before:  # pages that lead back to themselves
+            break
+        tell(value)
+        before = key
+"""
+_LENGTH: Final = struct.Struct("<I")
+_LARGEST: Final = 1 << 20
+
+
+def series(path: str, archive_id: str) -> Iterator[SeriesEntry]:
+    """The series that an index of this archive has, as far as it can be read. Raises nothing."""
+    # -P: no module of the working directory is run.
+    command = [sys.executable, "-P", "-c", _LIST, path, str(map_size(path))]
+    with (
+        suppress(OSError, msgspec.MsgspecError),
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as reader,
+    ):
+        assert reader.stdout is not None
+        try:
+            state = msgspec.msgpack.decode(_next(reader.stdout), type=IndexState)
+            if (state.index_format, state.archive_id) != (INDEX_FORMAT, archive_id):
+                return
+            while found := _next(reader.stdout):
+                yield msgspec.msgpack.decode(found, type=SeriesEntry)
+        finally:
+            reader.kill()
+
+
+def _next(output: IO[bytes]) -> bytes:
+    """Nothing at the end."""
+    head = output.read(_LENGTH.size)
+    length = _LENGTH.unpack(head)[0] if len(head) == _LENGTH.size else 0
+    found = output.read(length) if length <= _LARGEST else b""
+    return found if len(found) == length else b""
