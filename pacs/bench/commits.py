@@ -34,7 +34,7 @@ def _measure(index: Index, seconds: float) -> Commits:
     draw = random.Random("index")
     keys: list[bytes] = []
     for batch in _BATCHES:
-        taken = []
+        taken: list[float] = []
         end = time.perf_counter() + seconds / len(_BATCHES)
         while not taken or time.perf_counter() < end:
             entries = [(draw.randbytes(43), draw.randbytes(_ENTRY)) for _ in range(batch)]

@@ -102,7 +102,7 @@ def _random(descriptor: int, disk: Disk, name: str, size: int, state: str, secon
 
 
 def _timed_reads(descriptor: int, places: list[int], size: int, seconds: float) -> list[float]:
-    taken = []
+    taken: list[float] = []
     end = time.perf_counter() + seconds
     for place in places:
         began = time.perf_counter()
