@@ -52,6 +52,11 @@ class Settings:
     decode_memory: int = _setting(
         1 << 30, "Memory that decoding and encoding frames may take together, in each worker; a larger one goes alone."
     )
+    outgoing_memory: int = _setting(
+        512 << 20,
+        "Memory that decoded images and other large answers may hold until their readers have taken them, in each "
+        "worker; more of them wait, and are told to come back after 10 seconds.",
+    )
     receiving: float = _setting(30.0, "How long after its newest instance a series is said to be still received.")
     viewer: str = _setting(
         "", "Folder that `pacs viewer` fetched the viewer to, then served at /viewer; `pacs serve --viewer` sets it."

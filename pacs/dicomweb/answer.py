@@ -3,9 +3,13 @@ way. `sending.py` sends it."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Final, TypeAlias
+
+SLICE: Final = 128 << 10
+"""Bytes handed to the transport at a time: what a slow reader has not taken yet is never more than the write
+buffer and one slice, so that the first bytes of the next thing it asks for are not far behind."""
 
 Headers: TypeAlias = tuple[tuple[str, str], ...]
 
@@ -42,6 +46,23 @@ class Stream:
 
     blocks: AsyncIterator[bytes]
     length: int | None = None
+
+
+def in_memory(body: bytes | Entity | Stream) -> int:
+    """Bytes of a body that are there before it is sent."""
+    if isinstance(body, bytes):
+        return len(body)
+    if isinstance(body, Entity):
+        return sum(len(piece) for piece in body.pieces if isinstance(piece, bytes))
+    return 0
+
+
+def blocks_of(head: bytes, data: bytes | bytearray | memoryview) -> Iterator[bytes]:
+    """A part of a stream, in slices."""
+    view = memoryview(data)
+    yield head + view[:SLICE]
+    for start in range(SLICE, len(view), SLICE):
+        yield bytes(view[start : start + SLICE])
 
 
 @dataclass(frozen=True, slots=True)

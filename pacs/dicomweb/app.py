@@ -28,7 +28,7 @@ from pacs.dicomweb import (
     stream,
     urls,
 )  # fmt: skip
-from pacs.dicomweb.answer import Answer
+from pacs.dicomweb.answer import Answer, in_memory
 from pacs.dicomweb.cors import CorsPolicy
 from pacs.dicomweb.direct import Direct
 from pacs.dicomweb.health import PATHS, Health
@@ -136,6 +136,7 @@ class Dicomweb:
                 answer = self._viewer.answer(request, path) or pages.page(request, path, self._viewer.root)
             if self._stopping or not request.content.is_eof():
                 self._end_after(request)
+            await self.service.outgoing.hold_made(request, in_memory(answer.body))
             sent = await send(request, answer, common, self._write_buffer)
         except ConnectionError:
             sent = _gone(request)
@@ -149,6 +150,8 @@ class Dicomweb:
             if route is not None:
                 observer.forget(route)
             raise
+        finally:
+            self.service.outgoing.release(request)
         observer.leave(request, route or observer.enter(request.method, "unknown", ""), started, sent)
         return sent
 

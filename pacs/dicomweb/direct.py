@@ -19,8 +19,8 @@ from aiohttp import web
 
 from pacs import reading
 from pacs.dicomweb import heads, multipart, negotiation, urls, wado
+from pacs.dicomweb.answer import SLICE
 from pacs.dicomweb.cors import CorsPolicy
-from pacs.dicomweb.sending import SLICE
 from pacs.dicomweb.service import Service
 from pacs.dicomweb.wado import Plan
 from pacs.errors import PacsError

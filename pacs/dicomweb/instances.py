@@ -12,7 +12,7 @@ from typing import Final
 from aiohttp.web import BaseRequest
 
 from pacs import available, renditions, uids
-from pacs.dicomweb import conditional, multipart, negotiation, wado
+from pacs.dicomweb import conditional, multipart, negotiation, outgoing, wado
 from pacs.dicomweb.answer import Answer, Headers, Stream
 from pacs.dicomweb.negotiation import DICOM, EITHER, PARTS, Choice
 from pacs.dicomweb.service import Service
@@ -92,11 +92,12 @@ async def instance(service: Service, request: BaseRequest, target: ResourceId) -
     if form is None:
         raise _nothing((entry,))
     if form.multipart:
-        return _multipart_of((entry,), service, accept, quality)
+        return _multipart_of((entry,), service, request, accept, quality)
     etag = f'"{entry.descriptor.sha256.hex()[:32]}-{form.mark}"'
     if conditional.unchanged(request.headers, etag):
         return Answer(200, _part_type(form), b"", wado.KEEP, etag, "Accept")  # becomes 304: nothing is made for it
     headers = wado.KEEP
+    await service.outgoing.hold(request, outgoing.of_instance(entry, form.transfer_syntax))
     if form.exact:
         body = Stream(_exact(service, entry), entry.descriptor.file_size)
         # The checksum that the file had when it came: a client can prove that nothing was lost. RFC 9530
@@ -141,12 +142,13 @@ def _several(service: Service, request: BaseRequest, entries: Sequence[InstanceE
     if not accept:
         offered = negotiation.describe(DICOM, ("*", uids.EXPLICIT_VR_LITTLE_ENDIAN))
         raise NotAcceptableError("several instances do not fit in one part", offered)
-    return replace(_multipart_of(entries, service, accept, negotiation.quality(request)), headers=_GROWS)
+    return replace(_multipart_of(entries, service, request, accept, negotiation.quality(request)), headers=_GROWS)
 
 
 def _multipart_of(
-    entries: Sequence[InstanceEntry], service: Service, accept: tuple[Choice, ...], quality: float | None
-) -> Answer:
+    entries: Sequence[InstanceEntry], service: Service, request: BaseRequest, accept: tuple[Choice, ...],
+    quality: float | None,
+) -> Answer:  # fmt: skip
     found = [_form(entry, accept, quality, PARTS) for entry in entries]
     missing = [entry.descriptor.transfer_syntax for entry, form in zip(entries, found, strict=True) if form is None]
     if len(missing) == len(entries) or any(choice.refuses(syntax) for syntax in {*missing} for choice in accept):
@@ -166,6 +168,8 @@ def _multipart_of(
             length += entry.descriptor.file_size
 
     async def parts() -> AsyncIterator[bytes]:
+        sizes = (outgoing.of_instance(entry, form.transfer_syntax) for entry, form in zip(entries, forms, strict=True))
+        await service.outgoing.hold(request, max(sizes, default=0))
         for position, (entry, form) in enumerate(zip(entries, forms, strict=True)):
             arrival = entry.descriptor.transfer_syntax
             strict = len(entries) == 1 or any(choice.refuses(arrival) for choice in accept)

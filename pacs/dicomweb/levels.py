@@ -11,7 +11,7 @@ from aiohttp.web import BaseRequest
 
 from pacs import available, codestream, progression, renditions, uids
 from pacs.dicomweb import multipart, negotiation, plans, rungs, wado
-from pacs.dicomweb.answer import Answer, Entity, Stream
+from pacs.dicomweb.answer import Answer, Entity, Stream, blocks_of
 from pacs.dicomweb.negotiation import EITHER, PARTS, Choice
 from pacs.dicomweb.rungs import Rung
 from pacs.dicomweb.service import Service
@@ -54,7 +54,8 @@ async def frames(service: Service, request: BaseRequest, target: ResourceId) -> 
     async def blocks() -> AsyncIterator[bytes]:
         for position, frame in enumerate(located):
             head = multipart.part_head(boundary, part_type, first=position == 0)
-            yield head + await _codestream(service, request, frame, rung)
+            for block in blocks_of(head, await _codestream(service, request, frame, rung)):
+                yield block
         yield multipart.closing(boundary)
 
     return Answer(200, content_type, Stream(blocks()), wado.KEEP, etag, "Accept")

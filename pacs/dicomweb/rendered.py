@@ -13,7 +13,7 @@ from aiohttp.web import BaseRequest
 
 from pacs import available, rendering, transcode, uids
 from pacs.dicomweb import multipart, urls, wado
-from pacs.dicomweb.answer import Answer, Headers, Stream
+from pacs.dicomweb.answer import Answer, Headers, Stream, blocks_of
 from pacs.dicomweb.negotiation import EITHER, PARTS
 from pacs.dicomweb.service import Service
 from pacs.dicomweb.target import ResourceId
@@ -141,7 +141,9 @@ def _parts(
                     raise
                 failed = failed or error
                 continue
-            yield _part_head(boundary, rendition, _location(base, entry, number), first=first) + picture
+            head = _part_head(boundary, rendition, _location(base, entry, number), first=first)
+            for block in blocks_of(head, picture):
+                yield block
             first = False
         if first and failed is not None:
             raise failed

@@ -6,22 +6,17 @@ import logging
 import time
 import traceback
 from collections.abc import AsyncGenerator, AsyncIterator
-from typing import Final
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.web import BaseRequest
 
 from pacs.dicomweb import conditional
-from pacs.dicomweb.answer import Answer, Entity, Stream
+from pacs.dicomweb.answer import SLICE, Answer, Entity, Stream
 from pacs.dicomweb.heads import header_lines, whole_head
 from pacs.errors import InternalError
 
 _log = logging.getLogger("pacs.problems")
-
-SLICE: Final = 128 << 10
-"""Bytes handed to the transport at a time: what a slow reader has not taken yet is never more than the write
-buffer and one slice, so that the first bytes of the next thing it asks for are not far behind."""
 
 
 class Sent(web.StreamResponse):

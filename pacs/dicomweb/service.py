@@ -16,6 +16,7 @@ from pacs.dicomweb.metrics import Metrics
 from pacs.dicomweb.negotiation import Choice, choices, preferred
 from pacs.dicomweb.observe import Observer
 from pacs.dicomweb.offload import ByteCache, ByteSemaphore, Offload, Once
+from pacs.dicomweb.outgoing import Outgoing
 from pacs.dicomweb.plans import Plans
 from pacs.dicomweb.priority import RightOfWay
 from pacs.dicomweb.spool import Budget, Collected
@@ -37,6 +38,7 @@ class Service:
         self.right_of_way = RightOfWay()
         self.offload = Offload(settings.codec_threads, self.right_of_way.give_way)
         self.ingest_memory = ByteSemaphore(settings.ingest_memory)
+        self.outgoing = Outgoing(settings.outgoing_memory)
         self.metadata_cache = ByteCache(settings.metadata_cache)
         transcode.MEMORY.resize(settings.decode_memory)
         self.renditions = archive.renditions(settings.frame_cache, settings.rendition_cache)
@@ -125,7 +127,8 @@ class Service:
     def _tell_levels(self, metrics: Metrics) -> None:
         """Set the metrics that are kept here: what waits, and what caches had."""
         ingest, commit = self.archive.waiting()
-        depths = {"ingest": ingest, "commit": commit, "memory": self.ingest_memory.waiting, **self.offload.depths()}
+        depths = {"ingest": ingest, "commit": commit, "memory": self.ingest_memory.waiting}
+        depths |= {"outgoing": self.outgoing.waiting, **self.offload.depths()}
         for queue, depth in depths.items():
             metrics.queue.labels(queue).set(depth)
         metrics.ingest_memory.set(self.ingest_memory.taken)

@@ -13,14 +13,14 @@ from aiohttp.web import BaseRequest
 
 from pacs import available, renditions, uids
 from pacs.available import Stored
-from pacs.dicomweb import multipart, negotiation
-from pacs.dicomweb.answer import Answer, Entity, Headers, Piece, Segment, Stream
+from pacs.dicomweb import multipart, negotiation, outgoing
+from pacs.dicomweb.answer import Answer, Entity, Headers, Piece, Segment, Stream, blocks_of
 from pacs.dicomweb.negotiation import EITHER, PARTS, Choice
 from pacs.dicomweb.service import Service
 from pacs.dicomweb.target import ResourceId
 from pacs.errors import NotAcceptableError
 from pacs.made import Made
-from pacs.reading import Frame
+from pacs.reading import Frame, is_native
 from pacs.storage.model import InstanceEntry
 from pacs.transcode import Rendition
 
@@ -117,8 +117,11 @@ async def one_frame(
     """A frame as an entity whose length is known, which ranges can be cut from."""
     chosen = plan(accept, available.stored(frame.entry), quality)
     if service.renditions.direct(frame, chosen.rendition):
+        if is_native(frame):
+            await service.outgoing.hold(request, frame.length)
         stored = Segment(frame.length, partial(service.read_frame, frame), frame.level_ends)
         return _answer(_wrapped(chosen, _etag(frame, chosen)), stored)
+    await service.outgoing.hold(request, outgoing.of_frame(frame.entry))
     made = await service.made(frame, chosen.rendition, chosen.quality, asker=request)
     etag = _etag(frame, chosen)
     if chosen.rendition.kind != "native":
@@ -207,16 +210,21 @@ async def frame_list(
     boundary = multipart.boundary(etag)
     content_type = multipart_type(chosen.media_type, boundary)
     if direct:
+        if located and is_native(located[0]):
+            await service.outgoing.hold(request, located[0].length)
         pieces: list[Piece] = []
         for frame in located:
             pieces.append(multipart.part_head(boundary, chosen.part_type, first=not pieces))
             pieces.append(Segment(frame.length, partial(service.read_frame, frame)))
         return Answer(200, content_type, Entity.of(*pieces, multipart.closing(boundary)), KEEP, etag, "Accept")
 
+    await service.outgoing.hold(request, outgoing.of_frame(entry))
+
     async def parts() -> AsyncIterator[bytes]:
         for position, frame in enumerate(located):
             made = await service.made(frame, chosen.rendition, chosen.quality, asker=request)
-            yield b"".join((multipart.part_head(boundary, chosen.part_type, first=position == 0), made.data))
+            for block in blocks_of(multipart.part_head(boundary, chosen.part_type, first=position == 0), made.data):
+                yield block
         yield multipart.closing(boundary)
 
     return Answer(200, content_type, Stream(parts()), KEEP, etag, "Accept")

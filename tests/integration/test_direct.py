@@ -14,8 +14,8 @@ import pytest
 
 from pacs import demo
 from pacs.archive import Archive
+from pacs.dicomweb.answer import SLICE
 from pacs.dicomweb.app import Dicomweb
-from pacs.dicomweb.sending import SLICE
 from pacs.dicomweb.worker import _Protocol, _Server
 from pacs.settings import Settings
 from tests.integration.exchange import Stored

@@ -21,11 +21,12 @@ from aiohttp.web import BaseRequest
 from pacs import demo, errors
 from pacs.archive import Archive, StoreResult
 from pacs.dicomweb import intake, problems, stow, urls, worker
+from pacs.dicomweb.answer import SLICE
 from pacs.dicomweb.app import Dicomweb, make_app
 from pacs.dicomweb.askers import Shared
 from pacs.dicomweb.cors import CorsPolicy
 from pacs.dicomweb.offload import ByteCache, ByteSemaphore, Offload, Once
-from pacs.dicomweb.sending import SLICE, slices
+from pacs.dicomweb.sending import slices
 from pacs.dicomweb.spool import Budget, Collected
 from pacs.errors import PacsError, RequestError, StorageError, TooLargeError
 from pacs.settings import Settings

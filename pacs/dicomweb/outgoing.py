@@ -1,0 +1,80 @@
+"""Memory that answers hold until their readers have taken them: what is made for an answer cannot go before it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from aiohttp.web import BaseRequest
+
+from pacs import uids
+from pacs.dicomweb.offload import ByteSemaphore
+from pacs.errors import BusyError
+from pacs.storage.model import Encoding, InstanceEntry
+
+_LITTLE: Final = 128 << 10
+"""Not counted: connections hold about as much by themselves."""
+_PATIENCE: Final = 10.0
+"""Seconds that an answer waits for its turn."""
+_HELD: Final = "pacs.held"
+
+
+class Outgoing:
+    """Admits answers by the memory they hold, first come first served. Stored frames are in files, and need none."""
+
+    def __init__(self, capacity: int) -> None:
+        self._memory = ByteSemaphore(capacity)
+
+    @property
+    def waiting(self) -> int:
+        """How many answers wait for their turn."""
+        return self._memory.waiting
+
+    async def hold(self, request: BaseRequest, size: int) -> None:
+        """Wait until `size` bytes may be held for this request, before they are made. Raises BusyError."""
+        more = size - request.get(_HELD, 0)
+        if size <= _LITTLE or more <= 0:
+            return
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                taken = await self._memory.acquire(more)
+        except TimeoutError:
+            raise _busy() from None
+        request[_HELD] = request.get(_HELD, 0) + taken
+
+    async def hold_made(self, request: BaseRequest, size: int) -> None:
+        """The same for what is there already, so that nothing waits. Raises BusyError."""
+        if size > _LITTLE and size - request.get(_HELD, 0) > self._memory.free and self._memory.taken:
+            raise _busy()
+        await self.hold(request, size)
+
+    def release(self, request: BaseRequest) -> None:
+        """The answer is over, sent or not."""
+        held = request.get(_HELD, 0)
+        if held:
+            request[_HELD] = 0
+            self._memory.release(held)
+
+
+def _busy() -> BusyError:
+    return BusyError("too many large answers wait for their readers, ask again later")
+
+
+def of_frame(entry: InstanceEntry) -> int:
+    """Bytes of a frame of the instance that is decoded, or encoded anew."""
+    geometry = entry.descriptor.geometry
+    return -(-geometry.frame_bits // 8) if geometry is not None else 0
+
+
+def of_instance(entry: InstanceEntry, transfer_syntax: str) -> int:
+    """Bytes that are held at a time while the instance is sent in a Transfer Syntax: a frame, or a piece of it."""
+    descriptor = entry.descriptor
+    key = descriptor.array_key
+    if key is None:
+        return 0
+    if key.encoding is Encoding.NATIVE:
+        return key.chunk_bytes
+    if key.encoding is Encoding.ENCAPSULATED and transfer_syntax == descriptor.transfer_syntax:
+        return 0
+    stored = uids.HTJ2K_LOSSLESS_RPCL if key.encoding is Encoding.HTJ2K else descriptor.transfer_syntax
+    return 0 if transfer_syntax == stored else of_frame(entry)
