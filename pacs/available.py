@@ -90,7 +90,7 @@ def layers(of: Stored) -> bool:
 
 
 def of_instance(entry: InstanceEntry) -> tuple[str, ...]:
-    """The Transfer Syntaxes that the instance can be sent in as a file: that of arrival first. (0008,3002)"""
+    """The Transfer Syntaxes that the instance can be sent in as a file: that of arrival first."""
     descriptor = entry.descriptor
     geometry = descriptor.geometry
     apart = geometry is not None and reading.frame_count(entry) == max(1, geometry.frames)
@@ -98,6 +98,20 @@ def of_instance(entry: InstanceEntry) -> tuple[str, ...]:
     if descriptor.overlay_in_samples:
         return tuple(uid for uid in found if uid == descriptor.transfer_syntax or uid in rewriting.NATIVE)
     return found
+
+
+def told_of_instance(entry: InstanceEntry) -> tuple[str, ...]:
+    """What (0008,3002) lists: of `of_instance`, those of the same samples.
+
+    A lossy copy is another instance, with a UID of its own. A program that takes the first Transfer Syntax of the list
+    that it likes, as wsidicom takes JPEG, must not be led from lossless pixels to lossy ones.
+    """
+    return tuple(uid for uid in of_instance(entry) if uid not in _made_lossy(stored(entry)))
+
+
+@lru_cache(maxsize=1024)
+def _made_lossy(of: Stored) -> frozenset[str]:
+    return frozenset(one.transfer_syntax for one in of_frames(of) if not one.lossless)
 
 
 @lru_cache(maxsize=1024)

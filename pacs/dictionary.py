@@ -19,6 +19,12 @@ def tag_for_keyword(keyword: str) -> int | None:
     return _keywords().get(keyword)
 
 
+def keyword_of(tag: int) -> str:
+    """The keyword of a tag that PS3.6 6 (or PS3.7 E, of commands) names; "" for others."""
+    entry = _table("_dicom_dict").DicomDictionary.get(tag)
+    return str(entry[4]) if entry is not None else ""
+
+
 @cache
 def dictionary() -> Dictionary:
     """VRs by tag: public ones, those of repeating groups, and private ones."""

@@ -135,8 +135,8 @@ def joined(service: Service, entries: Sequence[InstanceEntry], base: str) -> byt
 
 
 def available_transfer_syntaxes(entry: InstanceEntry) -> bytes:
-    """The Transfer Syntaxes that the instance can be retrieved in, as a JSON element. (0008,3002)"""
-    return _listed(available.of_instance(entry))
+    """The Transfer Syntaxes that the instance can be retrieved in losslessly, as a JSON element. (0008,3002)"""
+    return _listed(available.told_of_instance(entry))
 
 
 @lru_cache(maxsize=1024)

@@ -16,6 +16,7 @@ from pacs.errors import NotAcceptableError, RequestError
 
 DICOM: Final = "application/dicom"
 DICOM_JSON: Final = "application/dicom+json"
+DICOM_XML: Final = "application/dicom+xml"
 OCTET_STREAM: Final = "application/octet-stream"
 MULTIPART: Final = "multipart/related"
 
@@ -238,6 +239,19 @@ def json_type(accept: Sequence[Choice]) -> str:
         elif choice.sends_type(DICOM_JSON, PARTS):
             return DICOM_JSON
     raise NotAcceptableError("none of the media types in Accept can be sent", (DICOM_JSON, "application/json"))
+
+
+def prefers_xml(accept: str) -> bool:
+    """Whether what can be told in JSON or in XML is to be told in XML: whoever names it, before or without JSON.
+
+    Nothing is refused: what such an answer tells has happened.
+    """
+    try:
+        read = choices(accept)
+    except (RequestError, NotAcceptableError):
+        return False
+    named = (choice.media_type for choice in read if choice.media_type in (DICOM_XML, DICOM_JSON, "application/json"))
+    return next(named, "") == DICOM_XML
 
 
 @lru_cache(maxsize=256)

@@ -18,11 +18,11 @@ from aiohttp.http_exceptions import ContentEncodingError
 from aiohttp.web import BaseRequest
 
 from pacs.archive import StoreResult
-from pacs.dicomweb import expectation, intake, multipart, problems, urls
+from pacs.dicomweb import expectation, intake, multipart, native_model, negotiation, problems, urls
 from pacs.dicomweb.answer import Answer
 from pacs.dicomweb.intake import Intake
 from pacs.dicomweb.multipart import PartEnd, PartStart
-from pacs.dicomweb.negotiation import DICOM, DICOM_JSON
+from pacs.dicomweb.negotiation import DICOM, DICOM_JSON, DICOM_XML
 from pacs.dicomweb.service import Service
 from pacs.dicomweb.spool import Collected
 from pacs.dicomweb.target import ResourceId
@@ -274,11 +274,12 @@ async def store(service: Service, request: BaseRequest, target: ResourceId) -> A
     # A part without a result, which `store_soon` never lets happen.
     lost = StoreResult("refused", error=BusyError("this instance was not stored"))
     results = [upload.results.get(part, lost) for part in range(parser.parts)]
-    return response(results, urls.base(request, service.settings), target.study)
+    xml = negotiation.prefers_xml(request.headers.get("Accept", ""))
+    return response(results, urls.base(request, service.settings), target.study, xml=xml)
 
 
-def response(results: list[StoreResult], base: str, study: str | None) -> Answer:
-    """The Store Instances Response. PS3.18 10.5.3, Table I.2-1
+def response(results: list[StoreResult], base: str, study: str | None, *, xml: bool = False) -> Answer:
+    """The Store Instances Response, in JSON or XML. PS3.18 10.5.3, Table I.2-1
 
     200: all stored; 202: some with a warning or failed; 409: none stored; 503 with Retry-After when nothing could be
     stored because the archive cannot write: the same request may succeed later.
@@ -308,6 +309,8 @@ def response(results: list[StoreResult], base: str, study: str | None) -> Answer
         headers += (("Retry-After", str(problems.RETRY_AFTER)),)
     else:
         status = 409
+    if xml:
+        return Answer(status, DICOM_XML, native_model.document(module), headers)
     return Answer(status, DICOM_JSON, msgspec.json.encode(module), headers)
 
 
