@@ -69,9 +69,7 @@ FRAMES = _frames()
     st.lists(st.tuples(st.floats(0, 1), st.integers(0, 3), st.binary(min_size=1, max_size=8)), min_size=1, max_size=5),
     st.integers(0, 4),
 )
-def test_damage(
-    case: tuple[bytes, FrameGeometry, str], changes: list[tuple[float, int, bytes]], dropped: int
-) -> None:
+def test_damage(case: tuple[bytes, FrameGeometry, str], changes: list[tuple[float, int, bytes]], dropped: int) -> None:
     frame, geometry, syntax = case
     damaged = bytearray(frame)
     for where, kind, data in changes:
@@ -135,10 +133,10 @@ def test_cut_jpeg_ls_is_refused_at_once() -> None:
     """CharLS 2.4 counts zeros behind the end of some cut scans for many seconds."""
     for frame, geometry in _of(uids.JPEG_LS_LOSSLESS):
         for end in range(40, len(frame) - 2, 7):
-            began = time.process_time()
+            began = time.thread_time()
             with contextlib.suppress(PixelError):  # the last bits may be padding
                 transcode.decode_frame(frame[:end], geometry, uids.JPEG_LS_LOSSLESS)
-            assert time.process_time() - began < 1
+            assert time.thread_time() - began < 1
 
 
 @pytest.mark.parametrize("ht", [False, True])

@@ -157,10 +157,12 @@ def test_a_claim_of_many_components_allocates_nothing_for_them() -> None:
     siz = bytes.fromhex("ff51 c029 0000 00000001 00000001 00000000 00000000 00000001 00000001 00000000 00000000 4000")
     data = b"\xff\x4f" + siz
     tracemalloc.start()
-    with pytest.raises(CodestreamError, match="SIZ is cut at byte 2"):
-        codestream.parse(data)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
+    try:
+        with pytest.raises(CodestreamError, match="SIZ is cut at byte 2"):
+            codestream.parse(data)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
     assert peak < 20_000
 
 

@@ -160,9 +160,9 @@ def test_progressions_of_tiles_without_samples_take_no_time() -> None:
     poc = segment(POC, struct.pack(">BBHBBB", 0, 0, 65535, 33, 255, 0) * 9000) * 3
     header = image(10_000, 1, (1, 1), separation=255, levels=0, more=poc)
     parts = b"".join(tile_part(b"\x00" if tile % 255 == 0 else b"", tile) for tile in range(10_000))
-    began = time.process_time()
+    began = time.thread_time()
     assert len(progression.index(header + parts).packets) == 40
-    assert time.process_time() - began < 1.5
+    assert time.thread_time() - began < 1.5
 
 
 def test_segments_and_entries_are_not_kept_without_bound() -> None:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from pacs.crew import Crew
 from pacs.measure import Measure, nobody
-from pacs.storage import engine
+from pacs.storage import commit, engine
 from pacs.storage.commit import Outcome, Status
 from pacs.storage.disk import Disk, Operation
 from pacs.storage.engine import CommitQueue
@@ -27,12 +29,32 @@ def archive(tmp_path: Path) -> Iterator[Opened]:
         yield archive
 
 
+LIMIT = 120
+"""Seconds: of waits that end at once when all is well."""
+
+
 def ended(condition: threading.Event) -> None:
-    assert condition.wait(20)
+    assert condition.wait(LIMIT)
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + LIMIT
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.001)
+
+
+@contextmanager
+def queue_of(archive: Opened) -> Iterator[CommitQueue]:
+    """Closed also when the test fails: its thread must not meet an index that is closed."""
+    queue = CommitQueue(archive.committer)
+    try:
+        yield queue
+    finally:
+        queue.close()
 
 
 def test_the_thread_that_is_ready_commits_unless_another_does(archive: Opened) -> None:
-    queue = CommitQueue(archive.committer)
     told: list[tuple[str, Status]] = []
     lock = threading.Lock()
 
@@ -46,22 +68,24 @@ def test_the_thread_that_is_ready_commits_unless_another_does(archive: Opened) -
 
             queue.put(new_instance("1.1", f"1.{thread % 2}", uid, number=number), note, here=number % 3 > 0)
 
-    threads = [threading.Thread(target=store, args=(thread,)) for thread in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    committing: list[int] = []
-    while threading.get_ident() not in committing and len(committing) < 100:  # the commit thread may be at it still
-        done = threading.Event()
+    with queue_of(archive) as queue:
+        threads = [threading.Thread(target=store, args=(thread,)) for thread in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        committing: list[int] = []
+        deadline = time.monotonic() + LIMIT
+        # The commit thread may be at it still.
+        while threading.get_ident() not in committing and time.monotonic() < deadline:
+            done = threading.Event()
 
-        def note_thread(outcome: Outcome, done: threading.Event = done) -> None:
-            committing.append(threading.get_ident())
-            done.set()
+            def note_thread(outcome: Outcome, done: threading.Event = done) -> None:
+                committing.append(threading.get_ident())
+                done.set()
 
-        queue.put(new_instance("1.1", "1.9", f"1.9.{len(committing)}"), note_thread, here=True)
-        ended(done)
-    queue.close()
+            queue.put(new_instance("1.1", "1.9", f"1.9.{len(committing)}"), note_thread, here=True)
+            ended(done)
     assert threading.get_ident() in committing
     assert sorted(uid for uid, _ in told) == sorted(f"1.2.{t}.{n}" for t in range(4) for n in range(20))
     assert {status for _, status in told} == {Status.STORED}
@@ -75,23 +99,19 @@ def test_what_another_thread_committed_is_settled_too(tmp_path: Path) -> None:
         if operation.name == "step" and operation.path == "settled":
             settled.set()
 
-    with opened(create(tmp_path / "archive"), Disk(observe)) as archive:
-        queue = CommitQueue(archive.committer)
-        deadline = time.monotonic() + 20
-        while not queue._asleep and time.monotonic() < deadline:
-            time.sleep(0.001)  # only a thread that sleeps has to be woken
+    with opened(create(tmp_path / "archive"), Disk(observe)) as archive, queue_of(archive) as queue:
+        wait_for(lambda: queue._asleep)  # only a thread that sleeps has to be woken
         outcomes: list[Outcome] = []
         queue.put(new_instance("1.1", "1.2", "1.2.1"), outcomes.append, here=True)
         assert [outcome.status for outcome in outcomes] == [Status.STORED]
         ended(settled)
         assert not archive.committer.unsettled
-        queue.close()
 
 
 def test_a_lock_that_is_refused_ends_no_thread(
     archive: Opened, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    queue = CommitQueue(archive.committer)
+    monkeypatch.setattr(commit, "_SETTLE_AFTER", math.inf)  # on a slow machine the first commit would settle itself
     tried = threading.Event()
 
     def refused(lock: WriterLock) -> None:
@@ -102,6 +122,8 @@ def test_a_lock_that_is_refused_ends_no_thread(
     done = threading.Event()
 
     def told(outcome: Outcome) -> None:
+        if not outcomes:  # here, since the thread that has committed settles it in a moment
+            failing.setattr(WriterLock, "__enter__", refused)
         outcomes.append(outcome)
         done.set()
 
@@ -111,34 +133,30 @@ def test_a_lock_that_is_refused_ends_no_thread(
         ended(done)
         return outcomes[-1].status
 
-    assert store("1.2.1") is Status.STORED
-    with caplog.at_level(logging.CRITICAL), monkeypatch.context() as failing:
-        failing.setattr(WriterLock, "__enter__", refused)
-        ended(tried)  # to settle what was stored
-        assert store("1.2.2") is Status.FAILED
-        assert store("1.2.2", here=True) is Status.FAILED
-    assert store("1.2.2") is Status.STORED
-    queue.close()
+    with queue_of(archive) as queue:
+        with caplog.at_level(logging.CRITICAL), monkeypatch.context() as failing:
+            assert store("1.2.1") is Status.STORED
+            ended(tried)  # to settle what was stored
+            assert store("1.2.2") is Status.FAILED
+            assert store("1.2.2", here=True) is Status.FAILED
+        assert store("1.2.2") is Status.STORED
     assert len(outcomes) == 4 and archive.errors() == []
 
 
 def test_what_ends_the_queue_is_passed_on_by_who_meets_it(archive: Opened) -> None:
     """Another thread that commits takes what waits along, also the word that nothing more comes."""
-    queue = CommitQueue(archive.committer)
-    queue._turn.acquire()
     outcomes: list[Outcome] = []
-    queue.put(new_instance("1.1", "1.2", "1.2.1"), outcomes.append)  # for the commit thread, which waits for its turn
-    deadline = time.monotonic() + 20
-    while queue.length and time.monotonic() < deadline:
-        time.sleep(0.001)
-    closing = threading.Thread(target=queue.close)
-    closing.start()
-    while not queue.length and time.monotonic() < deadline:
-        time.sleep(0.001)
-    queue._turn.release()
-    queue.put(new_instance("1.1", "1.2", "1.2.2"), outcomes.append, here=True)
-    closing.join(20)
-    assert not closing.is_alive()
+    with queue_of(archive) as queue:
+        closing = threading.Thread(target=queue.close)
+        with queue._turn:
+            # For the commit thread, which waits for its turn.
+            queue.put(new_instance("1.1", "1.2", "1.2.1"), outcomes.append)
+            wait_for(lambda: not queue.length)
+            closing.start()
+            wait_for(lambda: queue.length)
+        queue.put(new_instance("1.1", "1.2", "1.2.2"), outcomes.append, here=True)
+        closing.join(LIMIT)
+        assert not closing.is_alive()
     assert outcomes[0].status is Status.STORED
 
 
@@ -153,13 +171,11 @@ def test_what_is_left_behind_the_end_is_committed(archive: Opened, monkeypatch: 
         queue.put(new_instance("1.1", "1.2", "1.2.2"), outcomes.append, here=True)  # this thread has the turn
         monkeypatch.setattr(engine, "_IN_A_ROW", 0)
         closing.start()
-        deadline = time.monotonic() + 20
-        while not queue._waiting.qsize() and time.monotonic() < deadline:
-            time.sleep(0.001)
+        wait_for(queue._waiting.qsize)
 
     queue.put(new_instance("1.1", "1.2", "1.2.1"), left_meanwhile)
-    queue._thread.join(20)
-    closing.join(20)
+    queue._thread.join(LIMIT)
+    closing.join(LIMIT)
     assert [outcome.status for outcome in outcomes] == [Status.STORED] * 2
     assert queue.length == 0
 
@@ -173,7 +189,7 @@ def test_a_crew_takes_calls_in_turn_and_finishes_them(caplog: pytest.LogCaptureF
 
     def wait() -> None:
         first.set()
-        go_on.wait(20)
+        go_on.wait(LIMIT)
 
     def fail() -> None:
         raise ValueError("a fault of ours")

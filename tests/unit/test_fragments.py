@@ -167,8 +167,10 @@ def test_any_tables_over_any_fragments(
     before = struct.pack(f"<{len(extended)}Q", *[offset % (1 << 64) for offset in extended])
     tables = b"\xe0\x7f\x01\x00OV\0\0" + struct.pack("<I", len(before)) + before
     found, joined = laid_out(tables + encapsulated(frames, table=basic), stated, syntax)
-    assert not found.apart or (len(joined) == stated) == (not any("Number of" in text for text in found.warnings)) or (
-        syntax == VIDEO
+    assert (
+        not found.apart
+        or (len(joined) == stated) == (not any("Number of" in text for text in found.warnings))
+        or (syntax == VIDEO)
     )
     assert found.apart or found.warnings
 
@@ -188,10 +190,12 @@ def test_what_fragments_cost_in_memory(stated: int, syntax: str) -> None:
     pixels = encapsulated([[b""]] * count, table=None, extended=True)
     file = write(data_set("fragments", "1.2.840.10008.5.1.4.1.1.7", "OT"), syntax, tail=pixels)
     tracemalloc.start()
-    scanned = part10.scan(file)
-    assert scanned.pixel is not None and len(scanned.pixel.fragments) == count
-    held, _ = tracemalloc.get_traced_memory()
-    fragments.layout(scanned.data, scanned.pixel, stated, syntax)
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
+    try:
+        scanned = part10.scan(file)
+        assert scanned.pixel is not None and len(scanned.pixel.fragments) == count
+        held, _ = tracemalloc.get_traced_memory()
+        fragments.layout(scanned.data, scanned.pixel, stated, syntax)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
     assert held < 45 * count and peak < 120 * count

@@ -400,7 +400,10 @@ def test_content_codings(header: str, coding: str) -> None:
 
 @pytest.mark.parametrize("text", ['"' + '\\"' * 4000, '""' + '\\"' * 4000, '"\\' * 4000, 'a/b;x="' * 1100])
 def test_quotations_without_end_take_no_time(text: str) -> None:
-    began = time.process_time()
-    with contextlib.suppress(NotAcceptableError):
-        choices(text)
-    assert time.process_time() - began < 0.1
+    took = []
+    for _ in range(3):  # a collection of garbage may come into one of them
+        began = time.thread_time()
+        with contextlib.suppress(NotAcceptableError):
+            choices(text)
+        took.append(time.thread_time() - began)
+    assert min(took) < 0.1

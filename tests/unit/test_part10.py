@@ -439,10 +439,12 @@ def test_a_deflated_file_is_not_inflated_beyond_the_limit() -> None:
     deflater = zlib.compressobj(9, wbits=-15)
     data = file(b"".join(deflater.compress(bytes(1 << 20)) for _ in range(300)) + deflater.flush(), DEFLATED)
     tracemalloc.start()
-    answer = part10.scan(data)
-    assert any("128 MiB" in warning for warning in answer.warnings)
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
+    try:
+        answer = part10.scan(data)
+        assert any("128 MiB" in warning for warning in answer.warnings)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
     assert peak < 200 << 20
 
 
@@ -593,9 +595,9 @@ def walks_over_the_same_items(count: int) -> bytes:
     ids=["unordered", "items", "fragments", "walks", "text", "values", "delimiters"],
 )
 def test_cost_grows_with_the_input_only(data_set: bytes) -> None:
-    started = time.process_time()
+    started = time.thread_time()
     part10.scan(file(data_set))
-    assert time.process_time() - started < 2
+    assert time.thread_time() - started < 2
 
 
 def test_a_data_set_of_more_elements_than_there_are_is_read_in_part() -> None:

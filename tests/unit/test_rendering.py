@@ -315,9 +315,11 @@ def test_a_stretched_region_costs_no_more_than_it_shows() -> None:
     samples = np.random.default_rng(2).integers(0, 256, (500, 2000)).astype(np.uint8)
     viewport = Viewport(16_384, 16_384, 1000, 0, 1, 500)
     tracemalloc.start()
-    picture = rendering.render(samples, sized(samples), window=WHOLE, viewport=viewport)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
+    try:
+        picture = rendering.render(samples, sized(samples), window=WHOLE, viewport=viewport)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
     assert picture.shape == (16_384, 33)
     middles = ((np.arange(500) + 0.5) * 16_384 / 500).astype(int)
     assert np.array_equal(picture[middles, 16], samples[:, 1000])
