@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -119,8 +120,7 @@ class Transport:
         if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError):
             return FailedError(UnreachableError(url, f"no trustworthy connection: {error}"), hopeless=True)
         if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
-            known = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else None
-            cause = (known.strerror or str(known)) if known is not None else "no connection in time"
+            cause = nobody(error)
             # Before the first answer it is rather the URL that is wrong.
             return FailedError(UnreachableError(url, f"nobody answers: {cause}"), hopeless=not self.reached)
         text = "no answer in time" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
@@ -266,3 +266,12 @@ class FailedError(Exception):
         self.error: Any = error
         self.hopeless = hopeless
         self.retry_after = retry_after
+
+
+def nobody(error: aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError) -> str:
+    """Why there is no connection, in the system's words: asyncio's name the address and not the cause."""
+    if not isinstance(error, aiohttp.ClientConnectorError):
+        return "no connection in time"
+    known = error.os_error
+    found = os.strerror(known.errno) if known.errno is not None and known.errno > 0 else known.strerror or str(known)
+    return found[:1].lower() + found[1:]

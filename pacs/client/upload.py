@@ -17,6 +17,7 @@ from pacs.client.files import Found, usable
 from pacs.client.patience import retry_after
 from pacs.client.tally import Result, Status, Tally
 from pacs.client.together import together
+from pacs.client.transport import nobody
 from pacs.errors import PacsError, UploadError
 
 BATCH_BYTES = 16 << 20
@@ -155,9 +156,7 @@ class _Sender:
             except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
                 if not self._reached:
                     # A host that drops what is sent to it, a firewall say, is noticed by the clock alone.
-                    known = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else None
-                    cause = (known.strerror or str(known)) if known is not None else "no connection in time"
-                    raise UploadError(f"nobody answers at {self._url}: {cause}") from None
+                    raise UploadError(f"nobody answers at {self._url}: {nobody(error)}") from None
                 if last:
                     raise
                 delay = None

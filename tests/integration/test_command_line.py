@@ -404,7 +404,9 @@ def test_store_uploads_over_http(server: Server, folder: Path, pacs_command: Run
 def test_store_says_when_nobody_answers(folder: Path, pacs_command: Run) -> None:
     run = pacs_command("store", folder, "--url", "http://127.0.0.1:9/dicomweb")
     assert run.returncode == 1 and not run.stdout
-    assert run.stderr.startswith("pacs store: nobody answers at http://127.0.0.1:9/dicomweb/studies")
+    assert run.stderr.startswith(
+        "pacs store: nobody answers at http://127.0.0.1:9/dicomweb/studies: connection refused"
+    )
 
 
 def test_every_shared_file_is_stored_or_explained(
