@@ -30,7 +30,7 @@ from pacs.storage import layout, matching
 from pacs.storage.index import Index, WriteView
 from pacs.storage.matching import COUNT, DAYS, ORDER, POSTINGS, TEXTS
 from pacs.storage.model import SeriesEntry, StudyEntry
-from pacs.storage.views import encode, series_key
+from pacs.storage.rows import encode, series_key
 
 _AT_ONCE = 20_000
 _JSON = "application/dicom+json"

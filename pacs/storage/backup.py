@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pacs.errors import BackupError, ChecksumError, StorageError
-from pacs.storage import copying, hierarchy, late_entries, layout, records, recovery, unread
+from pacs.storage import copying, entering, hierarchy, late_entries, layout, records, recovery, settling, unread
 from pacs.storage.copied_files import CopiedFiles
 from pacs.storage.disk import Disk
 from pacs.storage.entries import Entries
@@ -294,7 +294,7 @@ class _Backup:
                     self._left_out.add(place)
                 else:
                     try:
-                        recovery.verify(
+                        entering.verify(
                             self._source, (grown.study, grown.series), descriptor, path, found, with_frames=False
                         )
                     except ChecksumError as error:
@@ -386,7 +386,7 @@ class _Backup:
             entries = Entries(view, sequence)
             for place, record in entered:
                 try:
-                    recovery.enter(self._target, entries, record)
+                    entering.enter(self._target, entries, record)
                 except ChecksumError as error:
                     self._done.damaged.append(f"left out of the index of the copy: {error.message}")
                     self._left_out.add(place)
@@ -398,7 +398,7 @@ class _Backup:
             dirty = {place: entry for place, entry in view.dirty().items() if entry.sequence > settled}
             view.put_dirty(entries.add_dirty(dirty))
         with self._copy.read() as reading:
-            if hierarchy.settle(self._disk, self._target, reading, reading.dirty()):
+            if settling.settle(self._disk, self._target, reading, reading.dirty()):
                 self._last.settle(sequence)
 
     def _close_log(self, view: WriteView, place: int) -> None:

@@ -15,7 +15,7 @@ import lmdb
 
 from pacs.errors import ConflictError, IndexMismatchError, PacsError, StorageError
 from pacs.measure import Measure, Observe, nobody, timed
-from pacs.storage import hierarchy, last_commit, layout, recovery
+from pacs.storage import last_commit, layout, recovery, settling
 from pacs.storage.disk import Disk, SyncError
 from pacs.storage.entries import Entries
 from pacs.storage.frames import StagedArray
@@ -274,7 +274,7 @@ class Committer:
                 sequence = view.counters().sequence
                 _, settled = self._last.read()
                 dirty = {array: entry for array, entry in view.dirty().items() if entry.sequence > settled}
-                everything = hierarchy.settle(self._disk, self.root, view, dirty)
+                everything = settling.settle(self._disk, self.root, view, dirty)
             if everything:
                 self._last.settle(sequence)
             self._unsettled = False

@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import Final
 
 from pacs.errors import ChecksumError
-from pacs.storage import frames, layout, records, recovery, shard, unread
+from pacs.storage import entering, frames, layout, records, shard, unread
 from pacs.storage.checksum import crc32c
 from pacs.storage.disk import Disk
 from pacs.storage.layout import Root
@@ -52,7 +52,7 @@ class CopiedFiles:
                 records.verify_parts(descriptor, path, record)
             except ChecksumError as error:
                 wrong = error.message
-            table = recovery.table_of(descriptor, path, record)
+            table = entering.table_of(descriptor, path, record)
         except ChecksumError as error:
             yield wrong or error.message
             return
@@ -62,7 +62,7 @@ class CopiedFiles:
             yield wrong
         if record.chunks:
             self._disk.mkdir(f"{self._target}/{layout.array_path(study, series, record.array)}")
-        for shard_path, locations in groupby(recovery.locations(record, table), key=lambda location: location.path):
+        for shard_path, locations in groupby(entering.locations(record, table), key=lambda location: location.path):
             try:
                 self._copy_chunks(shard_path, list(locations))
             except ChecksumError as error:

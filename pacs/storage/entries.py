@@ -15,7 +15,8 @@ from pacs import tags
 from pacs.storage import matching, shard
 from pacs.storage.model import ArrayKey, InstanceEntry, SeriesEntry, StudyEntry
 from pacs.storage.records import FIRST_BULK, Record
-from pacs.storage.views import ArrayState, Dirty, SeriesFiles, WriteView
+from pacs.storage.rows import ArrayState, Dirty, SeriesFiles
+from pacs.storage.views import WriteView
 
 _HAS_VALUE = b'"Value":'
 _EMPTY_ENTRY = b"\xff" * shard.ENTRY.size

@@ -98,9 +98,7 @@ class StagedArray:
         if len(chunk.level_ends) != self.levels:
             raise StorageError("chunks of one instance differ in their number of resolution levels")
         length = len(chunk.data) + sum(map(len, chunk.more))
-        row = TableRow(
-            self.count, shard.end(self._entries, capacity), length, chunk.crc32c, tuple(chunk.level_ends)
-        )
+        row = TableRow(self.count, shard.end(self._entries, capacity), length, chunk.crc32c, tuple(chunk.level_ends))
         packed = shard.pack_row(row)
         try:
             if not self._entries:

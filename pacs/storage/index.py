@@ -17,7 +17,8 @@ import lmdb
 from pacs.errors import IndexMismatchError, StorageError
 from pacs.storage import matching
 from pacs.storage.model import Buffer, Counters
-from pacs.storage.views import NAMES, ReadView, WriteView
+from pacs.storage.rows import NAMES
+from pacs.storage.views import ReadView, WriteView
 
 __all__ = ["Counters", "Index", "ReadView", "WriteView"]
 

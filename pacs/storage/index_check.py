@@ -12,7 +12,8 @@ from pacs.storage import hierarchy, layout, matching, shard
 from pacs.storage.expected import ExpectedSeries
 from pacs.storage.findings import Finding, Severity, error, index_error, note
 from pacs.storage.model import SeriesEntry, StudyEntry
-from pacs.storage.views import ArrayState, ReadView, encode
+from pacs.storage.rows import ArrayState, encode
+from pacs.storage.views import ReadView
 
 _ARRAY = struct.Struct(">QI")
 _SEQUENCE = struct.Struct(">Q")
@@ -181,9 +182,7 @@ def row_findings(view: ReadView, rows: Counter[bytes]) -> list[Finding]:
     ]
 
 
-def study_findings(
-    view: ReadView, study: StudyEntry, listed: list[SeriesEntry], rows: Counter[bytes]
-) -> list[Finding]:
+def study_findings(view: ReadView, study: StudyEntry, listed: list[SeriesEntry], rows: Counter[bytes]) -> list[Finding]:
     """A study against its series and postings; the postings are added to `rows`, by database."""
     path = layout.study_path(study.uid)
     found = []

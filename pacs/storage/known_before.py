@@ -14,7 +14,7 @@ import msgspec
 
 from pacs.storage.index import map_size
 from pacs.storage.model import SeriesEntry
-from pacs.storage.views import INDEX_FORMAT, IndexState
+from pacs.storage.rows import INDEX_FORMAT, IndexState
 
 _LIST: Final = """
 import struct, sys, lmdb

@@ -49,9 +49,7 @@ class RecordError(ChecksumError):
     """A record is not whole. `offset` is where it begins; `next` where the one behind it would, 0 if unknown;
     `unread`: the disk could not read it."""
 
-    def __init__(
-        self, message: str, path: str, offset: int, next_offset: int = 0, *, unread: bool = False
-    ) -> None:
+    def __init__(self, message: str, path: str, offset: int, next_offset: int = 0, *, unread: bool = False) -> None:
         super().__init__(f"{path}: record at byte {offset}: {message}")
         self.offset = offset
         self.next = next_offset
@@ -111,7 +109,6 @@ def _pack_each(spans: Sequence[Span]) -> bytearray:
     for span in spans:
         raw += _pack(span)
     return raw
-
 
 
 def pack_spans(spans: Sequence[Span]) -> Part:

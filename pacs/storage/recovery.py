@@ -9,23 +9,32 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-import msgspec
-
-from pacs import tags
 from pacs.errors import ChecksumError, IndexMismatchError, StorageError
-from pacs.storage import copying, cut_short, frames, hierarchy, last_commit, layout, records, set_aside, shard, staging
+from pacs.storage import (
+    copying,
+    cut_short,
+    entering,
+    hierarchy,
+    last_commit,
+    layout,
+    records,
+    set_aside,
+    settling,
+    staging,
+)
 from pacs.storage.disk import Disk, SyncError
 from pacs.storage.entries import Entries
 from pacs.storage.index import Index
 from pacs.storage.last_commit import LARGEST_BATCH, LastCommit
 from pacs.storage.layout import Root
-from pacs.storage.model import ChunkLocation, Counters
+from pacs.storage.model import Counters
 from pacs.storage.records import LogError, Record
-from pacs.storage.views import INDEX_FORMAT, IndexState, ReadView
+from pacs.storage.rows import INDEX_FORMAT, IndexState
+from pacs.storage.views import ReadView
 from pacs.storage.walking import walk_damaged
 
 _log = logging.getLogger(__name__)
@@ -199,7 +208,7 @@ def adopt_tails(root: Root, index: Index, disk: Disk, suspects: Sequence[tuple[s
         found.sort(key=lambda record: record.ordinal)
         entries = Entries(view, sequence)
         for record in found:
-            enter(root, entries, record)
+            entering.enter(root, entries, record)
             descriptor = record.descriptor
             hierarchy.write_groups(disk, root, hierarchy.series_groups(descriptor.study, descriptor.series))
         disk.syncfs(str(root))
@@ -292,7 +301,7 @@ def _whole_records(
                 raise IndexMismatchError(
                     f"{path} has a record of commit {record.sequence} where {sequence} was to come: {_REINDEX}"
                 )
-            verify(root, series, descriptor, path, record)
+            entering.verify(root, series, descriptor, path, record)
             found.append(record)
     except ChecksumError:
         pass  # torn: this one and what follows was never acknowledged
@@ -301,78 +310,11 @@ def _whole_records(
     return found, size
 
 
-def verify(
-    root: Root, series: tuple[str, str], descriptor: int, path: str, record: Record, *, with_frames: bool = True
-) -> bytes:
-    """The chunk table of a record that belongs here and is whole, with its frames. Raises ChecksumError."""
-    if (record.descriptor.study, record.descriptor.series) != series:
-        raise records.RecordError("it is of another series", path, record.offset, record.end)
-    records.verify_parts(descriptor, path, record)
-    index_attributes(bytes(records.read_location(descriptor, path, record.parts[records.JSON])))
-    table = table_of(descriptor, path, record)
-    if with_frames:
-        verify_frames(root, record, table)
-    return table
-
-
-def table_of(descriptor: int, path: str, record: Record) -> bytes:
-    """The chunk table of a record; its length checked. Raises ChecksumError."""
-    table = records.read_location(descriptor, path, record.parts[records.CHUNK_TABLE])
-    if len(table) != record.chunks * shard.row_struct(record.levels).size:
-        raise records.RecordError("its chunk table has another length", path, record.offset, record.end)
-    if record.chunks and (record.array < 0 or record.descriptor.array_key is None):
-        raise records.RecordError("it has chunks but no array", path, record.offset, record.end)
-    return bytes(table)
-
-
-def locations(record: Record, table: bytes) -> Iterator[ChunkLocation]:
-    """Where the chunks of a record lie."""
-    key = record.descriptor.array_key
-    if key is None:
-        return
-    array = layout.array_path(record.descriptor.study, record.descriptor.series, record.array)
-    for row in shard.rows(table, record.levels):
-        path = f"{array}/{layout.shard_name(key, row.position // key.capacity)}"
-        yield ChunkLocation(path, row.offset, row.length, row.crc32c, row.level_ends)
-
-
-def verify_frames(root: Root, record: Record, table: bytes) -> None:
-    """Raises ChecksumError when a chunk of this record is not what it should be."""
-    for location in locations(record, table):
-        frames.read_chunk(root, location)
-
-
-def enter(root: Root, entries: Entries, record: Record) -> None:
-    """Enter a record as the commit would have. Raises ChecksumError."""
-    descriptor, path = records.open_log(root, record.descriptor.study, record.descriptor.series)
-    try:
-        table = table_of(descriptor, path, record)
-        json = records.read_location(descriptor, path, record.parts[records.JSON])
-    finally:
-        os.close(descriptor)
-    entries.add(record, table, index_attributes(bytes(json)))
-
-
-_KEPT = tuple((tag, tags.text(tag)) for tag in (*tags.STUDY_TAGS, *tags.SERIES_TAGS, *tags.INSTANCE_TAGS))
-_decode_elements = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-
-
-def index_attributes(json: bytes) -> dict[int, bytes]:
-    """JSON text by tag of the elements of a Data Set that the index keeps. Raises ChecksumError."""
-    try:
-        elements = _decode_elements(json)
-    except msgspec.DecodeError as error:
-        raise ChecksumError(f"stored DICOM JSON cannot be read: {error}") from None
-    return {tag: bytes(elements[text]) for tag, text in _KEPT if text in elements}
-
-
-
-
 # --- what is derived ------------------------------------------------------------------------------------------
 
 
 def _settle_all(root: Root, index: Index, disk: Disk, last: LastCommit) -> None:
     """Write index blocks and shapes again that may not be as the index has them."""
     with index.read() as view:
-        if hierarchy.settle(disk, root, view, view.dirty()):
+        if settling.settle(disk, root, view, view.dirty()):
             last.settle(view.counters().sequence)

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pacs.errors import ChecksumError, StorageError
-from pacs.storage import hierarchy, known_before, layout, records, recovery, set_aside
+from pacs.storage import entering, hierarchy, known_before, layout, records, recovery, set_aside, settling
 from pacs.storage.disk import Disk
 from pacs.storage.entries import Entries
 from pacs.storage.index import Index
@@ -26,7 +26,8 @@ from pacs.storage.last_commit import LastCommit
 from pacs.storage.layout import Root
 from pacs.storage.locks import ArchiveLock, WriterLock
 from pacs.storage.records import LogError, RecordError
-from pacs.storage.views import Dirty, IndexState, ReadView
+from pacs.storage.rows import Dirty, IndexState
+from pacs.storage.views import ReadView
 from pacs.storage.walking import walk_damaged
 
 _log = logging.getLogger(__name__)
@@ -205,7 +206,7 @@ class _Reindex:
                 continue
             arrays = max(arrays, found.array + 1)
             try:
-                recovery.verify(
+                entering.verify(
                     self._root, self._series[number], descriptor, path, found, with_frames=self._verify_frames
                 )
             except ChecksumError as error:
@@ -274,7 +275,7 @@ class _Reindex:
             instance = record.descriptor.instance
             if entries.view.instance(instance) is not None:
                 raise RecordError(f"SOP Instance UID {instance} again", path, offset)
-            recovery.enter(self._root, entries, record)
+            entering.enter(self._root, entries, record)
             self._found.instances += 1
         except ChecksumError as error:
             if isinstance(error, LogError) and error.ours:
@@ -310,7 +311,7 @@ class _Reindex:
                 for k, state in view.arrays(series.number):
                     shards = range(-(-state.count // state.key.capacity))
                     try:
-                        hierarchy.settle_array(disk, root, view, series.number, k, shards, only_different=True)
+                        settling.settle_array(disk, root, view, series.number, k, shards, only_different=True)
                     except OSError as error:
                         if error.errno in _FULL:
                             raise

@@ -6,14 +6,15 @@ import os
 from collections.abc import Callable, Iterator
 
 from pacs.errors import ChecksumError, PacsError
-from pacs.storage import frames, layout, records, recovery
+from pacs.storage import entering, frames, layout, records
 from pacs.storage.expected import ExpectedSeries, ExpectedStudy, instance_entry
 from pacs.storage.findings import Finding, error
 from pacs.storage.index import Index
 from pacs.storage.index_check import keys_of
 from pacs.storage.model import InstanceEntry
 from pacs.storage.records import Record, RecordError
-from pacs.storage.views import PLACE, ReadView, instance_row, nameless
+from pacs.storage.rows import PLACE, instance_row, nameless
+from pacs.storage.views import ReadView
 from pacs.storage.walking import walk_damaged
 
 Verify = Callable[[InstanceEntry], None]
@@ -74,13 +75,13 @@ class SeriesCheck:
         try:
             records.verify_parts(descriptor, path, record)
             json = records.read_location(descriptor, path, record.parts[records.JSON])
-            attributes = recovery.index_attributes(bytes(json))
-            table = recovery.table_of(descriptor, path, record)
+            attributes = entering.index_attributes(bytes(json))
+            table = entering.table_of(descriptor, path, record)
         except ChecksumError as failure:
             self.whole = False
             yield error(path, failure.message)
             return
-        for location in recovery.locations(record, table):
+        for location in entering.locations(record, table):
             try:
                 frames.verify_chunk(self._open(location.path), location)
             except ChecksumError as failure:
@@ -139,4 +140,3 @@ class SeriesCheck:
                     raise ChecksumError(f"{path} cannot be opened: {failure.strerror}") from None
                 self._shard = (path, descriptor)
         return self._shard[1]
-

@@ -1,156 +1,36 @@
-"""What the index holds, read and written inside one LMDB transaction.
-
-    database          key                                                  value
-    meta              "state"                                              IndexState
-                      "left", 0, Study Instance UID, 0, Series Instance UID
-                                                                           SeriesFiles of a log that has no record
-                                                                           which could be entered
-    studies           Study Instance UID                                   StudyEntry
-    series            Study Instance UID, 0, Series Instance UID           SeriesEntry
-    series_numbers    series number u64                                    Study Instance UID, 0, Series Instance UID
-    files             series number u64                                    SeriesFiles
-    instances         SOP Instance UID                                     series number u64, Instance Number
-    series_instances  series number u64, Instance Number, SOP Instance UID length u32, InstanceEntry, chunk table
-    arrays            series number u64, k u32                             ArrayState
-    open_arrays       series number u64, ArrayKey                          k u32
-    array_instances   series number u64, k u32, first position u32         number of chunks u32, SOP Instance UID
-    shards            series number u64, k u32, shard u32                  entries of its index block
-    dirty             series number u64, k u32                             sequence u64, shards to write again u32 each
-
-and those of `matching.py`. Integers in keys are big endian, so that they sort. The entries of a series lie side by
-side: a list of its instances reads a page for every eight of them, whatever their UIDs, and new ones of many series
-touch few pages.
-"""
+"""What the index holds, read and written inside one LMDB transaction."""
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
-import msgspec
-
-from pacs import tags
 from pacs.errors import IndexMismatchError
 from pacs.storage import layout, matching, shard
-from pacs.storage.model import (
-    ArrayKey,
-    ChunkLocation,
-    Counters,
-    InstanceEntry,
-    SeriesEntry,
-    StudyEntry,
+from pacs.storage.model import ArrayKey, ChunkLocation, Counters, InstanceEntry, SeriesEntry, StudyEntry
+from pacs.storage.rows import (
+    ARRAY,
+    INDEX_FORMAT,
+    LEFT,
+    PLACE,
+    SERIES,
+    SHARD,
+    STATE,
+    U32,
+    ArrayState,
+    Dirty,
+    IndexState,
+    SeriesFiles,
+    decode_array,
+    decode_files,
+    decode_series,
+    decode_state,
+    decode_study,
+    encode,
+    instance_entry,
+    instance_row,
+    series_key,
 )
-from pacs.storage.search_fields import Kind
-
-INDEX_FORMAT = 2
-
-NAMES = (
-    b"meta", b"studies", b"series", b"series_numbers", b"files", b"instances", b"series_instances", b"arrays",
-    b"open_arrays", b"array_instances", b"shards", b"dirty",
-)  # fmt: skip
-
-_STATE = b"state"
-_LEFT = b"left\0"
-PLACE = 16
-"""Bytes before the SOP Instance UID in a key of `series_instances`."""
-_U32 = struct.Struct("<I")
-_SERIES = struct.Struct(">Q")
-_ARRAY = struct.Struct(">QI")
-_SHARD = struct.Struct(">QII")
-
-
-class IndexState(msgspec.Struct, array_like=True):
-    """What the index knows about itself."""
-
-    index_format: int
-    archive_id: str
-    counters: Counters
-    next_series: int = 0
-    boot: str = ""
-    """Id of the system's boot during which the logs were last known to end where the index says."""
-
-
-class SeriesFiles(msgspec.Struct, array_like=True):
-    """How far the files of a series are committed."""
-
-    log_end: int = 0
-    next_array: int = 0
-
-
-class ArrayState(msgspec.Struct, array_like=True):
-    """How far an array is committed."""
-
-    key: ArrayKey
-    count: int = 0
-    """Inner chunks."""
-
-
-class Dirty(NamedTuple):
-    """What has to be written again of an array, beside its `zarr.json`."""
-
-    sequence: int
-    """Of a commit that changed the array; none had been settled between it and the newest that did."""
-    shards: set[int]
-    """Their index blocks."""
-
-
-def _decoder(kind: Any) -> Any:
-    return msgspec.msgpack.Decoder(kind).decode
-
-
-encode = msgspec.msgpack.Encoder().encode
-_decode_state = _decoder(IndexState)
-_decode_study = _decoder(StudyEntry)
-_decode_series = _decoder(SeriesEntry)
-_decode_instance = _decoder(InstanceEntry)
-_decode_files = _decoder(SeriesFiles)
-_decode_array = _decoder(ArrayState)
-
-
-def _number_key(fragment: bytes | None) -> bytes:
-    """Instance Number so that it sorts; instances without one come last."""
-    for text in matching.normal_values(Kind.NUMBER, matching.decode(fragment)):
-        try:
-            number = int(text)
-        except ValueError:
-            continue
-        if abs(number) < 1 << 62:
-            return _SERIES.pack(number + (1 << 63))
-    return b"\xff" * 8
-
-
-def _uid_element(uid: str) -> bytes:
-    return b'{"vr":"UI","Value":["%s"]}' % uid.encode()
-
-
-def nameless(entry: InstanceEntry) -> InstanceEntry:
-    """The entry without the UIDs that its key and its series tell: 270 of 700 bytes."""
-    descriptor = msgspec.structs.replace(entry.descriptor, study="", series="", instance="")
-    attributes = {tag: text for tag, text in entry.attributes.items() if tag != tags.SOP_INSTANCE_UID}
-    return msgspec.structs.replace(entry, descriptor=descriptor, attributes=attributes)
-
-
-def instance_row(entry: InstanceEntry, table: bytes) -> tuple[bytes, bytes]:
-    """(its row in `instances`, its row in `series_instances`)"""
-    packed = encode(nameless(entry))
-    place = _SERIES.pack(entry.series_number) + _number_key(entry.attributes.get(tags.INSTANCE_NUMBER))
-    return place, b"".join((_U32.pack(len(packed)), packed, table))
-
-
-def _instance(found: memoryview, study: str, series: str, instance: str) -> InstanceEntry:
-    """The entry in a row of `series_instances`, with its UIDs."""
-    entry: InstanceEntry = _decode_instance(found[4 : 4 + _U32.unpack_from(found)[0]])
-    # Nobody else has seen this object yet, so it may still change; a copy would cost more than the rest of reading.
-    msgspec.structs.force_setattr(entry.descriptor, "study", study)
-    msgspec.structs.force_setattr(entry.descriptor, "series", series)
-    msgspec.structs.force_setattr(entry.descriptor, "instance", instance)
-    entry.attributes[tags.SOP_INSTANCE_UID] = _uid_element(instance)
-    return entry
-
-
-def series_key(study: str, series: str) -> bytes:
-    return f"{study}\0{series}".encode()
 
 
 class ReadView:
@@ -187,10 +67,10 @@ class ReadView:
             yield name, value
 
     def state(self) -> IndexState:
-        found = self.get(b"meta", _STATE)
+        found = self.get(b"meta", STATE)
         if found is None:
             raise IndexMismatchError("the index is not complete: run `pacs reindex`")
-        state: IndexState = _decode_state(found)
+        state: IndexState = decode_state(found)
         if state.index_format != INDEX_FORMAT:
             raise IndexMismatchError(
                 f"the index is of format {state.index_format} instead of {INDEX_FORMAT}: run `pacs reindex`"
@@ -202,11 +82,11 @@ class ReadView:
 
     def study(self, uid: str) -> StudyEntry | None:
         found = self.get(b"studies", uid.encode())
-        return _decode_study(found) if found is not None else None
+        return decode_study(found) if found is not None else None
 
     def series(self, study: str, uid: str) -> SeriesEntry | None:
         found = self.get(b"series", series_key(study, uid))
-        return _decode_series(found) if found is not None else None
+        return decode_series(found) if found is not None else None
 
     def instance(self, uid: str) -> InstanceEntry | None:
         """By SOP Instance UID."""
@@ -214,8 +94,8 @@ class ReadView:
         if place is None:
             return None
         found = self._row(bytes(place), uid)
-        number = _SERIES.unpack_from(place)[0]
-        return _instance(found, *self.series_uids(number), uid)
+        number = SERIES.unpack_from(place)[0]
+        return instance_entry(found, *self.series_uids(number), uid)
 
     def _row(self, place: bytes, uid: str) -> memoryview:
         """The entry and chunk table of an instance that lies at `place`."""
@@ -234,12 +114,12 @@ class ReadView:
 
     def series_of(self, study: str) -> Iterator[SeriesEntry]:
         for _, value in self._prefixed(b"series", series_key(study, "")):
-            yield _decode_series(value)
+            yield decode_series(value)
 
     def instances_of(self, series: SeriesEntry) -> Iterator[InstanceEntry]:
         """By Instance Number, then UID."""
-        for key, value in self._prefixed(b"series_instances", _SERIES.pack(series.number)):
-            yield _instance(value, series.study, series.uid, key[PLACE:].decode())
+        for key, value in self._prefixed(b"series_instances", SERIES.pack(series.number)):
+            yield instance_entry(value, series.study, series.uid, key[PLACE:].decode())
 
     def chunk(self, entry: InstanceEntry, n: int) -> ChunkLocation:
         """Where inner chunk `n` of an instance, from 0, lies: one read however many it has. Raises IndexError."""
@@ -265,23 +145,23 @@ class ReadView:
             if place is None:
                 raise IndexError(f"instance {instance} is not in the index")
             found = self._row(bytes(place), instance)
-        return found[4 + _U32.unpack_from(found)[0] :]
+        return found[4 + U32.unpack_from(found)[0] :]
 
     # --- how far files are committed: for the layers that write ---
 
     def files(self, series: int) -> SeriesFiles:
-        found = self.get(b"files", _SERIES.pack(series))
-        return _decode_files(found) if found is not None else SeriesFiles()
+        found = self.get(b"files", SERIES.pack(series))
+        return decode_files(found) if found is not None else SeriesFiles()
 
     def left_files(self, study: str, series: str) -> SeriesFiles:
         """Of a series that is not in the index, for none of its records could be entered; else empty."""
-        found = self.get(b"meta", _LEFT + series_key(study, series))
-        return _decode_files(found) if found is not None else SeriesFiles()
+        found = self.get(b"meta", LEFT + series_key(study, series))
+        return decode_files(found) if found is not None else SeriesFiles()
 
     def left(self) -> Iterator[tuple[str, str]]:
         """(study, series) of all these."""
-        for key, _ in self._prefixed(b"meta", _LEFT):
-            study, series = key[len(_LEFT) :].decode().split("\0")
+        for key, _ in self._prefixed(b"meta", LEFT):
+            study, series = key[len(LEFT) :].decode().split("\0")
             yield study, series
 
     def log_end(self, study: str, series: str) -> int:
@@ -291,42 +171,42 @@ class ReadView:
 
     def series_uids(self, series: int) -> tuple[str, str]:
         """(study, series) of a series number."""
-        found = self.get(b"series_numbers", _SERIES.pack(series))
+        found = self.get(b"series_numbers", SERIES.pack(series))
         if found is None:
             raise IndexMismatchError(f"the index does not know its series {series}: run `pacs reindex`")
         study, uid = bytes(found).decode().split("\0")
         return study, uid
 
     def array(self, series: int, array: int) -> ArrayState | None:
-        found = self.get(b"arrays", _ARRAY.pack(series, array))
-        return _decode_array(found) if found is not None else None
+        found = self.get(b"arrays", ARRAY.pack(series, array))
+        return decode_array(found) if found is not None else None
 
     def arrays(self, series: int) -> Iterator[tuple[int, ArrayState]]:
         """(k, state) of the arrays of a series."""
-        for key, value in self._prefixed(b"arrays", _SERIES.pack(series)):
-            yield _ARRAY.unpack(key)[1], _decode_array(value)
+        for key, value in self._prefixed(b"arrays", SERIES.pack(series)):
+            yield ARRAY.unpack(key)[1], decode_array(value)
 
     def open_array(self, series: int, key: ArrayKey) -> int | None:
         """k of the array that instances with this key are appended to."""
-        found = self.get(b"open_arrays", _SERIES.pack(series) + encode(key))
-        return int(_U32.unpack(found)[0]) if found is not None else None
+        found = self.get(b"open_arrays", SERIES.pack(series) + encode(key))
+        return int(U32.unpack(found)[0]) if found is not None else None
 
     def array_instances(self, series: int, array: int) -> Iterator[tuple[str, int, int]]:
         """(SOP Instance UID, first position, number of chunks) in the order of an array."""
-        for key, value in self._prefixed(b"array_instances", _ARRAY.pack(series, array)):
-            yield bytes(value[4:]).decode(), _SHARD.unpack(key)[2], _U32.unpack_from(value)[0]
+        for key, value in self._prefixed(b"array_instances", ARRAY.pack(series, array)):
+            yield bytes(value[4:]).decode(), SHARD.unpack(key)[2], U32.unpack_from(value)[0]
 
     def shard_entries(self, series: int, array: int, number: int) -> bytes:
-        found = self.get(b"shards", _SHARD.pack(series, array, number))
+        found = self.get(b"shards", SHARD.pack(series, array, number))
         return bytes(found) if found is not None else b""
 
     def dirty(self) -> dict[tuple[int, int], Dirty]:
         """By (series number, k): arrays whose derived files may not be on the disk as they are here."""
         found = {}
         for key, value in self.cursor(b"dirty"):
-            (sequence,) = _SERIES.unpack_from(value)
-            numbers = {number for (number,) in _U32.iter_unpack(value[_SERIES.size :])}
-            found[_ARRAY.unpack(bytes(key))] = Dirty(sequence, numbers)
+            (sequence,) = SERIES.unpack_from(value)
+            numbers = {number for (number,) in U32.iter_unpack(value[SERIES.size :])}
+            found[ARRAY.unpack(bytes(key))] = Dirty(sequence, numbers)
         return found
 
 
@@ -342,7 +222,7 @@ class WriteView(ReadView):
         self.txn.put(key, value, db=self.databases[database])
 
     def put_state(self, state: IndexState) -> None:
-        self.put(b"meta", _STATE, encode(state))
+        self.put(b"meta", STATE, encode(state))
 
     def put_study(self, entry: StudyEntry, before: StudyEntry | None) -> None:
         """Put a study in place of `before`. A new sort key takes the postings of its series along."""
@@ -370,11 +250,11 @@ class WriteView(ReadView):
 
     def put_series_number(self, entry: SeriesEntry) -> None:
         """What instances of a new series need to be read."""
-        self.txn.delete(_LEFT + series_key(entry.study, entry.uid), db=self.databases[b"meta"])
-        self.put(b"series_numbers", _SERIES.pack(entry.number), series_key(entry.study, entry.uid))
+        self.txn.delete(LEFT + series_key(entry.study, entry.uid), db=self.databases[b"meta"])
+        self.put(b"series_numbers", SERIES.pack(entry.number), series_key(entry.study, entry.uid))
 
     def put_files(self, series: int, files: SeriesFiles) -> None:
-        self.put(b"files", _SERIES.pack(series), encode(files))
+        self.put(b"files", SERIES.pack(series), encode(files))
 
     def keep(self, study: str, series: str, end: int, next_array: int = 0) -> None:
         """Never write over what was left out of the index: up to `end` of the log, in arrays below `next_array`, and
@@ -383,7 +263,7 @@ class WriteView(ReadView):
         before = self.files(entry.number) if entry is not None else self.left_files(study, series)
         files = SeriesFiles(max(before.log_end, end), max(before.next_array, next_array))
         if entry is None:
-            self.put(b"meta", _LEFT + series_key(study, series), encode(files))
+            self.put(b"meta", LEFT + series_key(study, series), encode(files))
         else:
             self.put_files(entry.number, files)
             self.delete_open_arrays(entry.number)
@@ -395,24 +275,24 @@ class WriteView(ReadView):
         self.put(b"series_instances", place + uid, row)
 
     def put_array(self, series: int, array: int, state: ArrayState) -> None:
-        self.put(b"arrays", _ARRAY.pack(series, array), encode(state))
+        self.put(b"arrays", ARRAY.pack(series, array), encode(state))
 
     def put_open_array(self, series: int, key: ArrayKey, array: int) -> None:
-        self.put(b"open_arrays", _SERIES.pack(series) + encode(key), _U32.pack(array))
+        self.put(b"open_arrays", SERIES.pack(series) + encode(key), U32.pack(array))
 
     def delete_open_arrays(self, series: int) -> None:
-        for key in [key for key, _ in self._prefixed(b"open_arrays", _SERIES.pack(series))]:
+        for key in [key for key, _ in self._prefixed(b"open_arrays", SERIES.pack(series))]:
             self.txn.delete(key, db=self.databases[b"open_arrays"])
 
     def put_array_instance(self, series: int, array: int, first: int, count: int, instance: str) -> None:
-        self.put(b"array_instances", _SHARD.pack(series, array, first), _U32.pack(count) + instance.encode())
+        self.put(b"array_instances", SHARD.pack(series, array, first), U32.pack(count) + instance.encode())
 
     def put_shard(self, series: int, array: int, number: int, entries: bytes) -> None:
-        self.put(b"shards", _SHARD.pack(series, array, number), entries)
+        self.put(b"shards", SHARD.pack(series, array, number), entries)
 
     def put_dirty(self, dirty: Mapping[tuple[int, int], Dirty]) -> None:
         """In place of all that was there."""
         self.txn.drop(self.databases[b"dirty"], delete=False)
         for (series, array), entry in dirty.items():
-            value = b"".join((_SERIES.pack(entry.sequence), *map(_U32.pack, sorted(entry.shards))))
-            self.put(b"dirty", _ARRAY.pack(series, array), value)
+            value = b"".join((SERIES.pack(entry.sequence), *map(U32.pack, sorted(entry.shards))))
+            self.put(b"dirty", ARRAY.pack(series, array), value)

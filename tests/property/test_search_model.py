@@ -18,9 +18,10 @@ from pacs import tags
 from pacs.storage import matching, streams
 from pacs.storage.index import Index
 from pacs.storage.model import Counters, Descriptor, InstanceEntry, SeriesEntry, StudyEntry
+from pacs.storage.rows import INDEX_FORMAT, IndexState
 from pacs.storage.rules import Level, Match
 from pacs.storage.search import Item, Search, search
-from pacs.storage.views import INDEX_FORMAT, IndexState, ReadView
+from pacs.storage.views import ReadView
 from tests.reference import matching as oracle
 
 # --- archives ---------------------------------------------------------------------------------------------------
