@@ -127,7 +127,7 @@ def check(identity: Identity, study: str | None = None) -> None:
         (identity.instance, "SOP Instance UID"),
     ):  # fmt: skip
         if not uid and identity.file.warnings:
-            raise UidError(f"{name} is missing: {identity.file.warnings[0]}")
+            raise UidError(f"{name} is missing ({identity.file.warnings[0]})")
         uids.check(uid, name)
     if study is not None and study != identity.study:
         raise StudyMismatchError(f"the instance belongs to study {identity.study}, not to {study}")
