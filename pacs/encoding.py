@@ -34,7 +34,7 @@ _SMALLEST_PIECE, _LARGEST_PIECE = 4 << 10, 1 << 20
 
 
 class Staged(Protocol):
-    """An array of its own that is written before the commit (storage.frames.StagedArray)."""
+    """An array of its own that is written before the commit (storage.files.frames.StagedArray)."""
 
     def append(self, chunk: Chunk) -> None: ...
     def seal(self) -> None: ...

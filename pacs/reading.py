@@ -14,7 +14,8 @@ import numpy.typing as npt
 from pacs import export, pixels, tags, transcode, uids
 from pacs.byteorder import WORD_SIZES, swapped
 from pacs.errors import NotFoundError, PixelError, UnsupportedTransferSyntaxError
-from pacs.storage import frames, packing, records
+from pacs.storage import packing
+from pacs.storage.files import frames, records
 from pacs.storage.index import Index, ReadView
 from pacs.storage.model import Buffer, ChunkLocation, Descriptor, Encoding, InstanceEntry, Span
 

@@ -23,18 +23,19 @@ import numpy as np
 import numpy.typing as npt
 
 from pacs.errors import BackupError, ChecksumError, StorageError
-from pacs.storage import copying, entering, hierarchy, late_entries, layout, records, recovery, settling, unread
+from pacs.storage import copying, entering, late_entries, layout, recovery, settling, unread
 from pacs.storage.copied_files import CopiedFiles
 from pacs.storage.disk import Disk
 from pacs.storage.entries import Entries
+from pacs.storage.files import hierarchy, records
+from pacs.storage.files.last_commit import LastCommit
+from pacs.storage.files.records import LogError, Record, RecordError
+from pacs.storage.files.walking import walk_damaged
 from pacs.storage.index import Index
-from pacs.storage.last_commit import LastCommit
 from pacs.storage.layout import Root
 from pacs.storage.locks import ArchiveLock, WriterLock
 from pacs.storage.model import Counters
-from pacs.storage.records import LogError, Record, RecordError
 from pacs.storage.views import ReadView, WriteView
-from pacs.storage.walking import walk_damaged
 
 BATCH_BYTES: Final = 256 << 20
 """Copied between two syncs of the copy: what a backup that is cut short does again at most."""

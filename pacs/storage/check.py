@@ -13,15 +13,16 @@ from functools import partial
 from itertools import groupby
 
 from pacs.errors import ChecksumError
-from pacs.storage import hierarchy, index_check, last_commit, layout, records, strays
+from pacs.storage import index_check, layout, strays
 from pacs.storage.disk import Disk
 from pacs.storage.expected import ExpectedStudy
+from pacs.storage.files import hierarchy, last_commit, records
+from pacs.storage.files.last_commit import LastCommit
+from pacs.storage.files.records import RecordError
 from pacs.storage.findings import Finding, Severity, error, guarded, index_error, note
 from pacs.storage.index import Index
-from pacs.storage.last_commit import LastCommit
 from pacs.storage.layout import Root
 from pacs.storage.model import SeriesEntry
-from pacs.storage.records import RecordError
 from pacs.storage.series_check import SeriesCheck, Verify
 from pacs.storage.views import ReadView
 

@@ -15,8 +15,8 @@ import msgspec
 
 from pacs.storage import layout
 from pacs.storage.disk import Disk
+from pacs.storage.files.last_commit import LastCommit
 from pacs.storage.index import Index
-from pacs.storage.last_commit import LastCommit
 
 COPYING = "copying"
 

@@ -9,12 +9,13 @@ import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
 
-from pacs.storage import layout, records, set_aside
+from pacs.storage import layout, set_aside
 from pacs.storage.disk import Disk
+from pacs.storage.files import records
+from pacs.storage.files.records import LogError, Record, RecordError
+from pacs.storage.files.walking import walk_damaged
 from pacs.storage.layout import Root
-from pacs.storage.records import LogError, Record, RecordError
 from pacs.storage.views import ReadView
-from pacs.storage.walking import walk_damaged
 
 _log = logging.getLogger(__name__)
 

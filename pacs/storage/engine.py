@@ -20,9 +20,9 @@ from pacs.measure import Measure, Observe
 from pacs.storage import layout, recovery
 from pacs.storage.commit import Committer, Outcome, Status
 from pacs.storage.disk import Disk
-from pacs.storage.frames import StagedArray
+from pacs.storage.files.frames import StagedArray
+from pacs.storage.files.last_commit import LARGEST_BATCH
 from pacs.storage.index import Index
-from pacs.storage.last_commit import LARGEST_BATCH
 from pacs.storage.locks import ArchiveLock, WriterLock
 from pacs.storage.model import ArrayKey, NewInstance
 

@@ -9,11 +9,12 @@ import msgspec
 
 from pacs import tags
 from pacs.errors import ChecksumError
-from pacs.storage import frames, layout, records, shard
+from pacs.storage import layout
 from pacs.storage.entries import Entries
+from pacs.storage.files import frames, records, shard
+from pacs.storage.files.records import Record
 from pacs.storage.layout import Root
 from pacs.storage.model import ChunkLocation
-from pacs.storage.records import Record
 
 
 def verify(

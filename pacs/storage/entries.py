@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 import msgspec
 
 from pacs import tags
-from pacs.storage import matching, shard
+from pacs.storage import matching
+from pacs.storage.files import shard
+from pacs.storage.files.records import FIRST_BULK, Record
 from pacs.storage.model import ArrayKey, InstanceEntry, SeriesEntry, StudyEntry
-from pacs.storage.records import FIRST_BULK, Record
 from pacs.storage.rows import ArrayState, Dirty, SeriesFiles
 from pacs.storage.views import WriteView
 

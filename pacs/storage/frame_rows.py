@@ -13,7 +13,8 @@ from functools import lru_cache
 import msgspec
 
 from pacs import tags
-from pacs.storage import layout, shard
+from pacs.storage import layout
+from pacs.storage.files import shard
 from pacs.storage.index import Index
 from pacs.storage.model import ArrayKey, ChunkLocation, Encoding, Form
 

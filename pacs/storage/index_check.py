@@ -8,8 +8,9 @@ from collections import Counter
 from collections.abc import Iterator
 
 from pacs import tags
-from pacs.storage import hierarchy, layout, matching, shard
+from pacs.storage import layout, matching
 from pacs.storage.expected import ExpectedSeries
+from pacs.storage.files import hierarchy, shard
 from pacs.storage.findings import Finding, Severity, error, index_error, note
 from pacs.storage.model import SeriesEntry, StudyEntry
 from pacs.storage.rows import ArrayState, encode

@@ -7,12 +7,13 @@ import os
 from dataclasses import dataclass, field
 
 from pacs.errors import IndexMismatchError, StorageError
-from pacs.storage import hierarchy, layout, records, shard
+from pacs.storage import layout
 from pacs.storage.disk import Disk
 from pacs.storage.entries import Entries, SeriesChange
-from pacs.storage.frames import StagedArray
+from pacs.storage.files import hierarchy, records, shard
+from pacs.storage.files.frames import StagedArray
+from pacs.storage.files.shard import TableRow
 from pacs.storage.model import Buffer, NewInstance
-from pacs.storage.shard import TableRow
 
 _log = logging.getLogger(__name__)
 

@@ -18,17 +18,18 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pacs.errors import ChecksumError, StorageError
-from pacs.storage import entering, hierarchy, known_before, layout, records, recovery, set_aside, settling
+from pacs.storage import entering, known_before, layout, recovery, set_aside, settling
 from pacs.storage.disk import Disk
 from pacs.storage.entries import Entries
+from pacs.storage.files import hierarchy, records
+from pacs.storage.files.last_commit import LastCommit
+from pacs.storage.files.records import LogError, RecordError
+from pacs.storage.files.walking import walk_damaged
 from pacs.storage.index import Index
-from pacs.storage.last_commit import LastCommit
 from pacs.storage.layout import Root
 from pacs.storage.locks import ArchiveLock, WriterLock
-from pacs.storage.records import LogError, RecordError
 from pacs.storage.rows import Dirty, IndexState
 from pacs.storage.views import ReadView
-from pacs.storage.walking import walk_damaged
 
 _log = logging.getLogger(__name__)
 

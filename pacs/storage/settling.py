@@ -9,8 +9,9 @@ import logging
 import os
 from collections.abc import Iterable, Mapping
 
-from pacs.storage import hierarchy, layout, shard
+from pacs.storage import layout
 from pacs.storage.disk import Disk
+from pacs.storage.files import hierarchy, shard
 from pacs.storage.rows import Dirty
 from pacs.storage.views import ReadView
 

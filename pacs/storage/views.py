@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
 from pacs.errors import IndexMismatchError
-from pacs.storage import layout, matching, shard
+from pacs.storage import layout, matching
+from pacs.storage.files import shard
 from pacs.storage.model import ArrayKey, ChunkLocation, Counters, InstanceEntry, SeriesEntry, StudyEntry
 from pacs.storage.rows import (
     ARRAY,

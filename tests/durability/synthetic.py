@@ -13,11 +13,12 @@ import zstandard
 
 from pacs import tags
 from pacs.geometry import FrameGeometry
-from pacs.storage import frames, layout, records, recovery
+from pacs.storage import layout, recovery
 from pacs.storage.check import Finding, Severity, check
 from pacs.storage.checksum import crc32c
 from pacs.storage.commit import Committer, Outcome, Status
 from pacs.storage.disk import Disk
+from pacs.storage.files import frames, records
 from pacs.storage.index import Index
 from pacs.storage.locks import WriterLock
 from pacs.storage.model import ArrayKey, Chunk, Descriptor, Encoding, NewInstance, Part, Span

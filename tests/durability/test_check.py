@@ -16,8 +16,9 @@ import pytest
 
 from pacs import tags
 from pacs.cli import main
-from pacs.storage import last_commit, layout
+from pacs.storage import layout
 from pacs.storage.check import Finding, Severity, check
+from pacs.storage.files import last_commit
 from pacs.storage.index import Index
 from pacs.storage.views import WriteView
 from tests.conftest import ROOT

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from pacs.errors import ChecksumError
-from pacs.storage import kept_shards
 from pacs.storage.checksum import crc32c
-from pacs.storage.kept_shards import KeptShards
+from pacs.storage.files import kept_shards
+from pacs.storage.files.kept_shards import KeptShards
+from pacs.storage.files.stretch import MAPPED_FROM
 from pacs.storage.model import ChunkLocation
-from pacs.storage.stretch import MAPPED_FROM
 
 ONE, OTHER = np.random.default_rng(5).bytes(9000), np.random.default_rng(6).bytes(9000)
 

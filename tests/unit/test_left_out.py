@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from pacs.errors import StorageError
-from pacs.storage import layout, records, recovery
+from pacs.storage import layout, recovery
 from pacs.storage.commit import Status
 from pacs.storage.disk import Disk, Operation
-from pacs.storage.last_commit import LastCommit
+from pacs.storage.files import records
+from pacs.storage.files.last_commit import LastCommit
 from pacs.storage.model import NewInstance
 from pacs.storage.reindex import reindex
 from tests.durability.power import copy_index

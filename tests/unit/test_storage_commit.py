@@ -21,12 +21,13 @@ import zstandard
 
 from pacs import tags
 from pacs.errors import ArchiveLockedError, ChecksumError, ConflictError, IndexMismatchError, StorageError
-from pacs.storage import frames, layout, records, recovery, staging
+from pacs.storage import layout, recovery
 from pacs.storage.checksum import crc32c
 from pacs.storage.commit import Status
 from pacs.storage.disk import Disk, Operation
 from pacs.storage.engine import Engine
-from pacs.storage.kept_shards import KeptShards
+from pacs.storage.files import frames, records, staging
+from pacs.storage.files.kept_shards import KeptShards
 from pacs.storage.layout import FORMAT_VERSION
 from pacs.storage.locks import ArchiveLock
 from pacs.storage.matching import COUNT, DAYS

@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 
 from pacs.geometry import FrameGeometry
-from pacs.storage import last_commit, layout, records, shard
+from pacs.storage import layout
+from pacs.storage.files import last_commit, records, shard
 from pacs.storage.model import ArrayKey, Descriptor
 
 PAGE = (Path(__file__).parents[2] / "docs" / "storage-format.md").read_text()

@@ -16,15 +16,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pacs.errors import ChecksumError, FormatVersionError, StorageError
-from pacs.storage import layout, packing, records, shard
+from pacs.storage import layout, packing
 from pacs.storage.checksum import crc32c
 from pacs.storage.disk import Disk, Operation, SyncError
-from pacs.storage.last_commit import SLOT, LastCommit
+from pacs.storage.files import records, shard
+from pacs.storage.files.last_commit import SLOT, LastCommit
+from pacs.storage.files.records import Record, RecordError
+from pacs.storage.files.shard import TableRow
+from pacs.storage.files.walking import walk_damaged
 from pacs.storage.locks import WriterLock
 from pacs.storage.model import ArrayKey, Buffer, Descriptor, Encoding, NewInstance, Part
-from pacs.storage.records import Record, RecordError
-from pacs.storage.shard import TableRow
-from pacs.storage.walking import walk_damaged
 from tests.durability.synthetic import FOUR, create, new_instance
 
 ROW = TableRow(7, 4084, 185_293, 0x12345678, (597, 1692, 185_291))
@@ -218,7 +219,7 @@ def test_last_commit_survives_a_torn_write(tmp_path: Path) -> None:
 
 
 def test_the_uids_of_the_largest_batch_fit(tmp_path: Path) -> None:
-    from pacs.storage.last_commit import LARGEST_BATCH
+    from pacs.storage.files.last_commit import LARGEST_BATCH
 
     last = LastCommit(tmp_path, Disk())
     last.create()

@@ -20,7 +20,8 @@ import zstandard
 
 from pacs import transcode
 from pacs.geometry import FrameGeometry
-from pacs.storage import zarr_codec, zarr_metadata
+from pacs.storage import zarr_codec
+from pacs.storage.files import zarr_metadata
 from pacs.storage.model import ArrayKey, Encoding
 
 CASES = [("int16", 12, (40, 50)), ("uint16", 12, (1, 7)), ("uint8", 7, (40, 50)), ("uint8", 8, (30, 20, 3))]
@@ -150,6 +151,6 @@ def test_encapsulated_frames_are_named_and_no_more() -> None:
 
 def test_metadata_is_made_without_zarr() -> None:
     """zarr takes a large part of a second to import, which a server does not have."""
-    code = "import sys, pacs.storage.zarr_metadata; sys.exit('zarr' in sys.modules)"
+    code = "import sys, pacs.storage.files.zarr_metadata; sys.exit('zarr' in sys.modules)"
     root = Path(zarr_metadata.__file__).parents[2]
     assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0

@@ -20,9 +20,10 @@ from typing import NamedTuple
 import msgspec
 
 from pacs.errors import ChecksumError, StorageError
-from pacs.storage import layout, packing, stretch
+from pacs.storage import layout, packing
 from pacs.storage.checksum import crc32c
 from pacs.storage.disk import NOT_OF_THE_DISK
+from pacs.storage.files import stretch
 from pacs.storage.layout import Root
 from pacs.storage.model import Buffer, Descriptor, InstanceEntry, NewInstance, Part, PartLocation, Span
 

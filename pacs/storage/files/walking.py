@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from pacs.storage import records
-from pacs.storage.records import Record, RecordError
+from pacs.storage.files import records
+from pacs.storage.files.records import Record, RecordError
 
 _PIECE = 1 << 20
 _BLOCK = 4096

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pacs.errors import StorageError
 from pacs.storage import layout
 from pacs.storage.disk import Disk
-from pacs.storage.frames import StagedArray
+from pacs.storage.files.frames import StagedArray
 from pacs.storage.model import ArrayKey
 
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import msgspec
 
-from pacs.storage import layout, zarr_metadata
+from pacs.storage import layout
 from pacs.storage.disk import Disk
+from pacs.storage.files import zarr_metadata
 from pacs.storage.model import ArrayKey, Encoding
 
 

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from google_crc32c import value
 
-from pacs.storage import frames, layout, stretch
+from pacs.storage import layout
+from pacs.storage.files import frames, stretch
 from pacs.storage.model import ChunkLocation
 
 _MOST = 64

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 
 from pacs.errors import ChecksumError, PacsError, StorageError
-from pacs.storage import layout, shard, stretch
+from pacs.storage import layout
 from pacs.storage.disk import NOT_OF_THE_DISK, Disk
+from pacs.storage.files import shard, stretch
+from pacs.storage.files.shard import TableRow
 from pacs.storage.model import ArrayKey, Chunk, ChunkLocation
-from pacs.storage.shard import TableRow
 
 # --- reading --------------------------------------------------------------------------------------------------
 
