@@ -26,11 +26,11 @@ from pacs.archive import Archive
 from pacs.bench import load
 from pacs.bench.corpus import uid
 from pacs.bench.model import latency
-from pacs.storage import layout, matching
-from pacs.storage.index import Index, WriteView
-from pacs.storage.matching import COUNT, DAYS, ORDER, POSTINGS, TEXTS
+from pacs.storage import layout
+from pacs.storage.index import Index, WriteView, matching
+from pacs.storage.index.matching import COUNT, DAYS, ORDER, POSTINGS, TEXTS
+from pacs.storage.index.rows import encode, series_key
 from pacs.storage.model import SeriesEntry, StudyEntry
-from pacs.storage.rows import encode, series_key
 
 _AT_ONCE = 20_000
 _JSON = "application/dicom+json"

@@ -28,11 +28,11 @@ from pacs.storage.commit import Status as CommitStatus
 from pacs.storage.engine import Engine
 from pacs.storage.files import records
 from pacs.storage.files.kept_shards import KeptShards
-from pacs.storage.frame_rows import FrameRows
+from pacs.storage.index import ReadView
+from pacs.storage.index.frame_rows import FrameRows
 from pacs.storage.model import Buffer, Counters, InstanceEntry, NewInstance, SeriesEntry, StudyEntry
 from pacs.storage.room import Room
 from pacs.storage.search import Page, Search, search, series_order
-from pacs.storage.views import ReadView
 
 _log = logging.getLogger(__name__)
 

@@ -170,7 +170,7 @@ def _kind(error: PacsError) -> str:
 
 def export(arguments: argparse.Namespace) -> int:
     from pacs.cli.upkeep import reading
-    from pacs.storage.readers import check_newest
+    from pacs.storage.index.readers import check_newest
 
     root: Path = arguments.archive
     require_archive(root)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from pacs.cli import OK, WRONG
 from pacs.cli.places import require_archive
 from pacs.cli.report import Progress, count_text, size_text
-from pacs.storage import layout, readers
-from pacs.storage.index import Index
+from pacs.storage import layout
+from pacs.storage.index import Index, readers
 
 if TYPE_CHECKING:
     from pacs.storage.model import InstanceEntry

@@ -23,19 +23,18 @@ import numpy as np
 import numpy.typing as npt
 
 from pacs.errors import BackupError, ChecksumError, StorageError
-from pacs.storage import copying, entering, late_entries, layout, recovery, settling, unread
+from pacs.storage import copying, late_entries, layout, recovery, settling, unread
 from pacs.storage.copied_files import CopiedFiles
 from pacs.storage.disk import Disk
-from pacs.storage.entries import Entries
 from pacs.storage.files import hierarchy, records
 from pacs.storage.files.last_commit import LastCommit
 from pacs.storage.files.records import LogError, Record, RecordError
 from pacs.storage.files.walking import walk_damaged
-from pacs.storage.index import Index
+from pacs.storage.index import Index, ReadView, WriteView, entering
+from pacs.storage.index.entries import Entries
 from pacs.storage.layout import Root
 from pacs.storage.locks import ArchiveLock, WriterLock
 from pacs.storage.model import Counters
-from pacs.storage.views import ReadView, WriteView
 
 BATCH_BYTES: Final = 256 << 20
 """Copied between two syncs of the copy: what a backup that is cut short does again at most."""

@@ -20,11 +20,10 @@ from pacs.storage.files import hierarchy, last_commit, records
 from pacs.storage.files.last_commit import LastCommit
 from pacs.storage.files.records import RecordError
 from pacs.storage.findings import Finding, Severity, error, guarded, index_error, note
-from pacs.storage.index import Index
+from pacs.storage.index import Index, ReadView
 from pacs.storage.layout import Root
 from pacs.storage.model import SeriesEntry
 from pacs.storage.series_check import SeriesCheck, Verify
-from pacs.storage.views import ReadView
 
 __all__ = ["Finding", "Severity", "Verify", "check"]
 

@@ -17,16 +17,15 @@ from pacs.errors import ConflictError, IndexMismatchError, PacsError, StorageErr
 from pacs.measure import Measure, Observe, nobody, timed
 from pacs.storage import layout, recovery, settling
 from pacs.storage.disk import Disk, SyncError
-from pacs.storage.entries import Entries
 from pacs.storage.files import last_commit
 from pacs.storage.files.frames import StagedArray
 from pacs.storage.files.last_commit import LastCommit
 from pacs.storage.files.staging import Staging
-from pacs.storage.index import Index
+from pacs.storage.index import Index, ReadView, WriteView
+from pacs.storage.index.entries import Entries
 from pacs.storage.locks import WriterLock
 from pacs.storage.model import ArrayKey, NewInstance
 from pacs.storage.placement import Placement, TailError
-from pacs.storage.views import ReadView, WriteView
 
 _log = logging.getLogger(__name__)
 

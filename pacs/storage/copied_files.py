@@ -8,11 +8,12 @@ from itertools import groupby
 from typing import Final
 
 from pacs.errors import ChecksumError
-from pacs.storage import entering, layout, unread
+from pacs.storage import layout, unread
 from pacs.storage.checksum import crc32c
 from pacs.storage.disk import Disk
 from pacs.storage.files import frames, records, shard
 from pacs.storage.files.records import LogError, Record
+from pacs.storage.index import entering
 from pacs.storage.layout import Root
 from pacs.storage.model import ChunkLocation
 

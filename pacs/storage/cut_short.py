@@ -14,8 +14,8 @@ from pacs.storage.disk import Disk
 from pacs.storage.files import records
 from pacs.storage.files.records import LogError, Record, RecordError
 from pacs.storage.files.walking import walk_damaged
+from pacs.storage.index import ReadView
 from pacs.storage.layout import Root
-from pacs.storage.views import ReadView
 
 _log = logging.getLogger(__name__)
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from pacs import tags
-from pacs.storage import matching
 from pacs.storage.files import records, shard
 from pacs.storage.files.records import Record
+from pacs.storage.index import matching
 from pacs.storage.model import ArrayKey, InstanceEntry, SeriesEntry, StudyEntry
 
 _HAS_VALUE = b'"Value":'

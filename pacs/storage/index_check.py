@@ -8,13 +8,13 @@ from collections import Counter
 from collections.abc import Iterator
 
 from pacs import tags
-from pacs.storage import layout, matching
+from pacs.storage import layout
 from pacs.storage.expected import ExpectedSeries
 from pacs.storage.files import hierarchy, shard
 from pacs.storage.findings import Finding, Severity, error, index_error, note
+from pacs.storage.index import ReadView, matching
+from pacs.storage.index.rows import ArrayState, encode
 from pacs.storage.model import SeriesEntry, StudyEntry
-from pacs.storage.rows import ArrayState, encode
-from pacs.storage.views import ReadView
 
 _ARRAY = struct.Struct(">QI")
 _SEQUENCE = struct.Struct(">Q")

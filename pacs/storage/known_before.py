@@ -12,9 +12,9 @@ from typing import IO, Final
 
 import msgspec
 
-from pacs.storage.index import map_size
+from pacs.storage.index.environment import map_size
+from pacs.storage.index.rows import INDEX_FORMAT, IndexState
 from pacs.storage.model import SeriesEntry
-from pacs.storage.rows import INDEX_FORMAT, IndexState
 
 _LIST: Final = """
 import struct, sys, lmdb

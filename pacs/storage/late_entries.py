@@ -7,9 +7,8 @@ from typing import TypeVar
 
 import msgspec
 
-from pacs.storage import matching
+from pacs.storage.index import ReadView, WriteView, matching
 from pacs.storage.model import SeriesEntry, StudyEntry
-from pacs.storage.views import ReadView, WriteView
 
 Entry = TypeVar("Entry", StudyEntry, SeriesEntry)
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pacs.errors import IndexMismatchError, StorageError
 from pacs.storage import layout
 from pacs.storage.disk import Disk
-from pacs.storage.entries import Entries, SeriesChange
 from pacs.storage.files import hierarchy, records, shard
 from pacs.storage.files.frames import StagedArray
 from pacs.storage.files.shard import TableRow
+from pacs.storage.index.entries import Entries, SeriesChange
 from pacs.storage.model import Buffer, NewInstance
 
 _log = logging.getLogger(__name__)

@@ -14,18 +14,17 @@ from contextlib import suppress
 from pathlib import Path
 
 from pacs.errors import ChecksumError, IndexMismatchError, StorageError
-from pacs.storage import copying, cut_short, entering, layout, set_aside, settling
+from pacs.storage import copying, cut_short, layout, set_aside, settling
 from pacs.storage.disk import Disk, SyncError
-from pacs.storage.entries import Entries
 from pacs.storage.files import hierarchy, last_commit, records, staging
 from pacs.storage.files.last_commit import LARGEST_BATCH, LastCommit
 from pacs.storage.files.records import LogError, Record
 from pacs.storage.files.walking import walk_damaged
-from pacs.storage.index import Index
+from pacs.storage.index import Index, ReadView, entering
+from pacs.storage.index.entries import Entries
+from pacs.storage.index.rows import INDEX_FORMAT, IndexState
 from pacs.storage.layout import Root
 from pacs.storage.model import Counters
-from pacs.storage.rows import INDEX_FORMAT, IndexState
-from pacs.storage.views import ReadView
 
 _log = logging.getLogger(__name__)
 

@@ -18,18 +18,17 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pacs.errors import ChecksumError, StorageError
-from pacs.storage import entering, known_before, layout, recovery, set_aside, settling
+from pacs.storage import known_before, layout, recovery, set_aside, settling
 from pacs.storage.disk import Disk
-from pacs.storage.entries import Entries
 from pacs.storage.files import hierarchy, records
 from pacs.storage.files.last_commit import LastCommit
 from pacs.storage.files.records import LogError, RecordError
 from pacs.storage.files.walking import walk_damaged
-from pacs.storage.index import Index
+from pacs.storage.index import Index, ReadView, entering
+from pacs.storage.index.entries import Entries
+from pacs.storage.index.rows import Dirty, IndexState
 from pacs.storage.layout import Root
 from pacs.storage.locks import ArchiveLock, WriterLock
-from pacs.storage.rows import Dirty, IndexState
-from pacs.storage.views import ReadView
 
 _log = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ from enum import IntEnum
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from pacs import tags
-from pacs.storage import matching
-from pacs.storage.search_fields import INSTANCE_FIELDS, SERIES_FIELDS, STUDY_FIELDS, Field, Kind
+from pacs.storage.index import matching
+from pacs.storage.index.search_fields import INSTANCE_FIELDS, SERIES_FIELDS, STUDY_FIELDS, Field, Kind
 
 Test: TypeAlias = Callable[[Sequence[str]], bool]
 TextTest: TypeAlias = Callable[[bytes], bool]

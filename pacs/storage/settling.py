@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping
 from pacs.storage import layout
 from pacs.storage.disk import Disk
 from pacs.storage.files import hierarchy, shard
-from pacs.storage.rows import Dirty
-from pacs.storage.views import ReadView
+from pacs.storage.index import ReadView
+from pacs.storage.index.rows import Dirty
 
 _log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 
 import lmdb
 
-from pacs.storage.matching import COUNT, SORT_KEY
+from pacs.storage.index.matching import COUNT, SORT_KEY
 from pacs.storage.rules import Days, Keys, Lookup, Range, Rule
 
 LISTS: Final = 4000

@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from pacs.storage import matching
-from pacs.storage.matching import END, KEY_TEXT, START
+from pacs.storage.index import matching
+from pacs.storage.index.matching import END, KEY_TEXT, START
+from pacs.storage.index.search_fields import Field, Kind
 from pacs.storage.rules import Key, Keys, Lookup, Range, Test, TextTest, decoded
-from pacs.storage.search_fields import Field, Kind
 
 WILDCARDS: Final = re.compile(r"[*?]")
 

@@ -18,13 +18,13 @@ import pytest
 
 from pacs import tags
 from pacs.errors import ArchiveLockedError, BackupError, PacsError, StorageError
-from pacs.storage import layout, matching, recovery
+from pacs.storage import layout, recovery
 from pacs.storage.backup import BackedUp, backup
 from pacs.storage.check import check
 from pacs.storage.commit import Status
 from pacs.storage.disk import Disk, Operation
 from pacs.storage.files import records
-from pacs.storage.index import Index
+from pacs.storage.index import Index, matching
 from pacs.storage.locks import ArchiveLock
 from pacs.storage.model import NewInstance
 from pacs.storage.reindex import reindex

@@ -19,8 +19,7 @@ from pacs.cli import main
 from pacs.storage import layout
 from pacs.storage.check import Finding, Severity, check
 from pacs.storage.files import last_commit
-from pacs.storage.index import Index
-from pacs.storage.views import WriteView
+from pacs.storage.index import Index, WriteView
 from tests.conftest import ROOT
 from tests.durability.synthetic import FOUR, SMALL, create, element, new_instance, opened, stage
 

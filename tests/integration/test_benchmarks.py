@@ -24,8 +24,8 @@ from pacs import part10
 from pacs.bench import load
 from pacs.bench.corpus import uid
 from pacs.bench.load import Request
-from pacs.storage import index_check, layout, matching
-from pacs.storage.index import Index
+from pacs.storage import index_check, layout
+from pacs.storage.index import Index, matching
 from tests.conftest import ROOT
 from tests.forked import Forked
 

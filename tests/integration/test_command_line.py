@@ -238,7 +238,7 @@ def test_a_reader_without_rights_keeps_nobody_waiting(archive_dir: Path, ct_slic
     for path in everything:
         path.chmod(0o555 if path.is_dir() else 0o444)
     program = (
-        "import sys\nfrom pathlib import Path\nfrom pacs.storage import readers\n"
+        "import sys\nfrom pathlib import Path\nfrom pacs.storage.index import readers\n"
         "with readers.reading(Path(sys.argv[1])):\n    print('reading', flush=True)\n    sys.stdin.readline()\n"
     )
     drop = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"]

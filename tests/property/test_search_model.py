@@ -15,13 +15,12 @@ from hypothesis import strategies as st
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 
 from pacs import tags
-from pacs.storage import matching, streams
-from pacs.storage.index import Index
+from pacs.storage import streams
+from pacs.storage.index import Index, ReadView, matching
+from pacs.storage.index.rows import INDEX_FORMAT, IndexState
 from pacs.storage.model import Counters, Descriptor, InstanceEntry, SeriesEntry, StudyEntry
-from pacs.storage.rows import INDEX_FORMAT, IndexState
 from pacs.storage.rules import Level, Match
 from pacs.storage.search import Item, Search, search
-from pacs.storage.views import ReadView
 from tests.reference import matching as oracle
 
 # --- archives ---------------------------------------------------------------------------------------------------

@@ -28,9 +28,9 @@ from pacs.storage.disk import Disk, Operation
 from pacs.storage.engine import Engine
 from pacs.storage.files import frames, records, staging
 from pacs.storage.files.kept_shards import KeptShards
+from pacs.storage.index.matching import COUNT, DAYS
 from pacs.storage.layout import FORMAT_VERSION
 from pacs.storage.locks import ArchiveLock
-from pacs.storage.matching import COUNT, DAYS
 from pacs.storage.model import ArrayKey, Chunk, Encoding
 from pacs.storage.reindex import reindex
 from tests.durability.synthetic import FOUR, create, new_instance, opened, stage

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 import msgspec
 
 from pacs import tags
-from pacs.storage import matching
 from pacs.storage.files import shard
 from pacs.storage.files.records import FIRST_BULK, Record
+from pacs.storage.index import matching
+from pacs.storage.index.rows import ArrayState, Dirty, SeriesFiles
+from pacs.storage.index.views import WriteView
 from pacs.storage.model import ArrayKey, InstanceEntry, SeriesEntry, StudyEntry
-from pacs.storage.rows import ArrayState, Dirty, SeriesFiles
-from pacs.storage.views import WriteView
 
 _HAS_VALUE = b'"Value":'
 _EMPTY_ENTRY = b"\xff" * shard.ENTRY.size

@@ -15,10 +15,10 @@ from typing import Any
 import lmdb
 
 from pacs.errors import IndexMismatchError, StorageError
-from pacs.storage import matching
+from pacs.storage.index import matching
+from pacs.storage.index.rows import NAMES
+from pacs.storage.index.views import ReadView, WriteView
 from pacs.storage.model import Buffer, Counters
-from pacs.storage.rows import NAMES
-from pacs.storage.views import ReadView, WriteView
 
 __all__ = ["Counters", "Index", "ReadView", "WriteView"]
 

@@ -14,7 +14,7 @@ from pacs.errors import ArchiveLockedError, IndexMismatchError
 from pacs.storage import layout
 from pacs.storage.disk import Disk
 from pacs.storage.files.last_commit import LastCommit
-from pacs.storage.index import Index, map_size
+from pacs.storage.index.environment import Index, map_size
 from pacs.storage.locks import ArchiveLock
 
 _WALK = """

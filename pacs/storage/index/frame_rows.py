@@ -15,7 +15,7 @@ import msgspec
 from pacs import tags
 from pacs.storage import layout
 from pacs.storage.files import shard
-from pacs.storage.index import Index
+from pacs.storage.index.environment import Index
 from pacs.storage.model import ArrayKey, ChunkLocation, Encoding, Form
 
 _SERIES_NUMBER = 8

@@ -10,9 +10,9 @@ import msgspec
 from pacs import tags
 from pacs.errors import ChecksumError
 from pacs.storage import layout
-from pacs.storage.entries import Entries
 from pacs.storage.files import frames, records, shard
 from pacs.storage.files.records import Record
+from pacs.storage.index.entries import Entries
 from pacs.storage.layout import Root
 from pacs.storage.model import ChunkLocation
 

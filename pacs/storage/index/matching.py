@@ -29,8 +29,8 @@ import lmdb
 import msgspec
 
 from pacs import tags
+from pacs.storage.index.search_fields import REQUEST_FIELDS, SERIES_FIELDS, STUDY_FIELDS, Field, Kind
 from pacs.storage.model import SeriesEntry, StudyEntry
-from pacs.storage.search_fields import REQUEST_FIELDS, SERIES_FIELDS, STUDY_FIELDS, Field, Kind
 
 ORDER: Final = b"order"
 POSTINGS: Final = b"postings"

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
 from pacs.errors import IndexMismatchError
-from pacs.storage import layout, matching
+from pacs.storage import layout
 from pacs.storage.files import shard
-from pacs.storage.model import ArrayKey, ChunkLocation, Counters, InstanceEntry, SeriesEntry, StudyEntry
-from pacs.storage.rows import (
+from pacs.storage.index import matching
+from pacs.storage.index.rows import (
     ARRAY,
     INDEX_FORMAT,
     LEFT,
@@ -32,6 +32,7 @@ from pacs.storage.rows import (
     instance_row,
     series_key,
 )
+from pacs.storage.model import ArrayKey, ChunkLocation, Counters, InstanceEntry, SeriesEntry, StudyEntry
 
 
 class ReadView:

@@ -30,9 +30,9 @@ from typing import Any, NamedTuple
 import msgspec
 
 from pacs import tags
-from pacs.storage import matching
+from pacs.storage.index import matching
+from pacs.storage.index.search_fields import Kind
 from pacs.storage.model import ArrayKey, Counters, InstanceEntry, SeriesEntry, StudyEntry
-from pacs.storage.search_fields import Kind
 
 INDEX_FORMAT = 2
 
