@@ -19,8 +19,7 @@ from pacs.dicomweb.query import Query
 from pacs.dicomweb.service import Service
 from pacs.dicomweb.target import ResourceId
 from pacs.storage.model import InstanceEntry, SeriesEntry, StudyEntry
-from pacs.storage.rules import Level
-from pacs.storage.search import Item, Page, Search
+from pacs.storage.search import Item, Level, Page, Search
 
 NESTED_LIMIT: Final = 50_000
 """Most results below a study named in the path: clients take such a list for the whole study, and do not page."""

@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 
 from pacs import dictionary, tags
 from pacs.errors import QueryError
-from pacs.storage.rules import Match, supported, takes_lists
+from pacs.storage.search import Match, supported, takes_lists
 
 MAX_LENGTH: Final = 32 << 10
 MAX_PARAMETERS: Final = 500

@@ -172,9 +172,9 @@ def test_a_cut_answer_says_so(archive: Archive) -> None:
 
 @pytest.mark.parametrize("resource", ["/studies", "/studies?PatientName=*"])
 def test_more_results_than_are_counted(service: Running, resource: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pacs.storage.search.TOTAL", 4)
+    monkeypatch.setattr("pacs.storage.search.pages.TOTAL", 4)
     assert service.get(resource)[0].headers["X-Total-Count"] == "4"
-    monkeypatch.setattr("pacs.storage.search.TOTAL", 3)
+    monkeypatch.setattr("pacs.storage.search.pages.TOTAL", 3)
     response, body = service.get(resource)
     assert len(json.loads(body)) == 4
     assert "X-Total-Count" not in response.headers

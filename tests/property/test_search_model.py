@@ -15,12 +15,10 @@ from hypothesis import strategies as st
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 
 from pacs import tags
-from pacs.storage import streams
 from pacs.storage.index import Index, ReadView, matching
 from pacs.storage.index.rows import INDEX_FORMAT, IndexState
 from pacs.storage.model import Counters, Descriptor, InstanceEntry, SeriesEntry, StudyEntry
-from pacs.storage.rules import Level, Match
-from pacs.storage.search import Item, Search, search
+from pacs.storage.search import Item, Level, Match, Search, search, streams
 from tests.reference import matching as oracle
 
 # --- archives ---------------------------------------------------------------------------------------------------
@@ -402,7 +400,7 @@ def test_keys_made_of_what_is_stored(seed: int, gathered: int, monkeypatch: pyte
             assert [uids(item) for item in part.items] == answer[offset : offset + limit]
             assert (part.total, part.more) == (page.total, offset + len(part.items) < len(answer))
             with monkeypatch.context() as patched:  # more results than are counted
-                patched.setattr("pacs.storage.search.TOTAL", 4)
+                patched.setattr("pacs.storage.search.pages.TOTAL", 4)
                 short = search(view, Search(level, as_matches(question), limit=limit, offset=offset, fuzzy=fuzzy))
             assert (short.items, short.more) == (part.items, part.more), question
             assert short.total == (page.total if page.total is not None and page.total <= 4 else None), question

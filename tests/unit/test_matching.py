@@ -11,12 +11,12 @@ import pytest
 from pacs import tags
 from pacs.dicomweb import query
 from pacs.errors import QueryError
-from pacs.storage.compiling import compile_rules
 from pacs.storage.index import Index, matching
 from pacs.storage.index.matching import normal
 from pacs.storage.index.search_fields import Kind
 from pacs.storage.model import SeriesEntry, StudyEntry
-from pacs.storage.rules import Level, Match
+from pacs.storage.search import Level, Match
+from pacs.storage.search.compiling import compile_rules
 
 INSTITUTION_NAME = 0x00080080
 

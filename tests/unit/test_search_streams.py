@@ -9,10 +9,10 @@ from itertools import pairwise
 import lmdb
 import pytest
 
-from pacs.storage import streams
-from pacs.storage.compiling import compile_rules
-from pacs.storage.rules import Keys, Level, Match
-from pacs.storage.streams import FIRST, Fixed, Intersection, Opener, Order, Postings, Stream, Union, successor
+from pacs.storage.search import Level, Match, streams
+from pacs.storage.search.compiling import compile_rules
+from pacs.storage.search.rules import Keys
+from pacs.storage.search.streams import FIRST, Fixed, Intersection, Opener, Order, Postings, Stream, Union, successor
 
 ALL = 3000
 DENSITIES = {b"all": 1.0, b"most": 0.8, b"half": 0.5, b"few": 0.02, b"one": 0.0, b"none": 0.0}

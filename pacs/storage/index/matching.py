@@ -2,7 +2,7 @@
 
 A posting says that a study may match: `value` is the study's sort key, so every list of postings is in the order in
 which a search answers, newest study first, and lists intersect by seeking. Trigram postings serve `*x*`.
-Postings only nominate studies: `storage/rules.py` has the last word on the attributes themselves.
+Postings only nominate studies: `storage/search/rules.py` has the last word on the attributes themselves.
 
     database    key                                             value
     order       sort key                                        Study Instance UID

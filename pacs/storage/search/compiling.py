@@ -11,12 +11,12 @@ from typing import Any, Final
 
 from pacs import tags
 from pacs.errors import QueryError
-from pacs.storage.date_ranges import both_are_ranges, date_and_time_rule, date_key, time_key
 from pacs.storage.index import matching
 from pacs.storage.index.matching import KEY_TEXT
 from pacs.storage.index.search_fields import REQUEST_FIELDS, STUDY_FIELDS, Field, Kind
-from pacs.storage.rules import FIELDS, UNIQUE, Key, Keys, Level, Match, Rule, supported
-from pacs.storage.wildcards import WILDCARDS, run_lookups, wildcard_key
+from pacs.storage.search.date_ranges import both_are_ranges, date_and_time_rule, date_key, time_key
+from pacs.storage.search.rules import FIELDS, UNIQUE, Key, Keys, Level, Match, Rule, supported
+from pacs.storage.search.wildcards import WILDCARDS, run_lookups, wildcard_key
 
 _POSTED_AS: Final = {tags.MODALITY: tags.MODALITIES_IN_STUDY, tags.SOP_CLASS_UID: tags.SOP_CLASSES_IN_STUDY}
 _KIND_OF_VR: Final = {

@@ -9,7 +9,7 @@ from pacs import tags
 from pacs.errors import QueryError
 from pacs.storage.index import matching
 from pacs.storage.index.search_fields import Field, Kind
-from pacs.storage.rules import DATE_AND_TIME, Days, Key, Level, Range, Rule, Test
+from pacs.storage.search.rules import DATE_AND_TIME, Days, Key, Level, Range, Rule, Test
 
 _LATEST: Final = "235960.999999"
 

@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol
 import lmdb
 
 from pacs.storage.index.matching import COUNT, SORT_KEY
-from pacs.storage.rules import Days, Keys, Lookup, Range, Rule
+from pacs.storage.search.rules import Days, Keys, Lookup, Range, Rule
 
 LISTS: Final = 4000
 """Lists that one union reads side by side; a range over more is tested study by study instead."""

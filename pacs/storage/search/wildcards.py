@@ -9,7 +9,7 @@ from typing import Final
 from pacs.storage.index import matching
 from pacs.storage.index.matching import END, KEY_TEXT, START
 from pacs.storage.index.search_fields import Field, Kind
-from pacs.storage.rules import Key, Keys, Lookup, Range, Test, TextTest, decoded
+from pacs.storage.search.rules import Key, Keys, Lookup, Range, Test, TextTest, decoded
 
 WILDCARDS: Final = re.compile(r"[*?]")
 

@@ -16,13 +16,13 @@ import lmdb
 
 from pacs import tags
 from pacs.errors import IndexMismatchError
-from pacs.storage.compiling import compile_rules
 from pacs.storage.index import matching
 from pacs.storage.index.matching import DAYS, ORDER, POSTINGS, TEXTS
 from pacs.storage.index.search_fields import Kind
 from pacs.storage.model import InstanceEntry, SeriesEntry, StudyEntry
-from pacs.storage.rules import DATE_AND_TIME, Level, Match, Rule, TextTest
-from pacs.storage.streams import Fixed, Opener, Order, Stream, intersection
+from pacs.storage.search.compiling import compile_rules
+from pacs.storage.search.rules import DATE_AND_TIME, Level, Match, Rule, TextTest
+from pacs.storage.search.streams import Fixed, Opener, Order, Stream, intersection
 
 TOTAL: Final = 10_000
 """Totals are exact up to here, and not counted further."""
