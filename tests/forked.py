@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parent.parent
 _LOADED = (
     "pacs.cli.serving", "pacs.cli.sending", "pacs.cli.upkeep", "pacs.cli.backing_up", "pacs.cli.fetching",
     "pacs.cli.benching", "pacs.client.upload", "pacs.dicomweb.worker", "pacs.proof", "pacs.rewriting.file",
-    "pacs.storage.reindex",
+    "pacs.storage.recovery.reindex",
 )  # fmt: skip
 """The commands, and what they import only when they run."""
 _LONGEST = 1 << 20

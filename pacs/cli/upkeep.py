@@ -71,7 +71,7 @@ def _checked(index: Index) -> str:
 
 
 def reindex(arguments: argparse.Namespace) -> int:
-    from pacs.storage.reindex import reindex as reindex_archive
+    from pacs.storage.recovery.reindex import reindex as reindex_archive
 
     require_archive(arguments.archive)
     with Progress("reindexing", 0, "step") as progress:

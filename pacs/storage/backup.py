@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pacs.errors import BackupError, ChecksumError, StorageError
-from pacs.storage import copying, late_entries, layout, recovery, settling, unread
+from pacs.storage import late_entries, layout, unread
 from pacs.storage.copied_files import CopiedFiles
 from pacs.storage.disk import Disk
 from pacs.storage.files import hierarchy, records
@@ -35,6 +35,7 @@ from pacs.storage.index.entries import Entries
 from pacs.storage.layout import Root
 from pacs.storage.locks import ArchiveLock, WriterLock
 from pacs.storage.model import Counters
+from pacs.storage.recovery import copying, recovery, settling
 
 BATCH_BYTES: Final = 256 << 20
 """Copied between two syncs of the copy: what a backup that is cut short does again at most."""

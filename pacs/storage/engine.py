@@ -17,7 +17,7 @@ import lmdb
 
 from pacs.errors import NotFoundError, StorageError
 from pacs.measure import Measure, Observe
-from pacs.storage import layout, recovery
+from pacs.storage import layout
 from pacs.storage.commit import Committer, Outcome, Status
 from pacs.storage.disk import Disk
 from pacs.storage.files.frames import StagedArray
@@ -25,6 +25,7 @@ from pacs.storage.files.last_commit import LARGEST_BATCH
 from pacs.storage.index import Index
 from pacs.storage.locks import ArchiveLock, WriterLock
 from pacs.storage.model import ArrayKey, NewInstance
+from pacs.storage.recovery import recovery
 
 _log = logging.getLogger(__name__)
 

@@ -7,9 +7,9 @@ import os
 from collections.abc import Container, Iterable, Iterator
 
 from pacs.storage import layout
-from pacs.storage.copying import COPYING
 from pacs.storage.findings import Finding, note
-from pacs.storage.set_aside import SET_ASIDE
+from pacs.storage.recovery.copying import COPYING
+from pacs.storage.recovery.set_aside import SET_ASIDE
 
 _LEFT = {
     SET_ASIDE: "ends of logs that were cut off, but may be more than what a crash left",

@@ -13,7 +13,7 @@ import zstandard
 
 from pacs import tags
 from pacs.geometry import FrameGeometry
-from pacs.storage import layout, recovery
+from pacs.storage import layout
 from pacs.storage.check import Finding, Severity, check
 from pacs.storage.checksum import crc32c
 from pacs.storage.commit import Committer, Outcome, Status
@@ -22,6 +22,7 @@ from pacs.storage.files import frames, records
 from pacs.storage.index import Index
 from pacs.storage.locks import WriterLock
 from pacs.storage.model import ArrayKey, Chunk, Descriptor, Encoding, NewInstance, Part, Span
+from pacs.storage.recovery import recovery
 
 SMALL = ArrayKey(Encoding.HTJ2K, 8, 8, 1, "int16", "", 128)
 """Capacity 255: single frames share it."""

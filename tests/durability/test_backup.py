@@ -18,7 +18,7 @@ import pytest
 
 from pacs import tags
 from pacs.errors import ArchiveLockedError, BackupError, PacsError, StorageError
-from pacs.storage import layout, recovery
+from pacs.storage import layout
 from pacs.storage.backup import BackedUp, backup
 from pacs.storage.check import check
 from pacs.storage.commit import Status
@@ -27,7 +27,8 @@ from pacs.storage.files import records
 from pacs.storage.index import Index, matching
 from pacs.storage.locks import ArchiveLock
 from pacs.storage.model import NewInstance
-from pacs.storage.reindex import reindex
+from pacs.storage.recovery import recovery
+from pacs.storage.recovery.reindex import reindex
 from tests.durability.synthetic import FOUR, create, element, new_instance, opened, part
 from tests.durability.test_full_disk import fill, small_disk
 

@@ -19,7 +19,7 @@ from pacs.storage import layout
 from pacs.storage.commit import Status
 from pacs.storage.disk import Disk, Operation
 from pacs.storage.model import NewInstance
-from pacs.storage.reindex import reindex
+from pacs.storage.recovery.reindex import reindex
 from tests.durability.clients import Load, assert_sound, wait_for
 from tests.durability.killed import Killing, in_child
 from tests.durability.synthetic import FOUR, Opened, create, new_instance, opened, stage

@@ -12,7 +12,7 @@ import pytest
 from pacs.errors import StorageError
 from pacs.storage.commit import Status
 from pacs.storage.model import NewInstance
-from pacs.storage.reindex import reindex
+from pacs.storage.recovery.reindex import reindex
 from tests.durability.synthetic import create, new_instance, opened
 
 LEFT = 200_000

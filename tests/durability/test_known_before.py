@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pacs.storage import layout
-from pacs.storage.reindex import reindex
+from pacs.storage.recovery.reindex import reindex
 from tests.durability.synthetic import create, new_instance, opened
 from tests.durability.test_backup import fast_disk
 

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from pacs.errors import PacsError
-from pacs.storage import recovery
 from pacs.storage.commit import Status
 from pacs.storage.disk import Disk, Operation
 from pacs.storage.model import NewInstance
-from pacs.storage.reindex import reindex
+from pacs.storage.recovery import recovery
+from pacs.storage.recovery.reindex import reindex
 from tests.durability.power import PowerLoss, copy_index
 from tests.durability.synthetic import FOUR, Opened, create, new_instance, opened, stage
 

@@ -17,7 +17,7 @@ import pytest
 from pacs.errors import PacsError
 from pacs.storage import layout
 from pacs.storage.disk import Disk, Operation
-from pacs.storage.reindex import reindex
+from pacs.storage.recovery.reindex import reindex
 from tests.durability.killed import Killing, in_child
 from tests.durability.synthetic import FOUR, create, new_instance, opened
 from tests.durability.test_backup import fast_disk

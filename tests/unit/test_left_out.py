@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 
 from pacs.errors import StorageError
-from pacs.storage import layout, recovery
+from pacs.storage import layout
 from pacs.storage.commit import Status
 from pacs.storage.disk import Disk, Operation
 from pacs.storage.files import records
 from pacs.storage.files.last_commit import LastCommit
 from pacs.storage.model import NewInstance
-from pacs.storage.reindex import reindex
+from pacs.storage.recovery import recovery
+from pacs.storage.recovery.reindex import reindex
 from tests.durability.power import copy_index
 from tests.durability.synthetic import FOUR, Opened, create, new_instance, opened, stage
 

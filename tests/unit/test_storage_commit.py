@@ -21,7 +21,7 @@ import zstandard
 
 from pacs import tags
 from pacs.errors import ArchiveLockedError, ChecksumError, ConflictError, IndexMismatchError, StorageError
-from pacs.storage import layout, recovery
+from pacs.storage import layout
 from pacs.storage.checksum import crc32c
 from pacs.storage.commit import Status
 from pacs.storage.disk import Disk, Operation
@@ -32,7 +32,8 @@ from pacs.storage.index.matching import COUNT, DAYS
 from pacs.storage.layout import FORMAT_VERSION
 from pacs.storage.locks import ArchiveLock
 from pacs.storage.model import ArrayKey, Chunk, Encoding
-from pacs.storage.reindex import reindex
+from pacs.storage.recovery import recovery
+from pacs.storage.recovery.reindex import reindex
 from tests.durability.synthetic import FOUR, create, new_instance, opened, stage
 
 STORED, DUPLICATE, CONFLICT, FAILED = Status.STORED, Status.DUPLICATE, Status.CONFLICT, Status.FAILED
@@ -609,7 +610,7 @@ def test_a_sync_that_fails_while_a_batch_is_finished_stops_writing(root: Path, t
 _UNWRITABLE = """
 import resource, sys
 from pathlib import Path
-from pacs.storage import recovery
+from pacs.storage.recovery import recovery
 from pacs.storage.engine import Engine
 from tests.durability.synthetic import new_instance, opened
 root = Path(sys.argv[1])

@@ -9,13 +9,14 @@ import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
 
-from pacs.storage import layout, set_aside
+from pacs.storage import layout
 from pacs.storage.disk import Disk
 from pacs.storage.files import records
 from pacs.storage.files.records import LogError, Record, RecordError
 from pacs.storage.files.walking import walk_damaged
 from pacs.storage.index import ReadView
 from pacs.storage.layout import Root
+from pacs.storage.recovery import set_aside
 
 _log = logging.getLogger(__name__)
 

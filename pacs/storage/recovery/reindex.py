@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pacs.errors import ChecksumError, StorageError
-from pacs.storage import known_before, layout, recovery, set_aside, settling
+from pacs.storage import layout
 from pacs.storage.disk import Disk
 from pacs.storage.files import hierarchy, records
 from pacs.storage.files.last_commit import LastCommit
@@ -29,6 +29,7 @@ from pacs.storage.index.entries import Entries
 from pacs.storage.index.rows import Dirty, IndexState
 from pacs.storage.layout import Root
 from pacs.storage.locks import ArchiveLock, WriterLock
+from pacs.storage.recovery import known_before, recovery, set_aside, settling
 
 _log = logging.getLogger(__name__)
 

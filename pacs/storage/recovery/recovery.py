@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from pacs.errors import ChecksumError, IndexMismatchError, StorageError
-from pacs.storage import copying, cut_short, layout, set_aside, settling
+from pacs.storage import layout
 from pacs.storage.disk import Disk, SyncError
 from pacs.storage.files import hierarchy, last_commit, records, staging
 from pacs.storage.files.last_commit import LARGEST_BATCH, LastCommit
@@ -25,6 +25,7 @@ from pacs.storage.index.entries import Entries
 from pacs.storage.index.rows import INDEX_FORMAT, IndexState
 from pacs.storage.layout import Root
 from pacs.storage.model import Counters
+from pacs.storage.recovery import copying, cut_short, set_aside, settling
 
 _log = logging.getLogger(__name__)
 
