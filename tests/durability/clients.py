@@ -12,6 +12,8 @@ from typing import Any
 from pacs import part10
 
 CLIENTS = 4
+LIMIT = 300
+"""Seconds: of waits that end at once when all is well."""
 
 
 def upload(address: str, data: bytes) -> bool:
@@ -44,7 +46,7 @@ def refused(address: str, data: bytes) -> bool:
 
 
 def _sent(address: str, data: bytes) -> tuple[int, dict[str, Any]]:
-    connection = http.client.HTTPConnection(address, timeout=30)
+    connection = http.client.HTTPConnection(address, timeout=LIMIT)
     try:
         body = b"--b\r\nContent-Type: application/dicom\r\n\r\n" + data + b"\r\n--b--\r\n"
         content = 'multipart/related; type="application/dicom"; boundary=b'
@@ -70,7 +72,7 @@ class Load:
             client.start()
 
     def _run(self) -> None:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + LIMIT
         while self._waiting and time.monotonic() < deadline:
             try:
                 data = self._waiting.pop()
@@ -88,10 +90,11 @@ class Load:
                 self.failures.append(error)
                 return
             self._waiting.append(data)
+            time.sleep(0.01)  # a worker that is to be started needs the processor, too
 
     def join(self) -> None:
         for client in self._clients:
-            client.join(60)
+            client.join(2 * LIMIT)
             assert not client.is_alive()
 
 
@@ -122,8 +125,8 @@ def assert_sound(server: Any, load: Load, files: list[bytes], pacs_command: Call
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + LIMIT
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"
         time.sleep(0.01)

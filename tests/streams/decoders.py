@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-SECONDS = 60
+SECONDS = 600
 
 
 def _pgx(path: Path) -> NDArray[np.int64]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 Samples = NDArray[np.signedinteger | np.unsignedinteger]
 """(rows, columns) of one component."""
 
-SECONDS = 60
+SECONDS = 600
 
 
 def _run(program: str, package: str, folder: str, args: Sequence[str]) -> None:

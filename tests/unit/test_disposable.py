@@ -18,6 +18,8 @@ import pytest
 from pacs.storage.disposable import DisposableFiles
 
 MB = 1 << 20
+LIMIT = 120
+"""Seconds: of waits that end at once when all is well."""
 
 
 def files(directory: Path) -> list[Path]:
@@ -137,7 +139,7 @@ def fill(directory: str, seed: int, most: int) -> None:
 def test_the_bound_holds_for_all_processes_together(tmp_path: Path) -> None:
     directory = str(tmp_path / "kept")
     context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=fill, args=(directory, seed, 120)) for seed in range(2)]
+    processes = [context.Process(target=fill, args=(directory, seed, 120), daemon=True) for seed in range(2)]
     for process in processes:
         process.start()
     kept = DisposableFiles(directory, 2 * MB)
@@ -210,14 +212,15 @@ def test_processes_share_one_making(tmp_path: Path) -> None:
     for attempt in range(5):
         began, made = context.Barrier(4), context.Queue()
         several = [
-            context.Process(target=make_alone, args=(str(tmp_path / str(attempt)), began, made)) for _ in range(4)
+            context.Process(target=make_alone, args=(str(tmp_path / str(attempt)), began, made), daemon=True)
+            for _ in range(4)
         ]
         for process in several:
             process.start()
         for process in several:
-            process.join(30)
+            process.join(LIMIT)
             assert process.exitcode == 0
-        assert made.get(timeout=5) and made.empty()
+        assert made.get(timeout=LIMIT) and made.empty()
 
 
 def test_another_key_waits_for_nobody_and_a_dead_holder_holds_nothing(tmp_path: Path) -> None:
@@ -228,24 +231,26 @@ def test_another_key_waits_for_nobody_and_a_dead_holder_holds_nothing(tmp_path: 
     def hold() -> None:
         with kept.alone(b"group", "name"):
             held.set()
-            time.sleep(60)
+            time.sleep(3 * LIMIT)
 
     def enter() -> None:
         with kept.alone(b"group", "name"):
             entered.set()
 
-    holder = context.Process(target=hold)
-    holder.start()
-    assert held.wait(30)
-    with kept.alone(b"group", "other"):
-        pass
+    holder = context.Process(target=hold, daemon=True)
     waiting = threading.Thread(target=enter)
-    waiting.start()
-    assert not entered.wait(0.2)
-    holder.kill()
-    assert entered.wait(30)
+    holder.start()
+    try:
+        assert held.wait(LIMIT)
+        with kept.alone(b"group", "other"):
+            pass
+        waiting.start()
+        assert not entered.wait(0.2)
+    finally:
+        holder.kill()
+        holder.join()
+    assert entered.wait(LIMIT)
     waiting.join()
-    holder.join()
 
 
 def test_threads_share_one_making_too(kept: DisposableFiles) -> None:

@@ -243,7 +243,7 @@ def run(folder: Path, script: str) -> Any:
         shutil.copy(source, folder / "page")
     (folder / "package.json").write_text('{"type": "module"}')
     (folder / "test.js").write_text(NETWORK + script)
-    found = subprocess.run([NODE, "test.js"], cwd=folder, capture_output=True, text=True, timeout=20)
+    found = subprocess.run([NODE, "test.js"], cwd=folder, capture_output=True, text=True, timeout=300)
     assert found.returncode == 0, found.stderr
     return json.loads(found.stdout)
 

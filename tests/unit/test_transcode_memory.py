@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,9 @@ from pacs.geometry import FrameGeometry
 from pacs.settings import Settings
 from pacs.transcode.frames import MEMORY, MemoryBudget
 
+LIMIT = 120
+"""Seconds: of waits that end at once when all is well."""
+
 
 class Holder(threading.Thread):
     """Holds an amount until told to let go."""
@@ -31,11 +35,11 @@ class Holder(threading.Thread):
     def run(self) -> None:
         with self.budget.hold(self.amount):
             self.held.set()
-            self.release.wait(30)
+            self.release.wait(3 * LIMIT)
 
     def finish(self) -> None:
         self.release.set()
-        self.join(30)
+        self.join(LIMIT)
 
 
 @pytest.fixture
@@ -45,11 +49,10 @@ def budget() -> MemoryBudget:
 
 def waiting(budget: MemoryBudget, count: int) -> None:
     """Until so many wait for their turn."""
-    for _ in range(10_000):
-        if budget.waiting == count:
-            return
-        threading.Event().wait(0.001)
-    raise AssertionError(f"{budget.waiting} wait, not {count}")
+    deadline = time.monotonic() + LIMIT
+    while budget.waiting != count:
+        assert time.monotonic() < deadline, f"{budget.waiting} wait, not {count}"
+        time.sleep(0.001)
 
 
 def test_what_fits_goes_on_at_once(budget: MemoryBudget) -> None:
@@ -60,7 +63,7 @@ def test_what_fits_goes_on_at_once(budget: MemoryBudget) -> None:
 
 def test_what_does_not_fit_waits_in_order(budget: MemoryBudget) -> None:
     first = Holder(budget, 60)
-    assert first.held.wait(30)
+    assert first.held.wait(LIMIT)
     large = Holder(budget, 90)
     waiting(budget, 1)
     # It would fit, but must not let the large one wait for ever.
@@ -68,7 +71,7 @@ def test_what_does_not_fit_waits_in_order(budget: MemoryBudget) -> None:
     waiting(budget, 2)
     assert not large.held.is_set() and not small.held.is_set() and budget.held == 60
     first.finish()
-    assert large.held.wait(30) and small.held.wait(30)
+    assert large.held.wait(LIMIT) and small.held.wait(LIMIT)
     assert budget.held == 100
     large.finish()
     small.finish()
@@ -80,11 +83,11 @@ def test_more_than_all_is_done_alone(budget: MemoryBudget) -> None:
         huge = Holder(budget, 1000)
         waiting(budget, 1)
         assert not huge.held.is_set()
-    assert huge.held.wait(30)
+    assert huge.held.wait(LIMIT)
     other = Holder(budget, 1)
     waiting(budget, 1)
     huge.finish()
-    assert other.held.wait(30)
+    assert other.held.wait(LIMIT)
     other.finish()
 
 
@@ -93,7 +96,7 @@ def test_a_larger_budget_lets_waiters_in(budget: MemoryBudget) -> None:
         waiter = Holder(budget, 90)
         waiting(budget, 1)
         budget.resize(180)
-        assert waiter.held.wait(30)
+        assert waiter.held.wait(LIMIT)
         waiter.finish()
 
 
