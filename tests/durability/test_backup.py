@@ -65,7 +65,7 @@ def fast_disk(tmp_path: Path) -> Iterator[Path]:
 def test_killed_at_any_operation(fast_disk: Path) -> None:
     """At each place the copy is the archive at an earlier commit, and the next run needs only the rest."""
     command = [sys.executable, "-m", "tests.durability.backed_up", str(fast_disk), "5"]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900, check=False)
     assert run.returncode == 0, run.stderr
     result = json.loads(run.stdout)
     assert result["kills"] > 12

@@ -156,7 +156,7 @@ TASKS = {"everywhere": kill_everywhere, "recovery": kill_recovery, "acknowledged
 def run(task: str, place: Path) -> dict[str, int]:
     """In a process that never opened an archive: it forks the writers."""
     command = [sys.executable, "-m", "tests.durability.test_cut_short", task, str(place)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout or "{}")  # type: ignore[no-any-return]
 
