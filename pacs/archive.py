@@ -22,16 +22,14 @@ from pacs.ingest import Identity
 from pacs.measure import Measure, Observe, nobody, timed
 from pacs.reading import Committed, Frame
 from pacs.renditions import Renditions
-from pacs.storage import room
-from pacs.storage.commit import Outcome
+from pacs.storage.commit import Engine, Outcome, room
 from pacs.storage.commit import Status as CommitStatus
-from pacs.storage.engine import Engine
+from pacs.storage.commit.room import Room
 from pacs.storage.files import records
 from pacs.storage.files.kept_shards import KeptShards
 from pacs.storage.index import ReadView
 from pacs.storage.index.frame_rows import FrameRows
 from pacs.storage.model import Buffer, Counters, InstanceEntry, NewInstance, SeriesEntry, StudyEntry
-from pacs.storage.room import Room
 from pacs.storage.search import Page, Search, search, series_order
 
 _log = logging.getLogger(__name__)

@@ -15,10 +15,9 @@ import pytest
 
 from pacs.crew import Crew
 from pacs.measure import Measure, nobody
-from pacs.storage import commit, engine
-from pacs.storage.commit import Outcome, Status
+from pacs.storage.commit import Outcome, Status, committer, engine
+from pacs.storage.commit.engine import CommitQueue
 from pacs.storage.disk import Disk, Operation
-from pacs.storage.engine import CommitQueue
 from pacs.storage.locks import WriterLock
 from tests.durability.synthetic import Opened, create, new_instance, opened
 
@@ -111,7 +110,7 @@ def test_what_another_thread_committed_is_settled_too(tmp_path: Path) -> None:
 def test_a_lock_that_is_refused_ends_no_thread(
     archive: Opened, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(commit, "_SETTLE_AFTER", math.inf)  # on a slow machine the first commit would settle itself
+    monkeypatch.setattr(committer, "_SETTLE_AFTER", math.inf)  # on a slow machine the first commit would settle itself
     tried = threading.Event()
 
     def refused(lock: WriterLock) -> None:

@@ -27,7 +27,7 @@ OPENS = (
 import json
 from pathlib import Path
 from pacs.storage.commit import Status
-from pacs.storage.room import room
+from pacs.storage.commit.room import room
 from tests.durability.synthetic import create, new_instance, opened
 root = Path(sys.argv[1])
 with opened(root if root.exists() else create(root)) as archive:

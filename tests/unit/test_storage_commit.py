@@ -23,9 +23,8 @@ from pacs import tags
 from pacs.errors import ArchiveLockedError, ChecksumError, ConflictError, IndexMismatchError, StorageError
 from pacs.storage import layout
 from pacs.storage.checksum import crc32c
-from pacs.storage.commit import Status
+from pacs.storage.commit import Engine, Status
 from pacs.storage.disk import Disk, Operation
-from pacs.storage.engine import Engine
 from pacs.storage.files import frames, records, staging
 from pacs.storage.files.kept_shards import KeptShards
 from pacs.storage.index.matching import COUNT, DAYS
@@ -456,7 +455,7 @@ def test_an_archive_is_made_once(tmp_path: Path) -> None:
 _AT_ONCE = """
 import os, sys
 from pathlib import Path
-from pacs.storage.engine import Engine
+from pacs.storage.commit import Engine
 from tests.durability.synthetic import new_instance, opened
 for turn in range(3):
     root = Path(sys.argv[1], str(turn))
@@ -611,7 +610,7 @@ _UNWRITABLE = """
 import resource, sys
 from pathlib import Path
 from pacs.storage.recovery import recovery
-from pacs.storage.engine import Engine
+from pacs.storage.commit import Engine
 from tests.durability.synthetic import new_instance, opened
 root = Path(sys.argv[1])
 with opened(root) as archive:

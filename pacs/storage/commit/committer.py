@@ -16,6 +16,7 @@ import lmdb
 from pacs.errors import ConflictError, IndexMismatchError, PacsError, StorageError
 from pacs.measure import Measure, Observe, nobody, timed
 from pacs.storage import layout
+from pacs.storage.commit.placement import Placement, TailError
 from pacs.storage.disk import Disk, SyncError
 from pacs.storage.files import last_commit
 from pacs.storage.files.frames import StagedArray
@@ -25,7 +26,6 @@ from pacs.storage.index import Index, ReadView, WriteView
 from pacs.storage.index.entries import Entries
 from pacs.storage.locks import WriterLock
 from pacs.storage.model import ArrayKey, NewInstance
-from pacs.storage.placement import Placement, TailError
 from pacs.storage.recovery import recovery, settling
 
 _log = logging.getLogger(__name__)

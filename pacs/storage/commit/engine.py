@@ -18,7 +18,7 @@ import lmdb
 from pacs.errors import NotFoundError, StorageError
 from pacs.measure import Measure, Observe
 from pacs.storage import layout
-from pacs.storage.commit import Committer, Outcome, Status
+from pacs.storage.commit.committer import Committer, Outcome, Status
 from pacs.storage.disk import Disk
 from pacs.storage.files.frames import StagedArray
 from pacs.storage.files.last_commit import LARGEST_BATCH
