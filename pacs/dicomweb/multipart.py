@@ -191,6 +191,38 @@ class Parser:
         return [PartStart(headers, error)]
 
 
+class Single:
+    """A body that is one part, without boundaries; in all else as `Parser`. PS3.18 8.6.1.1
+
+    Nothing in it shows where it ends: whoever reads the body must not `close` it unless all of it came.
+    """
+
+    def __init__(self, content_type: str) -> None:
+        self._headers = {"content-type": content_type}
+        self.parts = 0
+
+    def feed(self, chunk: bytes) -> Iterator[Event]:
+        if chunk:
+            yield from self._begin()
+            yield chunk
+
+    def feed_whole(self, body: bytearray) -> Iterator[Event | memoryview]:
+        """`body` is behind a line break, as for `Parser`."""
+        if len(body) > 2:
+            yield from self._begin()
+            yield memoryview(body).toreadonly()[2:]
+
+    def close(self) -> Iterator[Event]:
+        if self.parts:
+            yield PartEnd()
+
+    def _begin(self) -> list[Event]:
+        if self.parts:
+            return []
+        self.parts = 1
+        return [PartStart(self._headers)]
+
+
 def _fields(block: bytes | bytearray) -> dict[str, str]:
     """Header fields by lower-case name; the first of equal ones counts, lines that are none are passed over.
 

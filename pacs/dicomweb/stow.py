@@ -241,15 +241,12 @@ async def store(service: Service, request: BaseRequest, target: ResourceId) -> A
     those of the whole request (media type, boundary, no part at all) are raised.
     """
     taken = intake.of(request)
-    part_type, boundary = multipart.boundary_of(request.headers.get("Content-Type", ""))
-    if part_type not in ("", DICOM):
-        raise MediaTypeError(f"parts of type {part_type[:80]} are not read here, send {DICOM}")
     coding = request.headers.get("Content-Encoding", "identity").strip().lower()
     if coding not in ("identity", "gzip", "deflate"):
         raise MediaTypeError(f"Content-Encoding {coding[:40]!r} is not read here, send gzip, deflate or none")
+    parser = _parser(request.headers.get("Content-Type", ""))
     if expectation.held_back(request):
         await expectation.ask(request)
-    parser = multipart.Parser(boundary)
     upload = _Upload(service, target.study)
     try:
         async with _Body(request) as body:
@@ -268,7 +265,9 @@ async def store(service: Service, request: BaseRequest, target: ResourceId) -> A
     finally:
         upload.drop()
     if not parser.parts:
-        raise RequestError("the body has no part: the boundary of Content-Type is not in it")
+        single = isinstance(parser, multipart.Single)
+        why = "the body is empty" if single else "the body has no part: the boundary of Content-Type is not in it"
+        raise RequestError(why)
     while upload.running:
         await upload.one_done()
     # A part without a result, which `store_soon` never lets happen.
@@ -276,6 +275,16 @@ async def store(service: Service, request: BaseRequest, target: ResourceId) -> A
     results = [upload.results.get(part, lost) for part in range(parser.parts)]
     xml = negotiation.prefers_xml(request.headers.get("Accept", ""))
     return response(results, urls.base(request, service.settings), target.study, xml=xml)
+
+
+def _parser(content_type: str) -> multipart.Parser | multipart.Single:
+    """One instance may come alone, as clients of cloud archives send it. PS3.18 8.6.1.1"""
+    if content_type.partition(";")[0].strip().lower() == DICOM:
+        return multipart.Single(content_type)
+    part_type, boundary = multipart.boundary_of(content_type)
+    if part_type not in ("", DICOM):
+        raise MediaTypeError(f"parts of type {part_type[:80]} are not read here, send {DICOM}")
+    return multipart.Parser(boundary)
 
 
 def response(results: list[StoreResult], base: str, study: str | None, *, xml: bool = False) -> Answer:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import io
+import socket
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -13,6 +15,7 @@ import pydicom.datadict
 import pytest
 
 from pacs import demo, uids
+from tests.conftest import START_SECONDS, Server
 from tests.integration.exchange import Client, Reply, Stored
 
 NATIVE = "{http://dicom.nema.org/PS3.19/models/NativeDICOM}"
@@ -112,3 +115,39 @@ def test_wsidicom_gets_tiles_as_they_were_stored(client: Client, shared_data: Pa
     [offered] = [one["00083002"]["Value"] for one in found if one["00080018"]["Value"] == [stored.data.SOPInstanceUID]]
     assert offered[0] == stored.data.file_meta.TransferSyntaxUID
     assert next(uid for uid in WSIDICOM if uid in offered) in (offered[0], uids.JPEG_2000_LOSSLESS)
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("coding", ["", "gzip"])
+def test_one_instance_comes_without_multipart(client: Client, chunked: bool, coding: str) -> None:
+    """`curl -H 'Content-Type: application/dicom' --data-binary @file`, as Google's and Microsoft's manuals have it."""
+    (file,) = demo.head_slices(1, rows=64, name=f"alone {chunked} {coding}")
+    stored = Stored(file)
+    body = gzip.compress(file) if coding else file
+    pieces = iter([body[:5000], body[5000:]]) if chunked else body
+    headers = {"Content-Type": "application/dicom", "Accept": "application/dicom+json"}
+    reply = client.request("POST", stored.study, headers | ({"Content-Encoding": coding} if coding else {}), pieces)
+    assert reply.status == 200, reply.body
+    assert len(reply.json["00081199"]["Value"]) == 1
+    assert client.get(stored.path, "application/dicom; transfer-syntax=*").body == file
+    empty = client.request("POST", "/studies", headers, b"")
+    assert empty.status == 400 and "empty" in empty.json["message"]
+    refused = client.request("POST", "/studies", headers, b"no instance")
+    assert refused.status == 409 and len(refused.json["0008119A"]["Value"]) == 1
+
+
+@pytest.mark.parametrize("rows", [64, 512])
+def test_an_instance_alone_that_is_cut_off_is_not_stored(client: Client, server: Server, rows: int) -> None:
+    """No boundary tells its end. The longer one is read past aiohttp."""
+    (file,) = demo.head_slices(1, rows=rows, name=f"cut off {rows}")
+    host, _, port = server.address.partition(":")
+    head = (
+        f"POST /dicomweb/studies HTTP/1.1\r\nHost: {server.address}\r\nContent-Type: application/dicom\r\n"
+        f"Content-Length: {len(file) + 1}\r\n\r\n"
+    )
+    with socket.create_connection((host, int(port)), timeout=START_SECONDS) as connection:
+        connection.sendall(head.encode() + file)
+        connection.shutdown(socket.SHUT_WR)
+        while connection.recv(65536):
+            pass  # until the server is done with it
+    assert client.get(Stored(file).path + "/metadata").status == 404

@@ -145,7 +145,7 @@ def test_a_study_may_be_named(server: Server) -> None:
 @pytest.mark.parametrize(
     ("headers", "body", "status"),
     [
-        ({"Content-Type": "application/dicom"}, b"x", 415),
+        ({"Content-Type": "application/octet-stream"}, b"x", 415),
         ({"Content-Type": 'multipart/related; type="application/dicom+json"; boundary=a'}, b"--a--", 415),
         ({"Content-Type": "multipart/form-data; boundary=a"}, b"--a--", 415),
         ({"Content-Type": 'multipart/related; type="application/dicom"'}, b"--a--", 400),

@@ -6,7 +6,7 @@ import random
 import pytest
 
 from pacs.dicomweb import multipart
-from pacs.dicomweb.multipart import MAX_HEADER, Parser, PartEnd, PartStart
+from pacs.dicomweb.multipart import MAX_HEADER, Parser, PartEnd, PartStart, Single
 from pacs.errors import MediaTypeError, RequestError
 
 BOUNDARY = b"-=_a.b:c"
@@ -200,3 +200,23 @@ def test_header_lines_may_be_folded() -> None:
     events = list(parser.feed(b"--b\r\n" + header + b"\r\n\r\nxy\r\n--b--"))
     assert isinstance(events[0], PartStart)
     assert dict(events[0].headers) == {"content-type": "application/dicom; transfer-syntax=1.2"}
+
+
+def test_a_body_that_is_one_part() -> None:
+    for pieces in ([b"abcdef"], [b"ab", b"", b"cdef"]):
+        parser = Single("application/dicom")
+        events = [event for piece in pieces for event in parser.feed(piece)]
+        start, *data, end = [*events, *parser.close()]
+        assert start == PartStart({"content-type": "application/dicom"}) and end == PartEnd()
+        assert data == [piece for piece in pieces if piece]
+        assert parser.parts == 1
+    parser = Single("application/dicom")
+    start, view, end = [*parser.feed_whole(bytearray(b"\r\nabcdef")), *parser.close()]
+    assert start == PartStart({"content-type": "application/dicom"}) and end == PartEnd()
+    assert isinstance(view, memoryview) and bytes(view) == b"abcdef"
+
+
+def test_nothing_is_no_part() -> None:
+    parser = Single("application/dicom")
+    assert [*parser.feed(b""), *parser.feed_whole(bytearray(b"\r\n")), *parser.close()] == []
+    assert parser.parts == 0
