@@ -8,7 +8,8 @@ from itertools import groupby
 from typing import Final
 
 from pacs.errors import ChecksumError
-from pacs.storage import layout, unread
+from pacs.storage import layout
+from pacs.storage.backup import unread
 from pacs.storage.checksum import crc32c
 from pacs.storage.disk import Disk
 from pacs.storage.files import frames, records, shard

@@ -23,8 +23,9 @@ import numpy as np
 import numpy.typing as npt
 
 from pacs.errors import BackupError, ChecksumError, StorageError
-from pacs.storage import late_entries, layout, unread
-from pacs.storage.copied_files import CopiedFiles
+from pacs.storage import layout
+from pacs.storage.backup import late_entries, unread
+from pacs.storage.backup.copied_files import CopiedFiles
 from pacs.storage.disk import Disk
 from pacs.storage.files import hierarchy, records
 from pacs.storage.files.last_commit import LastCommit
