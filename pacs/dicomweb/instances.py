@@ -11,7 +11,7 @@ from typing import Final
 
 from aiohttp.web import BaseRequest
 
-from pacs import available, renditions, uids
+from pacs import available, renditions, rewriting, uids
 from pacs.dicomweb import conditional, multipart, negotiation, outgoing, wado
 from pacs.dicomweb.answer import Answer, Headers, Stream
 from pacs.dicomweb.negotiation import DICOM, EITHER, PARTS, Choice
@@ -41,7 +41,8 @@ class Form:
         if self.exact:
             return "x"
         suffix = self.transfer_syntax.removeprefix("1.2.840.10008.1.2").replace(".", "-")
-        return f"{suffix}{'' if self.quality is None else f'q{self.quality:g}'}-{renditions.made_by()}"
+        quality = "" if self.quality is None else f"q{self.quality:g}"
+        return f"{suffix}{quality}-{renditions.made_by()}.{rewriting.REVISION}"
 
 
 def chosen(

@@ -1,6 +1,7 @@
 """A stored instance as a Part 10 file in another Transfer Syntax, with a Data Set that describes what it holds then.
 
-pydicom reads and writes the Data Set; frames pass one by one, so that a long multi-frame never lies whole in memory.
+Data Elements pass as bytes (`recoded`), all but those that describe the pixel data, which pydicom reads and writes.
+Frames pass one by one, so that a long multi-frame never lies whole in memory.
 PS3.5 Annex A, PS3.10 7, PS3.18 8.7.3.5.2
 """
 
@@ -20,6 +21,10 @@ NATIVE: Final = (
     uids.EXPLICIT_VR_LITTLE_ENDIAN, uids.IMPLICIT_VR_LITTLE_ENDIAN, uids.DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
 )  # fmt: skip
 """Transfer Syntaxes with native pixel data that files are rewritten in."""
+
+
+REVISION: Final = 2
+"""To be raised when this program makes other bytes of the same file than before: validators contain it."""
 
 
 @dataclass(frozen=True, slots=True)

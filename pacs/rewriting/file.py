@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import zlib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from pydicom.dataset import Dataset
 
 from pacs import uids
-from pacs.errors import PacsError, UnsupportedTransferSyntaxError
+from pacs.errors import DicomError, PacsError, UnsupportedTransferSyntaxError
 from pacs.geometry import FrameGeometry
 from pacs.reading import Committed, pixel_value
-from pacs.rewriting import Frames, Rewritten, description, pixel_data, received
+from pacs.rewriting import Frames, Rewritten, description, pixel_data, received, recoded
 from pacs.storage.model import Buffer, Encoding
 
 
@@ -38,16 +40,16 @@ def native(source: Committed, transfer_syntax: str, frames: Frames | None) -> Re
             description.drop_encapsulated_icon(data_set)
             description.mark_lossy_history(data_set, descriptor.transfer_syntax)
 
-    implicit = transfer_syntax == uids.IMPLICIT_VR_LITTLE_ENDIAN
-    meta, head, tail = _written(source, transfer_syntax, describe)
+    file = _written(source, transfer_syntax, describe)
     if descriptor.pixel_tag:
         bits = geometry.bits_allocated if geometry is not None else 8
-        head += pixel_data.native_head(descriptor.pixel_tag, length, bits, implicit=implicit)
-        tail = bytes(length % 2) + tail
-    pieces = itertools.chain((head,), value, (tail,))
+        implicit = transfer_syntax == uids.IMPLICIT_VR_LITTLE_ENDIAN
+        file.head.append(pixel_data.native_head(descriptor.pixel_tag, length, bits, implicit=implicit))
+        file.tail.insert(0, bytes(length % 2))
+    pieces = itertools.chain(file.head, value, file.tail)
     if transfer_syntax == uids.DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN:
-        return Rewritten(itertools.chain((meta,), _deflated(pieces)), None)
-    return Rewritten(itertools.chain((meta,), pieces), len(meta) + len(head) + length + len(tail))
+        return Rewritten(itertools.chain((file.meta,), _deflated(pieces)), None)
+    return Rewritten(itertools.chain((file.meta,), pieces), file.length + length)
 
 
 def _decoded(frames: Frames) -> tuple[int, Iterator[Buffer]]:
@@ -81,31 +83,58 @@ def encapsulated(source: Committed, transfer_syntax: str, frames: Frames) -> Rew
             uid = description.derived_uid(descriptor, f"{transfer_syntax} {frames.mark}")
             description.mark_lossy(data_set, uid, transfer_syntax, rendition.lossy_method, ratio)
 
-    meta, head, tail = _written(source, transfer_syntax, describe)
+    file = _written(source, transfer_syntax, describe)
     table, length = pixel_data.encapsulated_head([len(first)] if frames.count == 1 else frames.lengths)
 
     def make(number: int) -> Buffer:
         return first if number == 1 else frames.make(number)
 
-    pieces = itertools.chain((meta, head, table), pixel_data.fragments(frames.count, make), (tail,))
-    return Rewritten(pieces, len(meta) + len(head) + length + len(tail) if length is not None else None)
+    pieces = itertools.chain((file.meta, *file.head, table), pixel_data.fragments(frames.count, make), file.tail)
+    return Rewritten(pieces, file.length + length if length is not None else None)
 
 
-def _written(
-    source: Committed, transfer_syntax: str, describe: Callable[[Dataset], None]
-) -> tuple[bytes, bytes, bytes]:
-    """(File Meta Information, Data Elements before the pixel data, those behind it)."""
-    implicit = transfer_syntax == uids.IMPLICIT_VR_LITTLE_ENDIAN
+@dataclass(slots=True)
+class _Written:
+    """A file without its pixel data."""
+
+    meta: bytes
+    head: list[Buffer]
+    """Data Elements before the pixel data."""
+    tail: list[Buffer]
+
+    @property
+    def length(self) -> int:
+        return len(self.meta) + sum(map(len, self.head)) + sum(map(len, self.tail))
+
+
+def _written(source: Committed, transfer_syntax: str, describe: Callable[[Dataset], None]) -> _Written:
     try:
-        data_set, after = received.read(source)
+        given = received.Received.of(source)
+        if not source.descriptor.big_endian:
+            with contextlib.suppress(DicomError):
+                return _recoded(given, transfer_syntax, describe)
+        given.check_size()
+        implicit = transfer_syntax == uids.IMPLICIT_VR_LITTLE_ENDIAN
+        data_set, after = received.read(given)
         describe(data_set)
         meta = received.beginning(data_set, transfer_syntax)
         head = received.written(data_set, implicit=implicit)
-        return meta, head, received.written(after, implicit=implicit) if len(after) else b""
+        return _Written(meta, [head], [received.written(after, implicit=implicit) if len(after) else b""])
     except PacsError:
         raise
     except Exception as error:  # pydicom raises anything for a Data Set that it cannot rewrite
         raise received.unreadable(error, transfer_syntax) from error
+
+
+def _recoded(given: received.Received, transfer_syntax: str, describe: Callable[[Dataset], None]) -> _Written:
+    """The same without pydicom for all but the elements to describe. Raises DicomError where that is not certain."""
+    data_set = recoded.Recoded(given, implicit=transfer_syntax == uids.IMPLICIT_VR_LITTLE_ENDIAN)
+    context = data_set.context()
+    describe(context)
+    data_set.change(context)
+    context.file_meta = given.meta()
+    meta = received.beginning(context, transfer_syntax)
+    return _Written(meta, *data_set.pieces())
 
 
 def _deflated(pieces: Iterator[Buffer]) -> Iterator[Buffer]:

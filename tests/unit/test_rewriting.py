@@ -377,7 +377,8 @@ def test_offset_tables() -> None:
     assert length is None
     read = pydicom.dcmread(
         BytesIO(
-            written(described(UID(uids.JPEG_LS_LOSSLESS))) + unknown
+            written(described(UID(uids.JPEG_LS_LOSSLESS)))
+            + unknown
             + b"".join(pixel_data.fragments(3, frames.__getitem__))
         )
     )
@@ -404,3 +405,102 @@ def test_beyond_4_gib_the_extended_offset_table() -> None:
 def test_native_pixel_data_beyond_4_gib_is_refused() -> None:
     with pytest.raises(UnsupportedTransferSyntaxError):
         pixel_data.native_head(0x7FE00010, (1 << 32) - 1, 16, implicit=False)
+
+
+def functional_groups(count: int, *, implicit: bool) -> bytes:
+    """Per-frame Functional Groups Sequence, its own length and every other item's undefined, the others' known."""
+    long = b"" if implicit else b"SQ\0\0"
+    value = b"\x20\0\x32\0" + (b"\4\0\0\0" if implicit else b"DS\4\0") + b"1\\2 "
+    inner = b"\xfe\xff\0\xe0" + len(value).to_bytes(4, "little") + value
+    inside = b"\x20\0\x13\x91" + long + len(inner).to_bytes(4, "little") + inner
+    known = b"\xfe\xff\0\xe0" + len(inside).to_bytes(4, "little") + inside
+    unknown = b"\xfe\xff\0\xe0\xff\xff\xff\xff" + inside + b"\xfe\xff\x0d\xe0\0\0\0\0"
+    items = b"".join(unknown if number % 2 else known for number in range(count))
+    return b"\0\x52\x30\x92" + long + b"\xff\xff\xff\xff" + items + b"\xfe\xff\xdd\xe0\0\0\0\0"
+
+
+@pytest.mark.parametrize(
+    ("arrival", "syntax"),
+    [
+        (ImplicitVRLittleEndian, uids.EXPLICIT_VR_LITTLE_ENDIAN),
+        (ImplicitVRLittleEndian, uids.HTJ2K),
+        (UID(uids.ENCAPSULATED_UNCOMPRESSED), uids.EXPLICIT_VR_LITTLE_ENDIAN),
+        (UID(uids.ENCAPSULATED_UNCOMPRESSED), uids.IMPLICIT_VR_LITTLE_ENDIAN),
+        (UID(uids.ENCAPSULATED_UNCOMPRESSED), uids.HTJ2K),
+    ],
+)
+def test_functional_groups_never_become_objects(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arrival: UID, syntax: str
+) -> None:
+    count = 3000
+    source = described(arrival)
+    implicit = arrival == ImplicitVRLittleEndian
+    head = written(source) + functional_groups(count, implicit=implicit)
+    pixels = b"\xe0\x7f\x10\0\x0a\0\0\0" + PIXELS + b"\0"
+    if not implicit:
+        fragments = encapsulate([PIXELS + b"\0"])
+        pixels = b"\xe0\x7f\x10\0OB\0\0\xff\xff\xff\xff" + fragments + b"\xfe\xff\xdd\xe0\0\0\0\0"
+    made = 0
+    begin = Dataset.__init__
+
+    def counted(self: Dataset, *args: object, **named: object) -> None:
+        nonlocal made
+        made += 1
+        begin(self, *args, **named)
+
+    with Archive.open(tmp_path / "archive", create=True, threads=1) as archive:
+        result = archive.store(head + pixels)
+        assert result.status == "stored", result.error
+        entry = archive.instance(result.study, result.series, result.instance)
+        with monkeypatch.context() as patched:
+            patched.setattr(Dataset, "__init__", counted)
+            file = b"".join(archive.renditions().instance(entry, syntax, 50).pieces)
+    assert 0 < made < 50
+    assert functional_groups(count, implicit=syntax == uids.IMPLICIT_VR_LITTLE_ENDIAN) in file
+    read = pydicom.dcmread(BytesIO(file))
+    assert len(read.PerFrameFunctionalGroupsSequence) == count
+    assert "PixelData" in read and read.PatientName == "Good"
+
+
+@pytest.mark.parametrize("undefined", [True, False])
+def test_a_source_image_is_added_to_those_that_are_there(tmp_path: Path, undefined: bool) -> None:
+    item = Dataset()
+    item.ReferencedSOPInstanceUID = "1.2.3.4"
+    source = picture(SourceImageSequence=[item], SpecificCharacterSet="ISO_IR 100", DerivationDescription="Gr\xf6\xdfe")
+    source["SourceImageSequence"].is_undefined_length = undefined
+    source.SourceImageSequence[0].is_undefined_length_sequence_item = undefined
+    found = rewritten(tmp_path, written(source), uids.HTJ2K, 45)
+    assert [image.ReferencedSOPInstanceUID for image in found.SourceImageSequence] == ["1.2.3.4", "1.2.3"]
+    assert found["SourceImageSequence"].is_undefined_length is undefined
+    assert found.DerivationDescription.startswith("Gr\xf6\xdfe; Lossy")
+    assert found.DerivationCodeSequence[0].CodeValue == "113040"
+
+
+def test_a_damaged_file_of_many_items_is_not_rewritten(tmp_path: Path) -> None:
+    # A Value Representation that does not exist: whether its length has two bytes or four cannot be known.
+    data = written(described(ExplicitVRLittleEndian)) + functional_groups(9000, implicit=False)
+    data += b"\x00\x60\x10\0ZZ\2\0ab"
+    with pytest.raises(UnsupportedTransferSyntaxError, match="18000 items"):
+        rewritten(tmp_path, data, uids.IMPLICIT_VR_LITTLE_ENDIAN)
+
+
+def test_zeros_behind_the_data_set_are_no_element(tmp_path: Path) -> None:
+    found = rewritten(tmp_path, written(described(ImplicitVRLittleEndian)) + bytes(30), uids.EXPLICIT_VR_LITTLE_ENDIAN)
+    assert found.PatientName == "Good" and 0 not in found
+
+
+@pytest.mark.parametrize("syntax", [uids.EXPLICIT_VR_LITTLE_ENDIAN, uids.IMPLICIT_VR_LITTLE_ENDIAN])
+def test_a_deflated_file_is_recoded_as_others_are(tmp_path: Path, syntax: str) -> None:
+    source = described(DeflatedExplicitVRLittleEndian)
+    source.PixelData = PIXELS + b"\0"
+    source["PixelData"].VR = "OB"
+    source.add_new(0x00090010, "LO", "ACME")
+    source.add_new(0x00091001, "UN", b"secret")
+    found = rewritten(tmp_path, written(source), syntax)
+    assert found.PixelData == PIXELS + b"\0" and found[0x00091001].value == b"secret"
+
+
+def test_more_elements_than_there_are_tags_for_are_not_rewritten(tmp_path: Path) -> None:
+    data = written(described(ImplicitVRLittleEndian)) + b"\x51\0\x10\0\0\0\0\0" * (1 << 17)
+    with pytest.raises(UnsupportedTransferSyntaxError, match="more than 131072 Data Elements"):
+        rewritten(tmp_path, data, uids.EXPLICIT_VR_LITTLE_ENDIAN)
