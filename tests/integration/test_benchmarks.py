@@ -24,7 +24,8 @@ from pacs import part10
 from pacs.bench import load
 from pacs.bench.corpus import uid
 from pacs.bench.load import Request
-from pacs.storage import index_check, layout
+from pacs.storage import layout
+from pacs.storage.check import index_check
 from pacs.storage.index import Index, matching
 from tests.conftest import ROOT
 from tests.forked import Forked

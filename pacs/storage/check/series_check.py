@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator
 
 from pacs.errors import ChecksumError, PacsError
 from pacs.storage import layout
-from pacs.storage.expected import ExpectedSeries, ExpectedStudy, instance_entry
+from pacs.storage.check.expected import ExpectedSeries, ExpectedStudy, instance_entry
+from pacs.storage.check.findings import Finding, error
+from pacs.storage.check.index_check import keys_of
 from pacs.storage.files import frames, records
 from pacs.storage.files.records import Record, RecordError
 from pacs.storage.files.walking import walk_damaged
-from pacs.storage.findings import Finding, error
 from pacs.storage.index import Index, ReadView, entering
 from pacs.storage.index.rows import PLACE, instance_row, nameless
-from pacs.storage.index_check import keys_of
 from pacs.storage.model import InstanceEntry
 
 Verify = Callable[[InstanceEntry], None]

@@ -7,7 +7,7 @@ import os
 from collections.abc import Container, Iterable, Iterator
 
 from pacs.storage import layout
-from pacs.storage.findings import Finding, note
+from pacs.storage.check.findings import Finding, note
 from pacs.storage.recovery.copying import COPYING
 from pacs.storage.recovery.set_aside import SET_ASIDE
 

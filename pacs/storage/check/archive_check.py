@@ -13,17 +13,18 @@ from functools import partial
 from itertools import groupby
 
 from pacs.errors import ChecksumError
-from pacs.storage import index_check, layout, strays
+from pacs.storage import layout
+from pacs.storage.check import index_check, strays
+from pacs.storage.check.expected import ExpectedStudy
+from pacs.storage.check.findings import Finding, Severity, error, guarded, index_error, note
+from pacs.storage.check.series_check import SeriesCheck, Verify
 from pacs.storage.disk import Disk
-from pacs.storage.expected import ExpectedStudy
 from pacs.storage.files import hierarchy, last_commit, records
 from pacs.storage.files.last_commit import LastCommit
 from pacs.storage.files.records import RecordError
-from pacs.storage.findings import Finding, Severity, error, guarded, index_error, note
 from pacs.storage.index import Index, ReadView
 from pacs.storage.layout import Root
 from pacs.storage.model import SeriesEntry
-from pacs.storage.series_check import SeriesCheck, Verify
 
 __all__ = ["Finding", "Severity", "Verify", "check"]
 

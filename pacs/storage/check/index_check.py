@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 from pacs import tags
 from pacs.storage import layout
-from pacs.storage.expected import ExpectedSeries
+from pacs.storage.check.expected import ExpectedSeries
+from pacs.storage.check.findings import Finding, Severity, error, index_error, note
 from pacs.storage.files import hierarchy, shard
-from pacs.storage.findings import Finding, Severity, error, index_error, note
 from pacs.storage.index import ReadView, matching
 from pacs.storage.index.rows import ArrayState, encode
 from pacs.storage.model import SeriesEntry, StudyEntry
