@@ -15,15 +15,28 @@ SHORT, MIDDLE, LONG = 0.001, 0.1, 2.0
 
 
 @pytest.fixture
-async def offload() -> AsyncIterator[Offload]:
-    offload = Offload(2)
+def cores() -> int:
+    return 2
+
+
+@pytest.fixture
+async def offload(cores: int, go: threading.Event) -> AsyncIterator[Offload]:
+    offload = Offload(cores)
     yield offload
+    go.set()  # else it would wait for ever, after a test that failed
     offload.close()
 
 
+@pytest.fixture
+def go() -> threading.Event:
+    """What calls that do not end wait for."""
+    return threading.Event()
+
+
 @pytest.mark.parametrize("blocked", [SHORT, MIDDLE, LONG])
-async def test_a_lane_that_stands_still_holds_up_no_other(offload: Offload, blocked: float) -> None:
-    go = threading.Event()
+async def test_a_lane_that_stands_still_holds_up_no_other(
+    offload: Offload, go: threading.Event, blocked: float
+) -> None:
     stuck = [offload.compute(blocked, go.wait) for _ in range(40)]
     others = [seconds for seconds in (SHORT, MIDDLE, LONG) if seconds != blocked]
     assert [await offload.compute(seconds, lambda: 7) for seconds in others * 20] == [7] * 40
@@ -36,8 +49,8 @@ async def test_a_lane_that_stands_still_holds_up_no_other(offload: Offload, bloc
     assert await asyncio.gather(*stuck) == [True] * 40
 
 
-async def test_the_longest_calls_leave_half_of_the_cores(offload: Offload) -> None:
-    running, go, most = threading.Semaphore(0), threading.Event(), 0
+async def test_the_longest_calls_leave_half_of_the_cores(offload: Offload, go: threading.Event) -> None:
+    running, most = threading.Semaphore(0), 0
     lock = threading.Lock()
     now = 0
 
@@ -58,9 +71,11 @@ async def test_the_longest_calls_leave_half_of_the_cores(offload: Offload) -> No
     assert most == 1
 
 
-async def test_many_images_of_one_request_take_turns(offload: Offload) -> None:
-    """Of a hundred that streams want, two are before the one that somebody waits for; the eager ones have their own."""
-    go, asked, order = threading.Event(), asyncio.Semaphore(0), []
+@pytest.mark.parametrize("cores", [1, 2])
+async def test_many_images_of_one_request_take_turns(offload: Offload, go: threading.Event, cores: int) -> None:
+    """Of a hundred that streams want, as many as there are cores are before the one that somebody waits for; the eager
+    ones have their own."""
+    asked, order = asyncio.Semaphore(0), []
 
     async def of_a_stream(eager: bool, number: int) -> None:
         async with offload.turn(SHORT, eager):
@@ -69,16 +84,19 @@ async def test_many_images_of_one_request_take_turns(offload: Offload) -> None:
             await call
 
     streams = [asyncio.ensure_future(of_a_stream(eager, number)) for eager in (False, True) for number in range(50)]
-    for _ in range(4):
+    for _ in range(2 * cores):
         await asked.acquire()
-    assert offload.depths()["render"] == 4
+    assert offload.depths()["render"] == 2 * cores
     single = offload.compute(SHORT, lambda: order.append((True, -1)))
     go.set()
     await asyncio.gather(single, *streams)
-    assert order.index((True, -1)) <= 5 and len(order) == 101
+    assert len(order) == 101
     for eager in (False, True):
         numbers = [number for kind, number in order if kind == eager and number >= 0]
-        assert sorted(numbers) == list(range(50)) and numbers[-1] >= 48
+        assert sorted(numbers) == list(range(50))
+        # Of two threads one may stand still between taking a call and noting it.
+        assert cores > 1 or numbers == list(range(50))
+    assert cores > 1 or order.index((True, -1)) == 2
 
 
 async def test_a_turn_that_is_given_up_is_the_next_ones(offload: Offload) -> None:
@@ -90,8 +108,7 @@ async def test_a_turn_that_is_given_up_is_the_next_ones(offload: Offload) -> Non
         assert offload.turn(LONG, False).locked() and not offload.turn(LONG, True).locked()
 
 
-async def test_a_lane_takes_no_more_than_it_can_bear(offload: Offload) -> None:
-    go = threading.Event()
+async def test_a_lane_takes_no_more_than_it_can_bear(offload: Offload, go: threading.Event) -> None:
     stuck = [offload.compute(LONG, go.wait) for _ in range(_MOST_WAITING)]
     with pytest.raises(BusyError):
         offload.compute(LONG, lambda: None)

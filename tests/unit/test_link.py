@@ -1,4 +1,8 @@
-"""The throttled link: rate shared by all, delay, stalls, cuts. Times are judged by ratios, generously."""
+"""The throttled link: rate shared by all, delay, stalls, cuts.
+
+A link is never faster than it should be. Whether it is slower is looked at until it is not, since a machine that does
+much else makes it so now and then.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +19,8 @@ from benchmarks.link import Link, Shape, link_thread, open_link
 RATE = 8e6
 BLOCK = 100_000
 """A tenth of a second at RATE."""
+LIMIT = 120
+"""Seconds until a link that is too slow is a fault of its own."""
 
 
 @contextlib.asynccontextmanager
@@ -74,36 +80,41 @@ async def ask(link: Link, count: int, *, times: int = 1) -> list[float]:
 
 async def test_rate_is_shared_by_all_connections() -> None:
     alone, together, apart = [], [], []
-    async with linked(Shape(RATE)) as link:
-        for _ in range(3):
+    async with linked(Shape(RATE)) as link, asyncio.timeout(LIMIT):
+        while len(alone) < 3 or min(alone) > 0.4 or min(together) > 0.8 or min(apart) > 0.4:
             alone += await ask(link, 2 * BLOCK)
             started = time.perf_counter()
             [first], [second] = await asyncio.gather(ask(link, 2 * BLOCK), ask(link, 2 * BLOCK))
             together.append(time.perf_counter() - started)
-            apart.append(abs(first - second) / max(first, second))
-    assert 0.19 < min(alone) < 0.4
-    assert 0.38 < min(together) < 0.8
-    assert min(apart) < 0.4, "neither waits for the other"
+            apart.append(abs(first - second) / max(first, second))  # neither waits for the other
+    assert min(alone) > 0.19
+    assert min(together) > 0.38
 
 
 async def test_delay_and_handshake() -> None:
-    async with linked(Shape(0, rtt=0.1)) as link:
-        first, *later = await ask(link, 10, times=4)
-    assert 0.19 < first < 0.6, "a round trip for the connection, one for the exchange"
-    assert 0.095 < min(later) < 0.18
+    firsts, later = [], []
+    async with linked(Shape(0, rtt=0.1)) as link, asyncio.timeout(LIMIT):
+        while not firsts or min(firsts) > 0.6 or min(later) > 0.18:
+            first, *others = await ask(link, 10, times=4)
+            firsts.append(first)
+            later += others
+    assert min(firsts) > 0.19, "a round trip for the connection, one for the exchange"
+    assert min(later) > 0.095
 
 
 async def test_stalls_hold_a_connection_back_and_repeat_with_the_seed() -> None:
     counts = []
     for _ in range(2):
-        async with linked(Shape(RATE * 4, rtt=0.05, stalls=0.05, seed=7)) as link:
-            await ask(link, BLOCK)
+        async with linked(Shape(RATE * 4, rtt=0.004, stalls=0.05, seed=7)) as link:
+            await ask(link, 10, times=70)  # a segment each
             counts.append(link.down.stalls)
     assert counts[0] == counts[1]
-    assert 1 <= counts[0] <= 12, "of 69 segments"
-    async with linked(Shape(RATE * 4, rtt=0.05, stalls=1.0)) as link:
-        late = min((await ask(link, 10, times=3))[1:])
-    assert 0.14 < late < 0.4, "there and back, and a repeat each way"
+    assert 1 <= counts[0] <= 12, "of 70 segments"
+    late = []
+    async with linked(Shape(RATE * 4, rtt=0.05, stalls=1.0)) as link, asyncio.timeout(LIMIT):
+        while not late or min(late) > 0.4:
+            late += (await ask(link, 10, times=3))[1:]
+    assert min(late) > 0.14, "there and back, and a repeat each way"
 
 
 async def test_counts() -> None:
@@ -148,8 +159,8 @@ async def test_a_slow_reader_holds_the_sender_back() -> None:
     async with linked(Shape(RATE * 10)) as link, connected(link) as (reader, writer):
         writer.write(b"%d\n" % (40 * BLOCK))
         await reader.readexactly(1000)
-        seconds = await ask(link, 2 * BLOCK)
-        assert seconds[0] < 1
+        async with asyncio.timeout(LIMIT):
+            await ask(link, 2 * BLOCK)
         assert link.down.bytes < 30 * BLOCK
         assert len(await reader.readexactly(40 * BLOCK - 1000)) == 40 * BLOCK - 1000
 
@@ -158,9 +169,11 @@ async def test_a_server_that_is_away_ends_the_connection() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         link = await open_link(unused.getsockname(), Shape())
-        async with connected(link) as (reader, _):
-            assert await reader.read(1) == b""
-        await link.close()
+        try:
+            async with connected(link) as (reader, _):
+                assert await reader.read(1) == b""
+        finally:
+            await link.close()
 
 
 def test_in_a_thread() -> None:

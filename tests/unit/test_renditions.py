@@ -85,8 +85,10 @@ def test_askers_at_once_share_one_making(archive: Archive, monkeypatch: pytest.M
     monkeypatch.setattr(reading.transcode, "encode", slowly)
     with ThreadPoolExecutor(8) as pool:
         askers = [pool.submit(made.frame, first, to(first, uids.JPEG_LS_LOSSLESS)) for _ in range(8)]
-        began.acquire()
-        go.set()
+        try:
+            assert began.acquire(timeout=120)
+        finally:
+            go.set()
         results = {bytes(asker.result().data) for asker in askers}
     assert len(results) == 1 and made.made == 1
     assert np.array_equal(decoded(results.pop()), NOISE[0])
