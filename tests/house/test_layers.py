@@ -21,21 +21,29 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "pacs.fragments", "pacs.pixels", "pacs.byteorder", "pacs.jpeg", "pacs.json_members", "pacs.transcode",
         "pacs.rendering", "pacs.settings", "pacs.demo", "pacs.viewer",
     ),
-    # 3
+    # 3: what all of storage shares
     ("pacs.storage",),
-    # 4
+    # 4: what lies on the disk; no index
+    ("pacs.storage.files",),
+    # 5: the index, of what lies there
+    ("pacs.storage.index",),
+    # 6: who reads the index; who puts it and the files in step
+    ("pacs.storage.search", "pacs.storage.recovery"),
+    # 7
+    ("pacs.storage.commit", "pacs.storage.backup", "pacs.storage.check"),
+    # 8
     ("pacs.archive", "pacs.crew", "pacs.ingest", "pacs.encoding", "pacs.export", "pacs.reading", "pacs.rewriting",
      "pacs.available", "pacs.renditions", "pacs.made", "pacs.proof"),
-    # 5
+    # 9
     ("pacs.dicomweb", "pacs.client"),
-    # 6
+    # 10
     ("pacs.cli", "pacs.bench", "pacs.__main__", "benchmarks"),
 )  # fmt: skip
 
 ONLY_IN: dict[str, tuple[str, ...]] = {
-    "lmdb": ("pacs.storage",),
-    "zarr": ("pacs.storage", "pacs.client.volumes"),
-    "numcodecs": ("pacs.storage",),
+    "lmdb": ("pacs.storage.index", "pacs.storage.search", "pacs.storage.commit", "pacs.storage.check"),
+    "zarr": ("pacs.storage.zarr_codec", "pacs.client.volumes"),
+    "numcodecs": ("pacs.storage.zarr_codec",),
     "imagecodecs": ("pacs.transcode", "pacs.storage.zarr_codec", "benchmarks"),
     "openjpeg": ("pacs.transcode",),
     "libjpeg": ("pacs.transcode",),
@@ -108,6 +116,22 @@ def test_imports_point_downwards(name: str, path: Path) -> None:
             other = layer(imported)
             assert other is not None, f"{imported} has no layer: add it to LAYERS"
             assert other <= own, f"{path.relative_to(ROOT)}:{line}: layer {own} imports {imported} of layer {other}"
+
+
+def part(name: str) -> str:
+    """The folder of storage that a module is in, "" for other modules."""
+    words = name.split(".")
+    return ".".join(words[:3]) if words[:2] == ["pacs", "storage"] and (ROOT / Path(*words[:3])).is_dir() else ""
+
+
+def test_the_parts_of_storage_know_only_what_is_below_them() -> None:
+    """Those of one layer do not know each other: a search is no part of recovery, nor a check of a commit."""
+    parts = {part(name) for name, _ in MODULES} - {"", "pacs.storage"}
+    assert parts == {name for names in LAYERS for name in names if name.startswith("pacs.storage.")}
+    for name, path in MODULES:
+        for imported, line in imports(path, name) if part(name) in parts else ():
+            beside = part(imported) in parts - {part(name)} and layer(imported) == layer(name)
+            assert not beside, f"{path.relative_to(ROOT)}:{line} imports {imported} of its own layer"
 
 
 def test_http_sees_the_archive_and_not_its_storage() -> None:
