@@ -28,7 +28,7 @@ WSIDICOM = (
 
 
 def sent_by_weasis(client: Client, accept: str, *files: bytes) -> Reply:
-    """An upload by Weasis 4.7 or dcm4che's stowrs 5.34: a line end before the first boundary, an answer in XML."""
+    """An upload by Weasis 4.7 or dcm4che's stowrs 5.35: a line end before the first boundary, an answer in XML."""
     parts = b"".join(b"\r\n--weasisDicomBoundary\r\nContent-Type: application/dicom\r\n\r\n" + file for file in files)
     headers = {
         "Content-Type": 'multipart/related;type="application/dicom";boundary=weasisDicomBoundary',
