@@ -153,6 +153,6 @@ def test_the_server_sees_the_client_and_the_id_of_the_request(proxied: tuple[Ser
         whole = [text for text in log.read_text().splitlines(keepends=True) if text.endswith("\n")]
         return [line for line in map(json.loads, whole) if line["route"] == "/dicomweb/instances"]
 
-    wait_for(lambda: log.exists() and bool(mine()), 120)
+    wait_for(lambda: log.exists() and bool(mine()))
     (line,) = mine()
     assert line["network"] == "loopback" and len(line["request"]) == 32, "nginx says who, not the client"
