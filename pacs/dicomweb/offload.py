@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -85,26 +86,27 @@ class Offload:
 
     async def stream(
         self,
-        open_pieces: Callable[[], Iterator[bytes | bytearray | memoryview]],
+        source: Callable[[], Iterator[bytes | bytearray | memoryview]] | Iterator[bytes | bytearray | memoryview],
         seconds: float | None = None,
     ) -> AsyncIterator[bytes]:
-        """The pieces of an iterator, joined to a size worth a crossing.
+        """The pieces of an iterator, or of one that is yet to be opened, joined to a size worth a crossing.
 
-        `seconds` that making one keeps a core busy; None when they are only read from the disk.
+        `seconds` that making one keeps a core busy; None when they are only read from the disk. When the reader leaves,
+        no piece is begun any more.
         """
-        if seconds is None:
-            pieces = _cut(await self.read(open_pieces))
-            run: Callable[[Callable[[], bytes]], Awaitable[bytes]] = self.read
-        else:
-            pieces = _cut(await self.compute(seconds, open_pieces))
-            run = partial(self.compute, seconds)
-        while True:
-            if self._give_way is not None:
-                await self._give_way()
-            block = await run(partial(_gather, pieces))
-            if not block:
-                return
-            yield block
+        run = self.read if seconds is None else partial(self.compute, seconds)
+        pieces = _cut(await run(source) if callable(source) else source)
+        left = threading.Event()
+        try:
+            while True:
+                if self._give_way is not None:
+                    await self._give_way()
+                block = await run(partial(_gather, pieces, left))
+                if not block:
+                    return
+                yield block
+        finally:
+            left.set()
 
     def close(self) -> None:
         for pool in (self._readers, *self._lanes):
@@ -126,13 +128,13 @@ def _cut(pieces: Iterator[bytes | bytearray | memoryview]) -> Iterator[bytes | b
                 yield view[start : start + _LONG]
 
 
-def _gather(pieces: Iterator[bytes | bytearray | memoryview]) -> bytes:
+def _gather(pieces: Iterator[bytes | bytearray | memoryview], left: threading.Event) -> bytes:
     taken: list[bytes | bytearray | memoryview] = []
     size = 0
     for piece in pieces:
         taken.append(piece)
         size += len(piece)
-        if size >= _GATHER:
+        if size >= _GATHER or left.is_set():
             break
     return b"".join(taken)
 

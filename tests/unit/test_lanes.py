@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
@@ -129,3 +129,30 @@ async def test_what_fails_or_is_given_up_leaves_its_place(offload: Offload) -> N
     await offload.compute(LONG, lambda: None)
     await asyncio.sleep(0)
     assert offload._in_work == [0] * len(_LANES)
+
+
+@pytest.mark.parametrize("seconds", [None, SHORT, LONG])
+async def test_nothing_is_made_for_a_reader_that_has_left(
+    offload: Offload, go: threading.Event, seconds: float | None
+) -> None:
+    begun, ended = threading.Event(), threading.Event()
+
+    def pieces() -> Iterator[bytes]:
+        try:
+            while not go.is_set():
+                begun.set()
+                yield b""
+        finally:
+            ended.set()
+
+    async def read() -> None:
+        async for _ in offload.stream(pieces(), seconds):
+            pass
+
+    reader = asyncio.create_task(read())
+    assert await asyncio.to_thread(begun.wait, 120)
+    reader.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reader
+    assert await asyncio.to_thread(ended.wait, 120)
+    assert not go.is_set()
