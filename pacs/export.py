@@ -30,9 +30,12 @@ class Source(Protocol):
     def chunk(self, index: int) -> Buffer: ...
 
 
-def rebuild(source: Source) -> Iterator[Buffer]:
-    """The Part 10 file as it was received, in pieces of at most a frame, a bulk value or the skeleton."""
-    skeleton = memoryview(source.skeleton())
+def rebuild(source: Source, skeleton: Buffer | None = None) -> Iterator[Buffer]:
+    """The Part 10 file as it was received, in pieces of at most a frame, a bulk value or the skeleton.
+
+    `skeleton` where it was read already.
+    """
+    skeleton = memoryview(source.skeleton() if skeleton is None else skeleton)
     if source.descriptor.whole_file:
         yield skeleton
         return

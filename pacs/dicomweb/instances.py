@@ -54,15 +54,15 @@ def chosen(
 ) -> Form | None:
     """The first representation that `accept` takes of an instance that can be sent in the Transfer Syntaxes `offered`.
 
-    No Transfer Syntax named means explicit VR little endian; `*` or the one of arrival means the exact upload. What
-    another range refuses is replaced only where anything is taken, and by nothing lossy. None when there is none.
-    PS3.18 8.7.3.5.2
+    No Transfer Syntax named means explicit VR little endian; `*` means the exact upload, and so does the one of arrival
+    but where the file may lack a beginning (`rewriting.LOOKED_AT`). What another range refuses is replaced only where
+    anything is taken, and by nothing lossy. None when there is none. PS3.18 8.7.3.5.2
     """
     for choice in accept:
         for syntax in _syntaxes(choice, arrival, offered):
             several = choice.sends(DICOM, syntax, ways)
             if several is not None:
-                exact = syntax == arrival
+                exact = syntax == arrival and ("*" in choice.transfer_syntaxes or arrival not in rewriting.LOOKED_AT)
                 return Form(syntax, exact, several, quality if syntax in _LOSSY and not exact else None)
     return None
 
@@ -97,15 +97,17 @@ async def instance(service: Service, request: BaseRequest, target: ResourceId) -
     etag = f'"{entry.descriptor.sha256.hex()[:32]}-{form.mark}"'
     if conditional.unchanged(request.headers, etag):
         return Answer(200, _part_type(form), b"", wado.KEEP, etag, "Accept")  # becomes 304: nothing is made for it
-    headers = wado.KEEP
+    headers, exact = wado.KEEP, form.exact
     await service.outgoing.hold(request, outgoing.of_instance(entry, form.transfer_syntax))
-    if form.exact:
+    if exact:
         body = Stream(_exact(service, entry), entry.descriptor.file_size)
-        # The checksum that the file had when it came: a client can prove that nothing was lost. RFC 9530
-        headers += (("Repr-Digest", f"sha-256=:{b64encode(entry.descriptor.sha256).decode()}:"),)
     else:
         rewritten = await _opened(service, entry, form)
         body = Stream(_pieces(service, entry, form, rewritten), rewritten.length)
+        exact = rewritten.received
+    if exact:
+        # The checksum that the file had when it came: a client can prove that nothing was lost. RFC 9530
+        headers += (("Repr-Digest", f"sha-256=:{b64encode(entry.descriptor.sha256).decode()}:"),)
     return Answer(200, _part_type(form), body, headers, etag, "Accept")
 
 
@@ -212,17 +214,24 @@ def _part_type(form: Form) -> str:
 
 
 def _exact(service: Service, entry: InstanceEntry) -> AsyncIterator[bytes]:
-    busy = available.seconds(entry, uids.EXPLICIT_VR_LITTLE_ENDIAN) if not available.stored(entry).received else None
-    return service.offload.stream(partial(service.archive.part10, entry), busy)
+    return service.offload.stream(partial(service.archive.part10, entry), _as_received_seconds(entry))
 
 
 async def _opened(service: Service, entry: InstanceEntry, form: Form) -> Rewritten:
     call = partial(service.renditions.instance, entry, form.transfer_syntax, form.quality)
+    if form.transfer_syntax == entry.descriptor.transfer_syntax:
+        return await service.offload.read(call)  # nearly always it is the received file
     return await service.offload.compute(_seconds(entry, form), call)
 
 
 def _pieces(service: Service, entry: InstanceEntry, form: Form, rewritten: Rewritten) -> AsyncIterator[bytes]:
-    return service.offload.stream(lambda: rewritten.pieces, _seconds(entry, form))
+    seconds = _as_received_seconds(entry) if rewritten.received else _seconds(entry, form)
+    return service.offload.stream(rewritten.pieces, seconds)
+
+
+def _as_received_seconds(entry: InstanceEntry) -> float | None:
+    """None for what only has to be read."""
+    return None if available.stored(entry).received else available.seconds(entry, uids.EXPLICIT_VR_LITTLE_ENDIAN)
 
 
 def _seconds(entry: InstanceEntry, form: Form) -> float:

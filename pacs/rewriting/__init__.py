@@ -22,6 +22,9 @@ NATIVE: Final = (
 )  # fmt: skip
 """Transfer Syntaxes with native pixel data that files are rewritten in."""
 
+LOOKED_AT: Final = (uids.EXPLICIT_VR_LITTLE_ENDIAN, uids.IMPLICIT_VR_LITTLE_ENDIAN)
+"""Transfer Syntaxes of arrival in which a file may lack a File Meta Information that says so, and is given one."""
+
 
 REVISION: Final = 2
 """To be raised when this program makes other bytes of the same file than before: validators contain it."""
@@ -34,6 +37,8 @@ class Rewritten:
     pieces: Iterator[Buffer]
     length: int | None
     """Of the file, where it is known before all frames are made."""
+    received: bool = False
+    """Whether it is the received file, byte for byte."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +61,9 @@ def rewrite(source: Committed, transfer_syntax: str, frames: Frames | None) -> R
     `frames` are those of Pixel Data that has to change its form; None where there is none, or where native pixel data
     stays native. Raises UnsupportedTransferSyntaxError or PixelError, before the first piece, when it cannot be done.
     """
-    if frames is None and _begins_properly(source, transfer_syntax):
-        return Rewritten(export.rebuild(source), source.descriptor.file_size)
+    received = _received(source, transfer_syntax) if frames is None else None
+    if received is not None:
+        return received
     # pydicom takes long to load, and most commands do without it; a server has it loaded.
     from pacs.rewriting import file
 
@@ -69,9 +75,13 @@ def rewrite(source: Committed, transfer_syntax: str, frames: Frames | None) -> R
     return file.encapsulated(source, transfer_syntax, frames)
 
 
-def _begins_properly(source: export.Source, transfer_syntax: str) -> bool:
-    """Whether the received file is in this Transfer Syntax, and says so in a File Meta Information."""
-    if source.descriptor.transfer_syntax != transfer_syntax or source.descriptor.whole_file:
-        return False
-    begins = part10.beginning(source.skeleton())
-    return begins.proper and begins.transfer_syntax == transfer_syntax
+def _received(source: export.Source, transfer_syntax: str) -> Rewritten | None:
+    """The received file if it is in this Transfer Syntax, and says so in a File Meta Information."""
+    descriptor = source.descriptor
+    if descriptor.transfer_syntax != transfer_syntax or descriptor.whole_file:
+        return None
+    skeleton = source.skeleton()
+    begins = part10.beginning(skeleton)
+    if not begins.proper or begins.transfer_syntax != transfer_syntax:
+        return None
+    return Rewritten(export.rebuild(source, skeleton), descriptor.file_size, received=True)

@@ -305,8 +305,11 @@ OFFERED = (*(uids.EXPLICIT_VR_LITTLE_ENDIAN, uids.IMPLICIT_VR_LITTLE_ENDIAN), ui
          True, True),
         (f'multipart/related; type="application/dicom"; transfer-syntax={uids.JPEG_BASELINE}', uids.JPEG_BASELINE,
          uids.JPEG_BASELINE, True, True),
-        ('multipart/related; type="application/dicom"', uids.EXPLICIT_VR_LITTLE_ENDIAN,
+        ('multipart/related; type="application/dicom"; transfer-syntax=*', uids.EXPLICIT_VR_LITTLE_ENDIAN,
          uids.EXPLICIT_VR_LITTLE_ENDIAN, True, True),
+        # A File Meta Information may be missing: that is seen when the file is read.
+        ('multipart/related; type="application/dicom"', uids.EXPLICIT_VR_LITTLE_ENDIAN,
+         uids.EXPLICIT_VR_LITTLE_ENDIAN, False, True),
         ("application/dicom; transfer-syntax=1.2.840.10008.1.2.1", uids.IMPLICIT_VR_LITTLE_ENDIAN,
          uids.EXPLICIT_VR_LITTLE_ENDIAN, False, False),
         (f"application/dicom; transfer-syntax={uids.JPEG_LS_LOSSLESS}", uids.JPEG_BASELINE, uids.JPEG_LS_LOSSLESS,
