@@ -258,7 +258,8 @@ cdef class Recoder:
             if not self.to_implicit and not has_long_length(vr):
                 return self.fail(b"a value of undefined length has a short Value Representation", h.start)
             self.put_header(h.tag, vr, UNDEFINED)
-            self.put_copy(c.base + start, c.position - start)
+            self.put_copy(c.base + start, c.position - 8 - start)
+            self.put_delimiter(SEQUENCE_END, 0)
         return OK
 
     # --- sequences --------------------------------------------------------------------------------------------

@@ -160,7 +160,7 @@ def little_endian(root: Path | None) -> Iterator[tuple[Path, bytes, bool]]:
     seen: dict[Path, int] = {}
     for path in bundled_files() if root is None else dicom_files(root):
         seen[path.parent] = seen.get(path.parent, 0) + 1
-        if path.stat().st_size > 200_000 or (root is not None and seen[path.parent] > 25):
+        if path.stat().st_size > 200_000 or (root is not None and seen[path.parent] > 10):
             continue  # a series of hundreds says no more than its first images
         try:
             meta = pydicom.dcmread(path, stop_before_pixels=True).file_meta
