@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -134,6 +135,7 @@ def kill_recovery(base: Path) -> None:
     for place in range(1, 1000):
         root = base / f"killed-{place}"
         shutil.copytree(base / "start", root)
+        os.utime(root / layout.LAST_COMMIT)  # newer than the index, as it was before it was copied
         died = in_child(lambda root=root, place=place: reopen_and_die(root, place))
         in_child(lambda root=root: look(root))
         shutil.rmtree(root)
@@ -150,7 +152,13 @@ def acknowledged(base: Path) -> None:
     assert in_child(lambda: die_at(root, "index-committed")) == signal.SIGKILL
 
 
-TASKS = {"everywhere": kill_everywhere, "recovery": kill_recovery, "acknowledged": acknowledged}
+def torn(base: Path) -> None:
+    """A server killed when all records had been written, none of them answered."""
+    in_child(lambda: prepare(base / "start"))
+    assert in_child(lambda: die_at(base / "start", "records-written")) == signal.SIGKILL
+
+
+TASKS = {"everywhere": kill_everywhere, "recovery": kill_recovery, "acknowledged": acknowledged, "torn": torn}
 
 
 def run(task: str, place: Path) -> dict[str, int]:
@@ -245,6 +253,21 @@ def lost(log: Path) -> None:
     log.rename(log.with_name("lost"))
 
 
+def emptied(log: Path) -> None:
+    """No batch of the series was committed before this one."""
+    os.truncate(log, 0)
+
+
+def cut(log: Path) -> None:
+    os.truncate(log, log.stat().st_size - 1)
+
+
+def a_length_too_long(log: Path) -> None:
+    with log.open("r+b") as file:
+        file.seek(12)
+        file.write(b"\x01")
+
+
 def damaged_head(log: Path) -> None:
     with log.open("r+b") as file:
         file.seek(100)
@@ -263,7 +286,7 @@ def damaged_frame(log: Path) -> None:
         file.write(bytes(100))
 
 
-@pytest.mark.parametrize("fault", [lost, damaged_head, damaged_part, damaged_frame])
+@pytest.mark.parametrize("fault", [lost, emptied, cut, a_length_too_long, damaged_head, damaged_part, damaged_frame])
 def test_frames_whose_record_is_not_whole_any_more(answered: Path, fault: Callable[[Path], None]) -> None:
     """An index of one commit ago is put back, so that the commit looks as if it had never ended, and more is broken."""
     fault(answered / layout.log_path("2.1", "2.2"))
@@ -274,6 +297,36 @@ def test_frames_whose_record_is_not_whole_any_more(answered: Path, fault: Callab
     assert {path: frames(answered)[path] for path in there if "2.1" in path} == {
         path: data for path, data in there.items() if "2.1" in path
     }
+
+
+@pytest.mark.parametrize("fault", [damaged_head, damaged_part, damaged_frame])
+def test_the_record_itself_is_set_aside(answered: Path, fault: Callable[[Path], None]) -> None:
+    """Its commit was answered, and only what is damaged of it may be lost."""
+    log = answered / layout.log_path("2.1", "2.2")
+    fault(log)
+    record = log.read_bytes()
+    for _ in range(2):
+        with opened(answered) as archive:
+            assert not archive.uids() & {"2.2.1"}
+    assert [path.read_bytes() for path in (answered / "set-aside").iterdir()] == [record]
+
+
+def test_a_log_that_could_not_be_cut_off(fast_disk: Path) -> None:
+    """Its end may name the array, damaged as it is: it is set aside before it goes, and without room for that it stays,
+    as the array does."""
+
+    def refuse(operation: Operation) -> None:
+        if "set-aside" in operation.path:
+            raise OSError(errno.ENOSPC, "No space left on device", operation.path)
+
+    run("torn", fast_disk)
+    root = fast_disk / "start"
+    damaged_head(root / layout.log_path("2.1", "2.2"))
+    there, log = on_disk(root), (root / layout.log_path("2.1", "2.2")).read_bytes()
+    assert len(there) > 1
+    with opened(root, Disk(refuse)):
+        assert (root / layout.log_path("2.1", "2.2")).read_bytes() == log
+        assert root / layout.array_path("2.1", "2.2", 0) in map(root.joinpath, on_disk(root))
 
 
 def test_a_log_that_cannot_be_opened(answered: Path) -> None:

@@ -110,6 +110,11 @@ class Index:
         return self._identity is not None and self._identity == self._identity_on_disk()
 
     @property
+    def written(self) -> int:
+        """When the file was written last, or put where it is: nanoseconds of the file system's clock."""
+        return os.stat(self._data).st_ctime_ns
+
+    @property
     def failed(self) -> bool:
         """Whether LMDB does nothing more in this process: its meta page could not be written, and it does not know
         what stands there. Another process may open the file anew."""

@@ -61,8 +61,10 @@ def open_index(root: Root, disk: Disk) -> Index:
         copying.undo(root, index, disk)
         boot = boot_id()
         if state.boot != boot:
-            _after_boot(root, index, disk, last, boot)
+            _after_boot(root, index, disk, last)
         catch_up(root, index, disk, last)
+        if state.boot != boot:
+            _note_boot(index, boot)  # not before: what `_never_ended` goes by is when the index was written
         _settle_all(root, index, disk, last)
         staging.remove_abandoned(root, disk)
     except OSError as error:
@@ -127,7 +129,7 @@ def boot_id() -> str:
         return ""
 
 
-def _after_boot(root: Root, index: Index, disk: Disk, last: LastCommit, boot: str) -> None:
+def _after_boot(root: Root, index: Index, disk: Disk, last: LastCommit) -> None:
     """Look at the end of every log. After a power loss a log may have grown without `last-commit` telling so, or
     while it still tells of an attempt at the same commit that was taken back."""
     suspects = []
@@ -142,6 +144,9 @@ def _after_boot(root: Root, index: Index, disk: Disk, last: LastCommit, boot: st
         sequence = view.counters().sequence
     if suspects and last.read()[0].sequence in (sequence, sequence + 1):
         adopt_tails(root, index, disk, suspects)
+
+
+def _note_boot(index: Index, boot: str) -> None:
     with index.write() as writing:
         state = writing.state()
         state.boot = boot
@@ -187,7 +192,7 @@ def adopt_tails(root: Root, index: Index, disk: Disk, suspects: Sequence[tuple[s
             end = ends[study, series] = whole[-1].end if whole else start
             if size > end:
                 cuts.append((study, series))
-        never_ended = sequence if _never_ended(last, sequence) else -1
+        never_ended = sequence if _never_ended(index, last, sequence) else -1
         newest = last.read()[0]
         made = newest.made if newest.sequence == never_ended else []
         ends = {array[:2]: view.log_end(*array[:2]) for array in made} | ends
@@ -212,15 +217,22 @@ def adopt_tails(root: Root, index: Index, disk: Disk, suspects: Sequence[tuple[s
     _settle_all(root, index, disk, last)
 
 
-def _never_ended(last: LastCommit, sequence: int) -> bool:
+def _never_ended(index: Index, last: LastCommit, sequence: int) -> bool:
     """Whether commit `sequence`, one behind the index, was never acknowledged for certain: before its answer the index
-    and `last-commit` would both have been made durable, so either can prove it, where the other is not damaged."""
+    and `last-commit` would both have been made durable, so either can prove it, where the other is not damaged.
+
+    An index that was put back proves nothing: it has been written since `last-commit` told of the batch. So it has
+    when LMDB was writing that batch, of which everything was durable by then.
+    """
     try:
         sound = not last_commit.flaws(last.path)
+        told = os.stat(last.path).st_ctime_ns
     except OSError:
         return False
     state, settled = last.read()
-    return sound and settled < sequence and state.sequence in (sequence - 1, sequence)
+    if not sound or settled >= sequence:
+        return False
+    return state.sequence == sequence - 1 or (state.sequence == sequence and index.written <= told)
 
 
 def _cut(root: Root, disk: Disk, series: tuple[str, str], end: int, sequence: int, never_ended: int) -> int | None:
