@@ -84,3 +84,14 @@ def test_an_index_of_damaged_pages(root: Path, seed: int) -> None:
     assert (found.instances, found.damaged) == (7, [])
     with opened(root) as archive:
         assert archive.errors() == []
+
+
+@pytest.mark.parametrize("uid", [b"2\xff1", b"2/1", b"2\x001"])
+def test_a_uid_that_is_damaged(root: Path, uid: bytes) -> None:
+    """No other series is looked up, and what cannot be decoded ends no reindex."""
+    data = root / "index" / "data.mdb"
+    content, entry = data.read_bytes(), b"\xa3%s\xa32.2"
+    assert content.count(entry % b"2.1") >= 1
+    data.write_bytes(content.replace(entry % b"2.1", entry % uid))
+    found = reindex(root)
+    assert (found.instances, found.damaged) == (7, [])

@@ -12,6 +12,8 @@ from typing import IO, Final
 
 import msgspec
 
+from pacs import uids
+from pacs.errors import UidError
 from pacs.storage.index.environment import map_size
 from pacs.storage.index.rows import INDEX_FORMAT, IndexState
 from pacs.storage.model import SeriesEntry
@@ -33,6 +35,8 @@ with env.begin() as txn:
 """
 _LENGTH: Final = struct.Struct("<I")
 _LARGEST: Final = 1 << 20
+_UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, UidError)
+"""What decoding noise ends with."""
 
 
 def series(path: str, archive_id: str) -> Iterator[SeriesEntry]:
@@ -40,7 +44,7 @@ def series(path: str, archive_id: str) -> Iterator[SeriesEntry]:
     # -P: no module of the working directory is run.
     command = [sys.executable, "-P", "-c", _LIST, path, str(map_size(path))]
     with (
-        suppress(OSError, msgspec.MsgspecError),
+        suppress(OSError, *_UNREADABLE),
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as reader,
     ):
         assert reader.stdout is not None
@@ -49,7 +53,10 @@ def series(path: str, archive_id: str) -> Iterator[SeriesEntry]:
             if (state.index_format, state.archive_id) != (INDEX_FORMAT, archive_id):
                 return
             while found := _next(reader.stdout):
-                yield msgspec.msgpack.decode(found, type=SeriesEntry)
+                entry = msgspec.msgpack.decode(found, type=SeriesEntry)
+                uids.check(entry.study, "Study Instance UID")
+                uids.check(entry.uid, "Series Instance UID")
+                yield entry
         finally:
             reader.kill()
 
