@@ -205,6 +205,8 @@ cdef class Recoder:
         if depth == 1 and self.in_icon and h.tag == PIXEL_DATA and h.length == UNDEFINED:
             self.encapsulated_icon = True
         if not self.writing and h.length != UNDEFINED:
+            if self.unsure(h):
+                return FAILED
             skip(c, length)
             return OK
         if h.unknown_vr:
@@ -380,10 +382,20 @@ cdef class Recoder:
             whole = c[0]
             if self.sequence(&whole, h, 0) == FAILED:
                 return FAILED
-        elif h.tag >> 16 == 0xFFFE:
+        elif h.tag >> 16 == 0xFFFE or self.unsure(h):
             return self.element(c, h, 0)
+        # An implicit element further on may depend on it.
+        if self.notice(h, here(c), h.length, 0) == FAILED:
+            return FAILED
         skip(c, h.length)
         return OK
+
+    cdef bint unsure(self, Header* h) noexcept:
+        """Whether the zeros behind an unknown VR are rather the reserved bytes before a long length. PS3.5 7.1.2"""
+        if h.unknown_vr and not h.length:
+            self.fail(b"a Data Element has a Value Representation that does not exist", h.start)
+            return True
+        return False
 
     cdef bint only_zeros(self, Cursor* c, Header* h) noexcept:
         """Whether the file is filled up with zeros from this header on."""

@@ -26,7 +26,7 @@ LOOKED_AT: Final = (uids.EXPLICIT_VR_LITTLE_ENDIAN, uids.IMPLICIT_VR_LITTLE_ENDI
 """Transfer Syntaxes of arrival in which a file may lack a File Meta Information that says so, and is given one."""
 
 
-REVISION: Final = 2
+REVISION: Final = 3
 """To be raised when this program makes other bytes of the same file than before: validators contain it."""
 
 

@@ -312,3 +312,25 @@ def test_an_encapsulated_icon_is_seen(undefined: bool) -> None:
     for to_implicit in (False, True):
         assert recode(data, 0, False, to_implicit, dictionary())[3]
     assert not recode(b"\x89" + data[1:], 0, False, False, dictionary())[3]
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_zeros_behind_an_unknown_vr_may_belong_to_a_long_length(nested: bool) -> None:
+    """Read as a length of two bytes, the next elements would be cut at the wrong places, and sorted."""
+    data = b"\x10\0\x20\0ZZ\0\0" + b"\x08\0\0\0" + b"AB\0\0\x04\0\x01\0" + b"\x20\0\x13\0IS\2\0" + b"12"
+    if nested:
+        end = b"\xfe\xff\x0d\xe0\0\0\0\0" + b"\xfe\xff\xdd\xe0\0\0\0\0"
+        data = b"\0\x52\x30\x92SQ\0\0\xff\xff\xff\xff\xfe\xff\0\xe0\xff\xff\xff\xff" + data + end
+    for to_implicit in (False, True):
+        with pytest.raises(DicomError, match="does not exist"):
+            recoded(data, implicit=False, to_implicit=to_implicit)
+
+
+def test_what_explicit_elements_say_counts_for_implicit_ones_behind_them() -> None:
+    said = b"\x28\0\x03\x01US\2\0\1\0"
+    value = b"\x28\0\x06\x01\2\0\0\0\xfb\xff"
+    creator = b"\x29\0\x10\0LO\x12\0" + CREATOR
+    private = b"\x29\0\x08\x10\4\0\0\0MOSA"
+    assert recoded(said + value + creator + private, implicit=False, to_implicit=False) == (
+        said + b"\x28\0\x06\x01SS\2\0\xfb\xff" + creator + b"\x29\0\x08\x10CS\4\0MOSA"
+    )
