@@ -136,7 +136,7 @@ class Dicomweb:
                 answer = self._viewer.answer(request, path) or pages.page(request, path, self._viewer.root)
             if self._stopping or not request.content.is_eof():
                 self._end_after(request)
-            await self.service.outgoing.hold_made(request, in_memory(answer.body))
+            self.service.outgoing.hold_made(request, in_memory(answer.body))
             sent = await send(request, answer, common, self._write_buffer)
         except ConnectionError:
             sent = _gone(request)

@@ -13,7 +13,7 @@ import msgspec
 import zstandard
 from aiohttp.web import BaseRequest
 
-from pacs import available, json_members, tags
+from pacs import available, json_members, renditions, tags
 from pacs.dicomweb import conditional, negotiation, urls
 from pacs.dicomweb.answer import Answer, Stream
 from pacs.dicomweb.service import Service
@@ -24,6 +24,9 @@ _FIRST_BLOCK, _LARGEST_BLOCK = 16, 128
 """Instances read in one crossing to a thread: few at first, for an early first byte."""
 
 _AVAILABLE: Final = b"%08X" % tags.AVAILABLE_TRANSFER_SYNTAX_UID
+
+_REVISION: Final = 1
+"""To be raised when other JSON than before is made of the same instances: validators contain it."""
 
 _URI = b'"BulkDataURI":"bulkdata/'
 """A quotation mark inside a value is escaped in JSON, so this stands nowhere but where the scanner wrote it."""
@@ -81,7 +84,9 @@ async def _answer(
 
 
 def _etag(key: tuple[object, ...]) -> str:
-    return '"' + hashlib.blake2b(repr(key).encode(), digest_size=12).hexdigest() + '"'
+    # (0008,3002) depends on the codecs that are installed.
+    named = repr((*key, _REVISION, renditions.made_by()))
+    return '"' + hashlib.blake2b(named.encode(), digest_size=12).hexdigest() + '"'
 
 
 async def _remembered(service: Service, key: tuple[object, ...], blocks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
@@ -99,9 +104,7 @@ async def _remembered(service: Service, key: tuple[object, ...], blocks: AsyncIt
         service.metadata_cache.put(key, b"".join(kept))
 
 
-async def _blocks(
-    service: Service, entries: Sequence[InstanceEntry], base: str, coding: str
-) -> AsyncIterator[bytes]:
+async def _blocks(service: Service, entries: Sequence[InstanceEntry], base: str, coding: str) -> AsyncIterator[bytes]:
     found = iter(entries)
     compress, finish = _coder(coding)
     count, prefix = _FIRST_BLOCK, b"["
@@ -156,4 +159,3 @@ def _coder(coding: str) -> tuple[Callable[[bytes], bytes], Callable[[], bytes]]:
         gzip = zlib.compressobj(1, zlib.DEFLATED, 31)
         return lambda data: gzip.compress(data) + gzip.flush(zlib.Z_SYNC_FLUSH), lambda: gzip.flush(zlib.Z_FINISH)
     return lambda data: data, lambda: b""
-

@@ -33,9 +33,7 @@ _MOST_WAITING: Final = 1000
 class Offload:
     """Pools of threads: one that waits for the disk, and lanes that keep a core busy, by how long a call takes."""
 
-    def __init__(
-        self, codec_threads: int = 0, give_way: Callable[[], Awaitable[None]] | None = None
-    ) -> None:
+    def __init__(self, codec_threads: int = 0, give_way: Callable[[], Awaitable[None]] | None = None) -> None:
         """`give_way` is awaited before each piece of a stream: whoever is more urgent goes first."""
         self._give_way = give_way
         cores = codec_threads or os.cpu_count() or 1
@@ -180,6 +178,12 @@ class ByteSemaphore:
                 self._waiting.remove((taken, turn))
                 self._admit()
             raise
+        return taken
+
+    def take(self, wanted: int) -> int:
+        """The same for what is there already: before whoever waits, and even if there is no room for it."""
+        taken = min(max(0, wanted), self._capacity)
+        self._free -= taken
         return taken
 
     def release(self, taken: int) -> None:

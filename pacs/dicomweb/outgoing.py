@@ -24,6 +24,7 @@ class Outgoing:
 
     def __init__(self, capacity: int) -> None:
         self._memory = ByteSemaphore(capacity)
+        self._reserve = capacity // 8
 
     @property
     def waiting(self) -> int:
@@ -42,11 +43,17 @@ class Outgoing:
             raise _busy() from None
         request[_HELD] = request.get(_HELD, 0) + taken
 
-    async def hold_made(self, request: BaseRequest, size: int) -> None:
-        """The same for what is there already, so that nothing waits. Raises BusyError."""
-        if size > _LITTLE and size - request.get(_HELD, 0) > self._memory.free and self._memory.taken:
+    def hold_made(self, request: BaseRequest, size: int) -> None:
+        """The same for what is there already, so that nothing waits. Raises BusyError.
+
+        An eighth more may be held so: lists are not refused because images wait for their readers.
+        """
+        more = size - request.get(_HELD, 0)
+        if size <= _LITTLE or more <= 0:
+            return
+        if more > self._memory.free + self._reserve and self._memory.taken:
             raise _busy()
-        await self.hold(request, size)
+        request[_HELD] = request.get(_HELD, 0) + self._memory.take(more)
 
     def release(self, request: BaseRequest) -> None:
         """The answer is over, sent or not."""
@@ -67,7 +74,17 @@ def of_frame(entry: InstanceEntry) -> int:
 
 
 def of_instance(entry: InstanceEntry, transfer_syntax: str) -> int:
-    """Bytes that are held at a time while the instance is sent in a Transfer Syntax: a frame, or a piece of it."""
+    """Bytes that are held at a time while the instance is sent in a Transfer Syntax: a frame, or a piece of it, and
+    the Data Set where that is written anew."""
+    descriptor = entry.descriptor
+    held = _of_pixels(entry, transfer_syntax)
+    if transfer_syntax != descriptor.transfer_syntax:
+        # As it came and as it goes out. What a deflated one becomes is not known before.
+        held += 2 * max(0, descriptor.file_size - (0 if descriptor.whole_file else descriptor.value_length))
+    return held
+
+
+def _of_pixels(entry: InstanceEntry, transfer_syntax: str) -> int:
     descriptor = entry.descriptor
     key = descriptor.array_key
     if key is None:

@@ -11,7 +11,7 @@ from typing import Final
 
 from aiohttp.web import BaseRequest
 
-from pacs import available, rendering, transcode, uids
+from pacs import available, rendering, renditions, transcode, uids
 from pacs.dicomweb import multipart, urls, wado
 from pacs.dicomweb.answer import Answer, Headers, Stream, blocks_of
 from pacs.dicomweb.negotiation import EITHER, PARTS
@@ -37,6 +37,8 @@ _KEEP: Final[Headers] = (("Cache-Control", "private, max-age=3600"),)
 _GROWS: Final[Headers] = (("Cache-Control", "private, no-cache"),)
 """Of all pictures of a study or a series, which more may arrive of."""
 _ALONE_FIRST: Final = EITHER[::-1]
+_REVISION: Final = 1
+"""To be raised when other pictures than before are made of the same frames: validators contain it."""
 _QUALITY: Final = 90
 _THUMBNAIL: Final = Viewport(128, 128)
 _LARGEST_VIEWPORT: Final = 16_384
@@ -168,8 +170,7 @@ async def _picture(
 ) -> Answer:
     frame = _locate(service, entry, number)
     location = _location(urls.base(request, service.settings), entry, number) if rendition.several else ""
-    named = f"{frame.etag} {rendition} {location}"
-    etag = '"' + hashlib.blake2b(named.encode(), digest_size=12).hexdigest() + '"'
+    etag = _etag(frame, rendition, location)
     paint = partial(_paint, service, entry, number, rendition)
     key = (entry.descriptor.instance, etag)
     picture = await service.shared_pictures(key, _seconds(entry, rendition), paint, request)
@@ -178,6 +179,11 @@ async def _picture(
     boundary = multipart.boundary(etag)
     body = _part_head(boundary, rendition, location) + picture + multipart.closing(boundary)
     return Answer(200, wado.multipart_type(rendition.media_type, boundary), body, _KEEP, etag, "Accept")
+
+
+def _etag(frame: Frame, rendition: Rendition, location: str) -> str:
+    named = f"{frame.etag} {rendition} {location} {_REVISION} {renditions.made_by()}"
+    return '"' + hashlib.blake2b(named.encode(), digest_size=12).hexdigest() + '"'
 
 
 def _locate(service: Service, entry: InstanceEntry, number: int) -> Frame:

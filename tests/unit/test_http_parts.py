@@ -26,9 +26,10 @@ from pacs.dicomweb.app import Dicomweb, make_app
 from pacs.dicomweb.askers import Shared
 from pacs.dicomweb.cors import CorsPolicy
 from pacs.dicomweb.offload import ByteCache, ByteSemaphore, Offload, Once
+from pacs.dicomweb.outgoing import Outgoing
 from pacs.dicomweb.sending import slices
 from pacs.dicomweb.spool import Budget, Collected
-from pacs.errors import PacsError, RequestError, StorageError, TooLargeError
+from pacs.errors import BusyError, PacsError, RequestError, StorageError, TooLargeError
 from pacs.settings import Settings
 
 
@@ -45,6 +46,25 @@ async def test_work_is_admitted_by_its_bytes_in_turn() -> None:
     semaphore.release(taken)
     semaphore.release(await small)
     assert semaphore.free == 100
+
+
+@pytest.mark.filterwarnings("ignore::aiohttp.web.NotAppKeyWarning")
+async def test_what_is_made_already_waits_for_nobody() -> None:
+    outgoing = Outgoing(16 << 20)
+    requests = [make_mocked_request("GET", "/") for _ in range(5)]
+    await outgoing.hold(requests[0], 12 << 20)
+    waiting = asyncio.ensure_future(outgoing.hold(requests[1], 8 << 20))
+    await asyncio.sleep(0)
+    assert outgoing.waiting == 1
+    outgoing.hold_made(requests[2], 4 << 20)
+    outgoing.hold_made(requests[3], 2 << 20)  # a list goes out although images hold everything
+    with pytest.raises(BusyError):
+        outgoing.hold_made(requests[4], 1 << 20)
+    for request in requests:
+        outgoing.release(request)
+    await waiting
+    outgoing.release(requests[1])
+    await asyncio.wait_for(outgoing.hold(requests[4], 16 << 20), 1)  # all of it came back
 
 
 async def test_who_gives_up_waiting_takes_nothing() -> None:

@@ -74,6 +74,26 @@ async def test_what_is_stored_meanwhile_has_another_tag(
     assert isinstance((await ask(Accept_Encoding="gzip")).body, Stream)
 
 
+@pytest.mark.parametrize("made_otherwise", ["_REVISION", "renditions"])
+async def test_what_another_version_tells_has_another_tag(
+    service: Service, ct_slices: CtSlices, monkeypatch: pytest.MonkeyPatch, made_otherwise: str
+) -> None:
+    stored = service.archive.store(ct_slices(1, name="metadata of versions")[0])
+    path = f"/dicomweb/studies/{stored.study}/metadata"
+
+    async def ask(known: str = "") -> Answer:
+        request = make_mocked_request("GET", path, headers={"Host": "localhost:80", "If-None-Match": known})
+        return await metadata.study(service, request, target.parse(path))
+
+    etag = (await ask()).etag
+    if made_otherwise == "_REVISION":
+        monkeypatch.setattr(metadata, "_REVISION", 0)
+    else:  # other codecs have other Available Transfer Syntaxes
+        monkeypatch.setattr(metadata.renditions, "made_by", lambda: "others")
+    now = await ask(etag)
+    assert now.etag != etag and await told(now) == 1
+
+
 async def test_nothing_is_read_for_who_has_it(service: Service, ct_slices: CtSlices) -> None:
     stored = service.archive.store(ct_slices(1, name="metadata known")[0])
     path = f"/dicomweb/studies/{stored.study}/metadata"
