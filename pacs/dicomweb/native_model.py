@@ -14,6 +14,9 @@ from pacs.dictionary import keyword_of
 # What XML 1.0 has no way to write (2.2); UIDs of what was refused may hold anything.
 _UNWRITABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
+_LINE_BREAKS = {"\r": "&#13;"}
+"""Readers make a line feed of it else. XML 1.0 2.11"""
+
 
 def document(data_set: Mapping[str, object]) -> bytes:
     """The XML of a Data Set in the DICOM JSON model, of UIDs, texts, numbers and sequences of them."""
@@ -40,4 +43,4 @@ def _value(number: int, value: object) -> str:
     if isinstance(value, dict):
         return f'<Item number="{number}">{"".join(_attributes(value))}</Item>'
     text = _UNWRITABLE.sub("\ufffd", str(value))
-    return f'<Value number="{number}">{escape(text)}</Value>'
+    return f'<Value number="{number}">{escape(text, _LINE_BREAKS)}</Value>'
