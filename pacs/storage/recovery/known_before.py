@@ -3,6 +3,7 @@ another process reads it, and what ends that one ends nobody else."""
 
 from __future__ import annotations
 
+import os
 import struct
 import subprocess
 import sys
@@ -41,6 +42,8 @@ _UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, 
 
 def series(path: str, archive_id: str) -> Iterator[SeriesEntry]:
     """The series that an index of this archive has, as far as it can be read. Raises nothing."""
+    if not os.path.exists(os.path.join(path, "data.mdb")):
+        return
     # -P: no module of the working directory is run.
     command = [sys.executable, "-P", "-c", _LIST, path, str(map_size(path))]
     with (
