@@ -299,7 +299,7 @@ def test_frames_whose_record_is_not_whole_any_more(answered: Path, fault: Callab
     }
 
 
-@pytest.mark.parametrize("fault", [damaged_head, damaged_part, damaged_frame])
+@pytest.mark.parametrize("fault", [cut, a_length_too_long, damaged_head, damaged_part, damaged_frame])
 def test_the_record_itself_is_set_aside(answered: Path, fault: Callable[[Path], None]) -> None:
     """Its commit was answered, and only what is damaged of it may be lost."""
     log = answered / layout.log_path("2.1", "2.2")
@@ -309,6 +309,20 @@ def test_the_record_itself_is_set_aside(answered: Path, fault: Callable[[Path], 
         with opened(answered) as archive:
             assert not archive.uids() & {"2.2.1"}
     assert [path.read_bytes() for path in (answered / "set-aside").iterdir()] == [record]
+
+
+def test_frames_in_an_array_of_many(answered: Path) -> None:
+    """Of an answered record that lost its end nothing is written over: the log may be put back."""
+    log = answered / layout.log_path("1.1", "1.3")
+    before = log.read_bytes()
+    cut(log)
+    with opened(answered) as archive:
+        assert not archive.uids() & {"1.3.2"}
+        assert archive.commit(new_instance("1.1", "1.3", "9.9.9")) == [Status.STORED]
+    log.write_bytes(before)
+    assert reindex(answered).damaged == []
+    with opened(answered) as archive:
+        assert all(archive.holds(new) for new in [*BEFORE, BIG, *MORE])
 
 
 def test_a_log_that_could_not_be_cut_off(fast_disk: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import random
 import shutil
 import tempfile
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from pacs.errors import PacsError
+from pacs.storage import layout
 from pacs.storage.commit import Status
 from pacs.storage.disk import Disk, Operation
 from pacs.storage.model import NewInstance
@@ -105,6 +107,9 @@ def crash(history: History, start: PowerLoss, index: Path, target: Path, noise: 
             acknowledged += event
     start.materialise(target, noise)
     shutil.copytree(index, target / "index")
+    last = target / layout.LAST_COMMIT
+    if noise.random() < 0.7 and last.exists():  # or when it was written is lost, too
+        os.utime(last)
     return acknowledged
 
 

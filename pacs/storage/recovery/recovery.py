@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -197,7 +198,7 @@ def adopt_tails(root: Root, index: Index, disk: Disk, suspects: Sequence[tuple[s
         made = newest.made if newest.sequence == never_ended else []
         ends = {array[:2]: view.log_end(*array[:2]) for array in made} | ends
         made = cut_short.unnamed(root, view, made)
-        kept = {series: _cut(root, disk, series, ends[series], sequence, never_ended) for series in cuts}
+        kept = {series: _cut(root, disk, series, ends[series], never_ended) for series in cuts}
         cut_short.remove(root, disk, made, ends)
         last.write(sequence, suspects[:LARGEST_BATCH])
         found.sort(key=lambda record: record.ordinal)
@@ -235,7 +236,7 @@ def _never_ended(index: Index, last: LastCommit, sequence: int) -> bool:
     return state.sequence == sequence - 1 or (state.sequence == sequence and index.written <= told)
 
 
-def _cut(root: Root, disk: Disk, series: tuple[str, str], end: int, sequence: int, never_ended: int) -> int | None:
+def _cut(root: Root, disk: Disk, series: tuple[str, str], end: int, never_ended: int) -> int | None:
     """Cut a log off at `end`. What may have been promised to somebody is set aside first, or stays where that fails:
     then the number of arrays that it may have frames in, over which nothing is to be written either.
 
@@ -246,9 +247,8 @@ def _cut(root: Root, disk: Disk, series: tuple[str, str], end: int, sequence: in
         size = os.fstat(descriptor).st_size
         arrays, kept = None, ""
         torn = _behind(descriptor, path, series, end, size, never_ended)
-        if _begins_whole(descriptor, path, torn, size) or not records.torn(descriptor, torn, size, sequence):
-            heads = [found for found in walk_damaged(descriptor, path, size, end) if isinstance(found, Record)]
-            arrays = max((head.array + 1 for head in heads), default=0)
+        if _begins_whole(descriptor, path, torn, size) or not records.torn(descriptor, torn, size, never_ended):
+            arrays = max((array + 1 for array in _arrays_named(descriptor, path, end, size)), default=0)
             kept = ", kept in " + set_aside.keep(root, disk, descriptor, path, end, size)
     except SyncError:
         raise
@@ -273,6 +273,13 @@ def _behind(descriptor: int, path: str, series: tuple[str, str], start: int, end
                 break
             position = record.end
     return position
+
+
+def _arrays_named(descriptor: int, path: str, start: int, end: int) -> Iterator[int]:
+    """k that heads which are whole name, also where the log ends before their parts do."""
+    for found in walk_damaged(descriptor, path, end, start):
+        with suppress(ChecksumError):
+            yield records.read_head(descriptor, path, found.offset, sys.maxsize).array
 
 
 def _begins_whole(descriptor: int, path: str, start: int, end: int) -> bool:
