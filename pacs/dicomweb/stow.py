@@ -245,6 +245,11 @@ async def store(service: Service, request: BaseRequest, target: ResourceId) -> A
     if coding not in ("identity", "gzip", "deflate"):
         raise MediaTypeError(f"Content-Encoding {coding[:40]!r} is not read here, send gzip, deflate or none")
     parser = _parser(request.headers.get("Content-Type", ""))
+    if coding != "identity" and isinstance(parser, multipart.Single):
+        # aiohttp does not tell of a coding that was cut off, and nothing else shows where an instance ends.
+        raise MediaTypeError(
+            f"one instance without multipart is not read in {coding}, send multipart/related or no coding"
+        )
     if expectation.held_back(request):
         await expectation.ask(request)
     upload = _Upload(service, target.study)
@@ -331,9 +336,7 @@ def _referenced(result: StoreResult, base: str) -> dict[str, object]:
     item: dict[str, object] = {
         "00081150": _element("UI", result.sop_class) if result.sop_class else {"vr": "UI"},
         "00081155": _element("UI", result.instance),
-        "00081190": _element(
-            "UR", f"{base}/studies/{result.study}/series/{result.series}/instances/{result.instance}"
-        ),
+        "00081190": _element("UR", f"{base}/studies/{result.study}/series/{result.series}/instances/{result.instance}"),
     }
     if result.warnings:
         item["00081196"] = _element("US", _WARNING_REASON)
