@@ -203,9 +203,7 @@ def unreadable(patched: pytest.MonkeyPatch, name: str, start: int = 0, end: int 
 
 
 @pytest.mark.parametrize("how", ["missing", "closed", "unreadable", "its end"])
-def test_a_log_that_cannot_be_read_costs_no_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
-) -> None:
+def test_a_log_that_cannot_be_read_costs_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
     """It is named, all others are copied; and when it can be read again, the next backup has it."""
     root, target = create(tmp_path / "archive"), tmp_path / "copy"
     fill_archive(root, 60)
