@@ -265,7 +265,7 @@ async def store(service: Service, request: BaseRequest, target: ResourceId) -> A
             await upload.take(event)
     except (ClientError, web.RequestPayloadError) as error:
         wrong = isinstance(error.__cause__, ContentEncodingError)
-        why = f"it is not {coding}, as Content-Encoding says" if wrong else type(error).__name__
+        why = f"it is not {coding}, as Content-Encoding says, or not all of it" if wrong else type(error).__name__
         raise RequestError(f"the body could not be read: {why}") from error
     finally:
         upload.drop()

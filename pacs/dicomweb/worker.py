@@ -81,9 +81,19 @@ class _Protocol(web.RequestHandler):
                 return
         super().data_received(data)
         if self._messages:
+            self._end_unreadable_body()
             self.intake = intake.begin(self) or self.intake
             if getattr(self._messages[-1][0], "upgrade", False) and not self._upgraded:
                 self._end_after_upgrade(data)
+
+    def _end_unreadable_body(self) -> None:
+        """A deflated body that ends too early is an error of the parser: aiohttp keeps it for the next answer, and who
+        reads the body waits."""
+        exc, content = getattr(self._messages[-1][0], "exc", None), self.uploading
+        if exc is not None and content is not None and not content.is_eof() and content.exception() is None:
+            unreadable = web.RequestPayloadError(str(exc))
+            unreadable.__cause__ = exc
+            content.set_exception(unreadable)
 
     def _end_after_upgrade(self, data: bytes) -> None:
         """aiohttp drops what follows a request for an upgrade to what it does not know in the same piece: the answer

@@ -7,6 +7,7 @@ import contextlib
 import gc
 import re
 import tracemalloc
+import zlib
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
@@ -356,5 +357,23 @@ def test_a_coding_that_is_not_read(tmp_path: Path, coding: str) -> None:
         client = await here.connect()
         await client.send(head(9, "/dicomweb/studies", f"Content-Encoding: {coding}") + b"something")
         assert (await client.answer())[0] == 415
+
+    run(tmp_path, test)
+
+
+def test_a_deflated_body_that_is_cut_short(tmp_path: Path) -> None:
+    """Its reader waits for the rest of it when the parser finds that it has ended."""
+    packed = zlib.compress(body(*slices(1, "deflated", rows=128)))
+    cut = packed[: len(packed) // 2]
+
+    async def test(here: Here) -> None:
+        client = await here.connect()
+        await client.send(head(len(cut), "/dicomweb/studies", "Content-Encoding: deflate") + cut[:1000])
+        await here.until(lambda: here.handler.active)
+        await client.send(cut[1000:])
+        assert (await client.answer())[0] == 400
+        whole = await here.connect()
+        await whole.send(head(len(packed), "/dicomweb/studies", "Content-Encoding: deflate") + packed)
+        assert (await whole.answer())[0] == 200
 
     run(tmp_path, test)
