@@ -5,7 +5,8 @@ PYTHON  ?= python3
 VENV    := .venv
 BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.built
-JOBS    ?= auto
+# One more than there are cores: a quarter of the time of a test is waiting, for a line, a browser, a disk.
+JOBS    ?= $(shell expr $$(nproc) + 1)
 ARCHIVE ?= ./archive
 
 SOURCES := pyproject.toml setup.py $(wildcard pacs/_codecs/*.pyx pacs/_codecs/*.pxd pacs/_codecs/ht/*.h)

@@ -227,13 +227,20 @@ def test_a_server_killed_in_the_middle_of_a_large_upload(
 # --- what never is --------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of an archive killed between a commit and the shapes of its arrays: `archive`, and `index` of one commit ago."""
+    folder = tmp_path_factory.mktemp("killed")
+    run("acknowledged", folder)
+    return folder
+
+
 @pytest.fixture
-def answered(fast_disk: Path) -> Path:
-    """An archive killed between a commit and the shapes of its arrays, with the index of one commit before it."""
-    run("acknowledged", fast_disk)
+def answered(killed: Path, fast_disk: Path) -> Path:
+    """That archive, with that index in it."""
     root = fast_disk / "archive"
-    shutil.rmtree(root / "index")
-    shutil.copytree(fast_disk / "index", root / "index")
+    shutil.copytree(killed / "archive", root, symlinks=True, ignore=lambda _, names: {"index"} & set(names))
+    shutil.copytree(killed / "index", root / "index")
     return root
 
 
