@@ -12,8 +12,9 @@ from typing import NoReturn
 from benchmarks import workload
 from benchmarks.report import Figure
 from benchmarks.scale import Scale
-from pacs import demo, ingest, part10, transcode
+from pacs import demo, ingest, transcode
 from pacs.archive import Archive
+from pacs.dicom import attributes, part10
 from pacs.geometry import FrameGeometry
 from pacs.storage.model import ArrayKey, NewInstance
 
@@ -90,7 +91,7 @@ def micro(scale: Scale) -> Iterator[Figure]:
     yield figure("scan a header of 250 elements", lambda: part10.scan(header))
     source = (workload.real_series(None, 1) or workload.synthetic(1, scale.rows))[0]
     identity = ingest.identify(source.data)
-    geometry = part10.geometry(identity.file.json)
+    geometry = attributes.geometry(identity.file.json)
     assert isinstance(geometry, FrameGeometry)
     yield figure("scan, UIDs and SHA-256 of a CT slice", lambda: ingest.identify(source.data))
     samples = transcode.decode_native(source.pixels, geometry, big_endian=False)

@@ -12,10 +12,10 @@ from typing import Protocol
 import numpy as np
 
 from pacs import pixels, tags, transcode, uids
+from pacs.dicom.fragments import Frames
+from pacs.dicom.part10 import Fragment, Part10
 from pacs.errors import PixelError
-from pacs.fragments import Frames
 from pacs.geometry import FrameGeometry
-from pacs.part10 import Fragment, Part10
 from pacs.storage import packing
 from pacs.storage.checksum import crc32c
 from pacs.storage.model import ArrayKey, Buffer, Chunk, Encoding, UnusedBits

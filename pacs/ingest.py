@@ -19,18 +19,19 @@ from typing import overload
 
 import msgspec
 
-from pacs import encoding, fragments, part10, proof, tags, uids
+from pacs import encoding, proof, tags, uids
+from pacs.dicom import attributes, fragments, part10
+from pacs.dicom.fragments import Frames
+from pacs.dicom.part10 import Part10
 from pacs.encoding import PixelStore, Stage
 from pacs.errors import CodestreamError, DicomError, PixelError, StudyMismatchError, UidError
-from pacs.fragments import Frames
 from pacs.geometry import FrameGeometry
 from pacs.measure import Measure, Observe, nobody, timed
-from pacs.part10 import Part10
 from pacs.storage import packing
 from pacs.storage.model import Buffer, Descriptor, NewInstance, Part, Span, UnusedBits
 
 _INDEX_TAGS = frozenset((*tags.STUDY_TAGS, *tags.SERIES_TAGS, *tags.INSTANCE_TAGS))
-_READ_TAGS = tuple(sorted({*_INDEX_TAGS, *part10.UID_TAGS, *tags.GEOMETRY_TAGS}))
+_READ_TAGS = tuple(sorted({*_INDEX_TAGS, *attributes.UID_TAGS, *tags.GEOMETRY_TAGS}))
 
 _log = logging.getLogger(__name__)
 
@@ -69,8 +70,8 @@ class Identity:
 def identify(data: Buffer) -> Identity:
     """Scan a file and read who it says it is. Raises DicomError."""
     file = part10.scan(data)
-    read = part10.index_fragments(file.json, _READ_TAGS)
-    found = part10.uids_in(read)
+    read = attributes.select(file.json, _READ_TAGS)
+    found = attributes.uids_in(read)
     warnings = list(file.warnings)
     for name, uid in (
         ("Study Instance UID", found.study),
@@ -84,7 +85,7 @@ def identify(data: Buffer) -> Identity:
             f"the File Meta Information names SOP Instance UID {file.media_storage_sop_instance_uid[:64]!r}; "
             f"the Data Set's is kept"
         )
-    geometry, frames, doubts = _frames(file, part10.geometry_in(read))
+    geometry, frames, doubts = _frames(file, attributes.geometry_in(read))
     sha256 = hashlib.sha256(data).digest()
     return Identity(
         file, sha256, found.study, found.series, found.instance, found.sop_class, geometry, frames,
@@ -200,7 +201,7 @@ def _assemble(data: Buffer, identity: Identity, store: PixelStore | None) -> New
         overlay_in_samples=(
             geometry is not None
             and geometry.bits_stored < geometry.bits_allocated
-            and part10.overlay_in_samples(file.json)
+            and attributes.overlay_in_samples(file.json)
         ),
     )
     return NewInstance(

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from pacs import export, part10, pixels
+from pacs import export, pixels
+from pacs.dicom import part10
+from pacs.dicom.part10 import Part10
 from pacs.encoding import Staged
 from pacs.errors import ChecksumError
 from pacs.export import Source
-from pacs.part10 import Part10
 from pacs.storage import packing
 from pacs.storage.model import Buffer, NewInstance, Span
 

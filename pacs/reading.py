@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pacs import export, pixels, tags, transcode, uids
-from pacs.byteorder import WORD_SIZES, swapped
+from pacs.dicom.byteorder import WORD_SIZES, swapped
 from pacs.errors import NotFoundError, PixelError, UnsupportedTransferSyntaxError
 from pacs.storage import packing
 from pacs.storage.files import frames, records

@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Final
 
-from pacs import part10, transcode, uids
+from pacs import transcode, uids
 from pacs.bench import machine
 from pacs.bench.corpus import Corpus
 from pacs.bench.disk import Step
 from pacs.bench.model import Codec
+from pacs.dicom import attributes, part10
 from pacs.geometry import FrameGeometry
 from pacs.storage import packing
 
@@ -96,7 +97,7 @@ def each_core(corpus: Corpus, seconds: float) -> list[float]:
 
 def _frame(corpus: Corpus, modality: str) -> tuple[memoryview, FrameGeometry]:
     instance = corpus.images(modality)[0].instance("codec", "codec", 1)
-    geometry = part10.geometry(part10.scan(instance.file).json)
+    geometry = attributes.geometry(part10.scan(instance.file).json)
     assert isinstance(geometry, FrameGeometry)
     return instance.frame(), geometry
 

@@ -285,9 +285,9 @@ class Exchange:
 
 
 def _decoded(body: bytes, syntax: str, instance: Instance) -> bytes:
-    from pacs import part10
+    from pacs.dicom import attributes, part10
 
-    geometry = part10.geometry(part10.scan(instance.file).json)
+    geometry = attributes.geometry(part10.scan(instance.file).json)
     assert isinstance(geometry, FrameGeometry)
     return transcode.decode_frame(body, geometry, syntax).tobytes()
 

@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 import aiohttp
 import msgspec
 
-from pacs import part10
 from pacs.client import answer
 from pacs.client.files import Found, usable
 from pacs.client.patience import retry_after
 from pacs.client.tally import Result, Status, Tally
 from pacs.client.together import together
 from pacs.client.transport import nobody
+from pacs.dicom import part10
 from pacs.errors import PacsError, UploadError
 
 BATCH_BYTES = 16 << 20

@@ -11,13 +11,14 @@ from typing import Final
 
 from aiohttp.web import BaseRequest
 
-from pacs import available, renditions, rewriting, uids
+from pacs import renditions, rewriting, uids
 from pacs.dicomweb import conditional, multipart, negotiation, outgoing, wado
 from pacs.dicomweb.answer import Answer, Headers, Stream
 from pacs.dicomweb.negotiation import DICOM, EITHER, PARTS, Choice
 from pacs.dicomweb.service import Service
 from pacs.dicomweb.target import ResourceId
 from pacs.errors import NotAcceptableError, PixelError, UnsupportedTransferSyntaxError
+from pacs.renditions import available
 from pacs.rewriting import Rewritten
 from pacs.storage.model import InstanceEntry
 

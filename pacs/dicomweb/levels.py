@@ -9,7 +9,7 @@ from functools import partial
 
 from aiohttp.web import BaseRequest
 
-from pacs import available, codestream, progression, renditions, uids
+from pacs import codestream, progression, renditions, uids
 from pacs.dicomweb import multipart, negotiation, plans, rungs, wado
 from pacs.dicomweb.answer import Answer, Entity, Stream, blocks_of
 from pacs.dicomweb.negotiation import EITHER, PARTS, Choice
@@ -18,6 +18,7 @@ from pacs.dicomweb.service import Service
 from pacs.dicomweb.target import ResourceId
 from pacs.errors import CodestreamError, NotAcceptableError
 from pacs.reading import Frame
+from pacs.renditions import available
 from pacs.storage.model import Buffer
 from pacs.transcode.table import RELABELS
 

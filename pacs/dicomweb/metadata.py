@@ -13,11 +13,13 @@ import msgspec
 import zstandard
 from aiohttp.web import BaseRequest
 
-from pacs import available, json_members, renditions, tags
+from pacs import renditions, tags
+from pacs.dicom import json_members
 from pacs.dicomweb import conditional, negotiation, urls
 from pacs.dicomweb.answer import Answer, Stream
 from pacs.dicomweb.service import Service
 from pacs.dicomweb.target import ResourceId
+from pacs.renditions import available
 from pacs.storage.model import InstanceEntry
 
 _FIRST_BLOCK, _LARGEST_BLOCK = 16, 128

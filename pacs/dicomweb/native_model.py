@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from xml.sax.saxutils import escape
 
-from pacs.dictionary import keyword_of
+from pacs.dicom.dictionary import keyword_of
 
 # What XML 1.0 has no way to write (2.2); UIDs of what was refused may hold anything.
 _UNWRITABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")

@@ -8,12 +8,12 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
-from pacs import available, uids
+from pacs import uids
 from pacs.archive import Archive
 from pacs.dicomweb.offload import Offload, Once
 from pacs.errors import ChecksumError, RequestError
 from pacs.reading import Frame, is_native
-from pacs.renditions import Renditions
+from pacs.renditions import Renditions, available
 from pacs.storage.model import SeriesEntry
 from pacs.transcode import Rendition
 

@@ -14,13 +14,14 @@ import msgspec
 import zstandard
 from aiohttp.web import BaseRequest
 
-from pacs import available, uids
+from pacs import uids
 from pacs.dicomweb import negotiation, rungs
 from pacs.dicomweb.answer import Answer
 from pacs.dicomweb.plans import SeriesPlan
 from pacs.dicomweb.service import Service
 from pacs.dicomweb.target import ResourceId
 from pacs.geometry import FrameGeometry
+from pacs.renditions import available
 
 
 async def of_target(service: Service, target: ResourceId) -> SeriesPlan:

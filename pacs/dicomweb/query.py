@@ -9,7 +9,8 @@ from functools import lru_cache
 from typing import Final
 from urllib.parse import parse_qsl
 
-from pacs import dictionary, tags
+from pacs import tags
+from pacs.dicom import dictionary
 from pacs.errors import QueryError
 from pacs.storage.search import Match, supported, takes_lists
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from aiohttp.web import BaseRequest
 
-from pacs import available, rendering, renditions, transcode, uids
+from pacs import rendering, renditions, transcode, uids
 from pacs.dicomweb import multipart, urls, wado
 from pacs.dicomweb.answer import Answer, Headers, Stream, blocks_of
 from pacs.dicomweb.negotiation import EITHER, PARTS
@@ -27,6 +27,7 @@ from pacs.errors import (
 )
 from pacs.reading import Frame
 from pacs.rendering import LINEAR, LINEAR_EXACT, SIGMOID, Viewport, Window
+from pacs.renditions import available
 from pacs.storage.model import InstanceEntry
 
 JPEG: Final = "image/jpeg"

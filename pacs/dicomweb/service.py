@@ -9,7 +9,7 @@ from weakref import WeakValueDictionary
 import numpy as np
 from aiohttp.web import BaseRequest
 
-from pacs import available, renditions, transcode, uids
+from pacs import renditions, transcode, uids
 from pacs.archive import Archive
 from pacs.dicomweb.askers import Shared
 from pacs.dicomweb.metrics import Metrics
@@ -20,8 +20,8 @@ from pacs.dicomweb.outgoing import Outgoing
 from pacs.dicomweb.plans import Plans
 from pacs.dicomweb.priority import RightOfWay
 from pacs.dicomweb.spool import Budget, Collected
-from pacs.made import Made
 from pacs.reading import Frame, is_native
+from pacs.renditions import Made, available
 from pacs.settings import Settings
 from pacs.transcode import Rendition
 

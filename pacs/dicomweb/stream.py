@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 
 from aiohttp.web import BaseRequest
 
-from pacs import available, renditions, uids
+from pacs import renditions, uids
 from pacs.dicomweb import multipart, plans, progressive, rungs
 from pacs.dicomweb.answer import Answer, Headers, Stream
 from pacs.dicomweb.askers import gone
@@ -37,8 +37,8 @@ from pacs.errors import (
     RequestError,
     UnsupportedTransferSyntaxError,
 )
-from pacs.made import Made
 from pacs.reading import Frame
+from pacs.renditions import Made, available
 from pacs.storage.model import Buffer
 
 _log = logging.getLogger("pacs.problems")

@@ -11,16 +11,16 @@ from typing import Final, NamedTuple
 
 from aiohttp.web import BaseRequest
 
-from pacs import available, renditions, uids
-from pacs.available import Stored
+from pacs import renditions, uids
 from pacs.dicomweb import multipart, negotiation, outgoing
 from pacs.dicomweb.answer import Answer, Entity, Headers, Piece, Segment, Stream, blocks_of
 from pacs.dicomweb.negotiation import EITHER, PARTS, Choice
 from pacs.dicomweb.service import Service
 from pacs.dicomweb.target import ResourceId
 from pacs.errors import NotAcceptableError
-from pacs.made import Made
 from pacs.reading import Frame, is_native
+from pacs.renditions import Made, available
+from pacs.renditions.available import Stored
 from pacs.storage.model import InstanceEntry
 from pacs.transcode import Rendition
 

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from pacs import export, part10, uids
+from pacs import export, uids
+from pacs.dicom import part10
 from pacs.errors import UnsupportedTransferSyntaxError
 from pacs.reading import Committed
 from pacs.storage.model import Buffer

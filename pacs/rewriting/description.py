@@ -44,7 +44,7 @@ def describe(data_set: Dataset, geometry: FrameGeometry) -> None:
 def check_overlays(data_set: Dataset, transfer_syntax: str) -> None:
     """UnsupportedTransferSyntaxError when an overlay lies in the unused bits of the samples: a codestream has none.
 
-    `part10.overlay_in_samples` tells the same of its JSON. PS3.5 8.1.2, PS3.3 C.9.2
+    `dicom.attributes.overlay_in_samples` tells the same of its JSON. PS3.5 8.1.2, PS3.3 C.9.2
     """
     if data_set.get("BitsStored") == data_set.get("BitsAllocated"):
         return

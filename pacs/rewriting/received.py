@@ -13,8 +13,9 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filereader import read_dataset
 from pydicom.filewriter import write_file_meta_info
 
-from pacs import export, part10, tags, uids
-from pacs.byteorder import WORD_SIZES, swapped
+from pacs import export, tags, uids
+from pacs.dicom import part10
+from pacs.dicom.byteorder import WORD_SIZES, swapped
 from pacs.errors import DicomError, UnsupportedTransferSyntaxError
 from pacs.storage.model import Descriptor, Encoding
 

@@ -16,7 +16,7 @@ from pydicom.sequence import Sequence
 
 from pacs import tags
 from pacs._codecs import recode as kernel
-from pacs.dictionary import dictionary
+from pacs.dicom.dictionary import dictionary
 from pacs.errors import DicomError
 from pacs.rewriting import received
 from pacs.rewriting.received import Received

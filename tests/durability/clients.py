@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from pacs import part10
+from pacs.dicom import attributes, part10
 
 CLIENTS = 4
 LIMIT = 300
@@ -100,7 +100,7 @@ class Load:
 
 def stored_files(server: Any, data: bytes) -> bytes | None:
     """The exact file that the server gives back for this one."""
-    found = part10.uids(part10.scan(data).json)
+    found = attributes.uids(part10.scan(data).json)
     connection = server.connect()
     try:
         path = f"/dicomweb/studies/{found.study}/series/{found.series}/instances/{found.instance}"

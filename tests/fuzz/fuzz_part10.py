@@ -12,8 +12,8 @@ from pathlib import Path
 import atheris
 import msgspec
 
-with atheris.instrument_imports(include=["pacs.part10", "pacs.fragments", "pacs.charset"]):
-    from pacs import fragments, part10
+with atheris.instrument_imports(include=["pacs.dicom.part10", "pacs.dicom.fragments", "pacs.dicom.charset"]):
+    from pacs.dicom import attributes, fragments, part10
 from pacs.errors import DicomError
 
 MOST_BYTES_PER_BYTE = 64
@@ -41,12 +41,12 @@ def check(data: bytes) -> None:
             assert answer.pixel.offset <= offset <= offset + length <= answer.pixel.offset + answer.pixel.length
         if answer.pixel.encapsulated:
             check_frames(answer, answer.pixel)
-    part10.geometry(answer.json)
-    part10.uids(answer.json)
+    attributes.geometry(answer.json)
+    attributes.uids(answer.json)
 
 
 def check_frames(answer: part10.Part10, pixel: part10.PixelSpan) -> None:
-    geometry = part10.geometry(answer.json)
+    geometry = attributes.geometry(answer.json)
     stated = geometry.frames if geometry is not None else 1
     layout = fragments.layout(answer.data, pixel, stated, answer.transfer_syntax)
     assert [fragment for frame in layout.frames for fragment in frame] == list(pixel.fragments)

@@ -8,11 +8,11 @@ import sys
 
 import atheris
 
-with atheris.instrument_imports(include=["pacs.charset"]):
-    from pacs import charset
+with atheris.instrument_imports(include=["pacs.dicom.charset"]):
+    from pacs.dicom import charset
 from pacs._codecs.part10 import scan_data_set
 from pacs._codecs.recode import recode
-from pacs.dictionary import dictionary
+from pacs.dicom.dictionary import dictionary
 from pacs.errors import DicomError
 
 

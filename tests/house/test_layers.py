@@ -17,8 +17,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("pacs._codecs",),
     # 2
     (
-        "pacs.part10", "pacs.dictionary", "pacs.charset", "pacs.marks", "pacs.codestream", "pacs.progression",
-        "pacs.fragments", "pacs.pixels", "pacs.byteorder", "pacs.jpeg", "pacs.json_members", "pacs.transcode",
+        "pacs.dicom", "pacs.codestream", "pacs.progression", "pacs.pixels", "pacs.jpeg", "pacs.transcode",
         "pacs.rendering", "pacs.settings", "pacs.demo", "pacs.viewer",
     ),
     # 3: what all of storage shares
@@ -33,7 +32,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("pacs.storage.commit", "pacs.storage.backup", "pacs.storage.check"),
     # 8
     ("pacs.archive", "pacs.crew", "pacs.ingest", "pacs.encoding", "pacs.export", "pacs.reading", "pacs.rewriting",
-     "pacs.available", "pacs.renditions", "pacs.made", "pacs.proof"),
+     "pacs.renditions", "pacs.proof"),
     # 9
     ("pacs.dicomweb", "pacs.client"),
     # 10
@@ -50,7 +49,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "aiohttp": ("pacs.dicomweb", "pacs.client", "pacs.cli", "benchmarks"),
     "asyncio": ("pacs.dicomweb", "pacs.client", "pacs.cli", "pacs.bench", "pacs.storage.zarr_codec", "benchmarks"),
     "uvloop": ("pacs.dicomweb", "pacs.client", "pacs.cli", "pacs.bench", "benchmarks"),
-    # Elsewhere reading files with it is for tests; `pacs.dictionary` loads tables of it.
+    # Elsewhere reading files with it is for tests; `pacs.dicom.dictionary` loads tables of it.
     "pydicom": ("pacs.rewriting", "pacs.demo", "benchmarks"),
     "prometheus_client": ("pacs.dicomweb",),
     "tqdm": ("pacs.cli", "benchmarks"),

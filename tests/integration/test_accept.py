@@ -18,8 +18,9 @@ import pydicom
 import pytest
 from pydicom.dataset import Dataset
 
-from pacs import part10, uids
+from pacs import uids
 from pacs.archive import Archive
+from pacs.dicom import part10
 from tests.conftest import Server, _server_factory
 from tests.integration.exchange import Client, Reply
 from tests.objects import catalogue

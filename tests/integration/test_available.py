@@ -14,9 +14,10 @@ import numpy as np
 import pydicom
 import pytest
 
-from pacs import available, transcode, uids
+from pacs import transcode, uids
 from pacs.archive import Archive
 from pacs.errors import PixelError, UnsupportedTransferSyntaxError
+from pacs.renditions import available
 from pacs.storage.model import InstanceEntry
 from tests.integration.test_transcoded import rgb
 from tests.objects import images, instances

@@ -20,10 +20,10 @@ from benchmarks.bench_micro import header_of_250
 from benchmarks.report import Figure
 from benchmarks.rivals import CompressedNginx
 from benchmarks.servers import Null, StartError
-from pacs import part10
 from pacs.bench import load
 from pacs.bench.corpus import uid
 from pacs.bench.load import Request
+from pacs.dicom import part10
 from pacs.storage import layout
 from pacs.storage.check import index_check
 from pacs.storage.index import Index, matching

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from pacs import demo, part10
+from pacs import demo
 from pacs.archive import Archive
+from pacs.dicom import attributes, part10
 
 pytestmark = pytest.mark.skipif(
     shutil.which("dcmdump") is None, reason="DCMTK is absent: apt-get install dcmtk"
@@ -61,7 +62,7 @@ def test_a_modality_that_only_knows_c_store(
     server.stop()
     with Archive.open(tmp_path / "archive") as archive:
         for data in files:
-            found = part10.uids(part10.scan(data).json)
+            found = attributes.uids(part10.scan(data).json)
             assert archive.instance(found.study, found.series, found.instance)
         assert archive.counters().instances == len(files)
 

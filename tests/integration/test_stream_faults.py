@@ -18,13 +18,14 @@ import zarr
 from aiohttp import web
 from numpy.typing import NDArray
 
-from pacs import available, demo
+from pacs import demo
 from pacs.archive import Archive
 from pacs.client import AsyncClient, Client, FrameView, Patience
 from pacs.client.fetch import Options, fetch_all
 from pacs.client.resource import resource
 from pacs.dicomweb.app import Dicomweb
 from pacs.errors import AnswerError
+from pacs.renditions import available
 from pacs.settings import Settings
 from tests.integration.exchange import Reply, Stored
 from tests.objects import images

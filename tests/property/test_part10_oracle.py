@@ -22,7 +22,7 @@ from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 
-from pacs import charset, part10
+from pacs.dicom import attributes, charset, part10
 from pacs.errors import DicomError
 
 PYDICOM_DATA = Path(pydicom.__file__).parent / "data"
@@ -320,8 +320,8 @@ def check_any(data: bytes) -> None:
         assert span.length > 1024
     if answer.pixel is not None:
         assert answer.pixel.offset + answer.pixel.length <= answer.data.nbytes
-    part10.geometry(answer.json)
-    part10.uids(answer.json)
+    attributes.geometry(answer.json)
+    attributes.uids(answer.json)
 
 
 @settings(max_examples=1500)

@@ -17,7 +17,7 @@ from pydicom.filereader import read_dataset
 from pydicom.uid import ImplicitVRLittleEndian
 
 from pacs._codecs.recode import recode
-from pacs.dictionary import dictionary
+from pacs.dicom.dictionary import dictionary
 from pacs.errors import DicomError
 from tests.property.test_part10_oracle import bundled_files, dicom_files
 

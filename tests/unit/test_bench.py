@@ -14,12 +14,13 @@ import numpy as np
 import pydicom
 import pytest
 
-from pacs import ingest, part10, transcode, uids
+from pacs import ingest, transcode, uids
 from pacs.bench import commits, compare, disk, model, page, plots, run, summary, verdict
 from pacs.bench.corpus import Corpus, uid
 from pacs.bench.kinds import KINDS
 from pacs.bench.model import Codec, Disk, Finding, Latency, Point, Report, Stages, Sweep, Window, latency
 from pacs.bench.soak import drift
+from pacs.dicom import attributes, part10
 from pacs.errors import BenchError
 from pacs.geometry import FrameGeometry
 
@@ -60,7 +61,7 @@ def test_noise_compresses_as_that_of_real_images() -> None:
     """Ratios of HTJ2K over real images: CT 2.8, MR 2.0 to 2.6; without noise it would be ten and more."""
     for modality, least, most in (("CT", 2.5, 3.4), ("MR", 1.8, 2.8)):
         instance = next(Corpus("ratio").series(modality, "x"))
-        geometry = part10.geometry(part10.scan(instance.file).json)
+        geometry = attributes.geometry(part10.scan(instance.file).json)
         assert isinstance(geometry, FrameGeometry)
         samples = transcode.decode_native(instance.frame(), geometry, big_endian=False)
         encoded = transcode.encode_frame(samples, geometry).codestream

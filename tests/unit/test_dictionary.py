@@ -8,7 +8,7 @@ import sys
 from pydicom import datadict
 from pydicom._dicom_dict import DicomDictionary
 
-from pacs import dictionary
+from pacs.dicom import dictionary
 from tests.conftest import ROOT
 
 

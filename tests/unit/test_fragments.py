@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pacs import fragments, part10
-from pacs.fragments import Layout
+from pacs.dicom import fragments, part10
+from pacs.dicom.fragments import Layout
 from tests.objects.base import data_set, encapsulated, item, pixel_element, write
 from tests.objects.fragmentation import MARKED, encoded
 

@@ -8,10 +8,11 @@ from typing import Any
 
 import msgspec
 
-from pacs import available, demo, reading, uids
+from pacs import demo, reading, uids
 from pacs.archive import Archive
 from pacs.errors import NotFoundError
 from pacs.reading import Frame
+from pacs.renditions import available
 from pacs.storage.index.frame_rows import DescriptorStart, EntryStart, FrameRows
 from pacs.storage.model import Descriptor, Encoding, Form, InstanceEntry
 from tests.objects import images, instances

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pacs import json_members
+from pacs.dicom import json_members
 
 tags = st.integers(0, 0xFFFFFFFF).map(lambda tag: f"{tag:08X}") | st.sampled_from(["00083001", "00083002", "00083003"])
 values = st.recursive(

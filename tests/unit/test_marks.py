@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pacs import marks, uids
+from pacs import uids
+from pacs.dicom import marks
 from tests.objects.fragmentation import FOUND_AS, encoded
 from tests.objects.images import ENCODERS
 

@@ -7,12 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pacs import available, uids
-from pacs.available import Stored
+from pacs import uids
 from pacs.dicomweb import instances, negotiation, wado
 from pacs.dicomweb.negotiation import DICOM, DICOM_JSON, OCTET_STREAM, Choice, choices, content_coding
 from pacs.errors import NotAcceptableError, RequestError
 from pacs.geometry import FrameGeometry
+from pacs.renditions import available
+from pacs.renditions.available import Stored
 
 RPCL = uids.HTJ2K_LOSSLESS_RPCL
 HTJ2K_PART = f"image/jphc; transfer-syntax={RPCL}"

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from pacs import charset, part10
+from pacs.dicom import attributes, charset, part10
 from pacs.errors import DicomError
 from pacs.geometry import FrameGeometry
 
@@ -460,15 +460,15 @@ def test_a_geometry_beyond_its_value_representations() -> None:
         "00280010": {"vr": "UL", "Value": [1]}, "00280011": {"vr": "US", "Value": [1]},
         "00280100": {"vr": "US", "Value": [8]}, "00280008": {"vr": "IS", "Value": [0]},
     }  # fmt: skip
-    found = part10.geometry(json.dumps(described).encode())
+    found = attributes.geometry(json.dumps(described).encode())
     assert found is not None
     assert found.frames == 1, "no frames at all are one"
     described["00280008"] = {"vr": "IS", "Value": [1 << 31]}
-    found = part10.geometry(json.dumps(described).encode())
+    found = attributes.geometry(json.dumps(described).encode())
     assert found is not None
     assert found.frames == 1
     described["00280010"] = {"vr": "UL", "Value": [1 << 16]}
-    assert part10.geometry(json.dumps(described).encode()) is None
+    assert attributes.geometry(json.dumps(described).encode()) is None
 
 
 @pytest.mark.parametrize("data", [b"", b"\0", b"no DICOM file, only text\n" * 20, b"\x89PNG\r\n\x1a\n" + bytes(100)])
@@ -554,18 +554,18 @@ GEOMETRY = b"".join(
 
 def test_geometry() -> None:
     answer = part10.scan(file(GEOMETRY))
-    assert part10.geometry(answer.json) == FrameGeometry(2, 3, 1, 16, 12, 11, 0, 0, "MONOCHROME2", 1)
-    assert part10.geometry(b"{}") is None
+    assert attributes.geometry(answer.json) == FrameGeometry(2, 3, 1, 16, 12, 11, 0, 0, "MONOCHROME2", 1)
+    assert attributes.geometry(b"{}") is None
     odd = b'{"00280010":{"vr":"US","Value":["x"]},"00280011":{"vr":"US"},"00280100":{"vr":"UN","InlineBinary":"AA=="}}'
-    assert part10.geometry(odd) is None
+    assert attributes.geometry(odd) is None
 
 
-def test_uids_and_fragments() -> None:
+def test_uids_and_elements() -> None:
     json_text = part10.scan(file(GEOMETRY)).json
-    found = part10.uids(json_text)
+    found = attributes.uids(json_text)
     assert (found.study, found.series, found.instance, found.sop_class) == ("1.2", "1.3", "", "1.2.840")
-    fragments = part10.index_fragments(json_text, [0x00280010, 0x00100010])
-    assert fragments == {0x00280010: b'{"vr":"US","Value":[2]}'}
+    elements = attributes.select(json_text, [0x00280010, 0x00100010])
+    assert elements == {0x00280010: b'{"vr":"US","Value":[2]}'}
 
 
 # --- costs ----------------------------------------------------------------------------------------------------

@@ -20,11 +20,11 @@ from pydicom.encaps import encapsulate
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_file_meta_info
 
-from pacs import available, codestream, reading, transcode, uids
+from pacs import codestream, reading, transcode, uids
 from pacs.archive import Archive
 from pacs.errors import PixelError, UnsupportedTransferSyntaxError
 from pacs.reading import Frame
-from pacs.renditions import Renditions
+from pacs.renditions import Renditions, available
 from pacs.storage.layout import RENDITIONS
 from pacs.transcode import Rendition
 

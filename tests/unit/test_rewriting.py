@@ -19,9 +19,10 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from pacs import available, rewriting, uids
+from pacs import rewriting, uids
 from pacs.archive import Archive
 from pacs.errors import UnsupportedTransferSyntaxError
+from pacs.renditions import available
 from pacs.rewriting import pixel_data
 
 PIXELS = bytes(range(1, 10))

@@ -1,6 +1,6 @@
 """Frames and files in another form than the stored one: each is made once for all who ask meanwhile, and kept.
 
-`available.py` says which there are. They are kept in memory, and on disk for all workers (`storage.disposable`). A key
+`available` says which there are. They are kept in memory, and on disk for all workers (`storage.disposable`). A key
 names the received file by its SHA-256, so that nothing of another instance, or of other content under the same UID,
 can ever be found by it.
 """
@@ -16,10 +16,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Final
 
-from pacs import available, codestream, progression, reading, rewriting, transcode, uids
+from pacs import codestream, progression, reading, rewriting, transcode, uids
 from pacs.errors import CodestreamError, UnsupportedTransferSyntaxError
-from pacs.made import Made, Recent
 from pacs.reading import Committed, Frame
+from pacs.renditions import available
+from pacs.renditions.made import Made, Recent
 from pacs.rewriting import Rewritten
 from pacs.storage import layout
 from pacs.storage.checksum import crc32c

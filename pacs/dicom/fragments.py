@@ -13,8 +13,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import overload
 
-from pacs import marks, uids
-from pacs.part10 import Fragment, PixelSpan
+from pacs import uids
+from pacs.dicom import marks
+from pacs.dicom.part10 import Fragment, PixelSpan
 
 
 class Frames(Sequence[tuple[Fragment, ...]]):

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import re
 import zlib
 from array import array
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, Final, Literal, NamedTuple, TypeAlias, overload
+from typing import Literal, NamedTuple, TypeAlias, overload
 
-import msgspec
-
-from pacs import charset, marks, tags
-from pacs import uids as transfer_syntaxes
+from pacs import uids
 from pacs._codecs import part10 as kernel
-from pacs.dictionary import dictionary
+from pacs.dicom import charset, marks
+from pacs.dicom.dictionary import dictionary
 from pacs.errors import DicomError, UidError
-from pacs.geometry import FrameGeometry
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
@@ -122,7 +117,7 @@ def scan(data: Buffer) -> Part10:
     start, meta_syntax, meta_instance = kernel.scan_meta(view, head)
     stated = meta_syntax.decode("latin_1").strip()
     deflated, shortage = False, ""
-    if transfer_syntaxes.transfer_syntax(stated).deflated:
+    if uids.transfer_syntax(stated).deflated:
         inflated, sentence = _inflated(view, start)
         if inflated.nbytes > start:  # what does not even begin as a deflate stream is none
             view, deflated, shortage = inflated, True, sentence
@@ -193,9 +188,9 @@ def _start(view: memoryview) -> int:
 def _encoding(view: memoryview, start: int, stated: str) -> tuple[bool, bool]:
     """(implicit VR, big endian): as the Transfer Syntax says unless the first Data Element shows otherwise."""
     first = bytes(view[start : start + 6])
-    big_endian = stated == transfer_syntaxes.EXPLICIT_VR_BIG_ENDIAN
+    big_endian = stated == uids.EXPLICIT_VR_BIG_ENDIAN
     if len(first) < 6:
-        return transfer_syntaxes.transfer_syntax(stated).implicit, big_endian
+        return uids.transfer_syntax(stated).implicit, big_endian
     explicit = 64 < first[4] < 91 and 64 < first[5] < 91
     # The first group is a small number: read in the wrong order it is 256 or more times as large.
     little = int.from_bytes(first[:2], "little")
@@ -222,15 +217,15 @@ def _syntax(
 ) -> tuple[str, list[str]]:  # fmt: skip
     """The Transfer Syntax that the bytes are in, and a sentence if that is not the stated one."""
     if implicit:
-        seen = transfer_syntaxes.IMPLICIT_VR_LITTLE_ENDIAN
+        seen = uids.IMPLICIT_VR_LITTLE_ENDIAN
     else:
-        seen = transfer_syntaxes.EXPLICIT_VR_BIG_ENDIAN if big_endian else transfer_syntaxes.EXPLICIT_VR_LITTLE_ENDIAN
+        seen = uids.EXPLICIT_VR_BIG_ENDIAN if big_endian else uids.EXPLICIT_VR_LITTLE_ENDIAN
     if not stated:
         return seen, ["no Transfer Syntax is stated"]
-    known = transfer_syntaxes.transfer_syntax(stated)
+    known = uids.transfer_syntax(stated)
     if not known.known:
         try:
-            transfer_syntaxes.check(stated, "the Transfer Syntax UID")
+            uids.check(stated, "the Transfer Syntax UID")
         except UidError as error:
             return seen, [error.message]
         return stated, [f"Transfer Syntax {stated} is not known here: the instance is kept as received"]
@@ -244,7 +239,7 @@ def _syntax(
         return stated, ["the Data Set is in implicit VR, against its Transfer Syntax"] if implicit else []
     if pixel is not None and pixel.encapsulated:
         offset, length = pixel.fragments[0] if pixel.fragments else (0, 0)
-        found = marks.transfer_syntax(view[offset : offset + length]) or transfer_syntaxes.ENCAPSULATED_UNCOMPRESSED
+        found = marks.transfer_syntax(view[offset : offset + length]) or uids.ENCAPSULATED_UNCOMPRESSED
         return found, [f"the pixel data is encapsulated, against the stated Transfer Syntax {stated}"]
     if (known.implicit, known.big_endian, known.deflated) == (implicit, big_endian, deflated):
         return stated, []
@@ -276,121 +271,3 @@ def _inflated(view: memoryview, start: int) -> tuple[memoryview, str]:
     except zlib.error as error:
         shortage = f"the deflated Data Set cannot be inflated to its end ({error})"
     return memoryview(whole).toreadonly(), shortage
-
-
-# --- reading the JSON back ------------------------------------------------------------------------------------
-
-
-def index_fragments(json: bytes, tags: Collection[int]) -> dict[int, bytes]:
-    """The JSON text of the wanted top-level Data Elements that are there."""
-    model = _selection(tuple(tags))
-    found = msgspec.json.decode(json, type=model)
-    return {
-        tag: bytes(value)
-        for tag, value in zip(tags, msgspec.structs.astuple(found), strict=True)
-        if value is not msgspec.UNSET
-    }
-
-
-@lru_cache(maxsize=64)
-def _selection(tags: tuple[int, ...]) -> type[msgspec.Struct]:
-    """A type that decodes the given Data Elements as raw text and skips the others."""
-    fields: list[tuple[str, object, object]] = []
-    for tag in tags:
-        fields.append((f"t{tag:08X}", msgspec.Raw | msgspec.UnsetType, msgspec.UNSET))
-    return msgspec.defstruct("Selection", fields, rename=lambda name: name[1:])
-
-
-class InstanceUids(msgspec.Struct, frozen=True):
-    """What identifies an instance, "" where the Data Set does not say. Nothing is checked: see `pacs.uids.check`."""
-
-    study: str
-    series: str
-    instance: str
-    sop_class: str
-
-
-def uids(json: bytes) -> InstanceUids:
-    """Study, Series and SOP Instance UID and the SOP Class UID of an instance."""
-    return uids_in(index_fragments(json, UID_TAGS))
-
-
-def uids_in(found: Mapping[int, bytes]) -> InstanceUids:
-    """The same of fragments in which UID_TAGS were looked for."""
-    return InstanceUids(*[_text(found.get(tag)) for tag in UID_TAGS])
-
-
-UID_TAGS: Final = (tags.STUDY_INSTANCE_UID, tags.SERIES_INSTANCE_UID, tags.SOP_INSTANCE_UID, tags.SOP_CLASS_UID)
-
-
-def geometry(json: bytes) -> FrameGeometry | None:
-    """How a frame's samples lie; None unless Rows, Columns and Bits Allocated are there. PS3.3 C.7.6.3
-
-    A number beyond its Value Representation counts as absent; no frames at all are one, as elsewhere.
-    """
-    return geometry_in(index_fragments(json, tags.GEOMETRY_TAGS))
-
-
-def geometry_in(found: Mapping[int, bytes]) -> FrameGeometry | None:
-    """The same of fragments in which GEOMETRY_TAGS were looked for."""
-    rows = _whole(found.get(tags.ROWS), 0)
-    columns = _whole(found.get(tags.COLUMNS), 0)
-    bits_allocated = _whole(found.get(tags.BITS_ALLOCATED), 0)
-    if not (rows and columns and bits_allocated):
-        return None
-    bits_stored = _whole(found.get(tags.BITS_STORED), bits_allocated)
-    return FrameGeometry(
-        rows=rows,
-        columns=columns,
-        samples_per_pixel=_whole(found.get(tags.SAMPLES_PER_PIXEL), 1),
-        bits_allocated=bits_allocated,
-        bits_stored=bits_stored,
-        high_bit=_whole(found.get(tags.HIGH_BIT), bits_stored - 1),
-        pixel_representation=_whole(found.get(tags.PIXEL_REPRESENTATION), 0),
-        planar_configuration=_whole(found.get(tags.PLANAR_CONFIGURATION), 0),
-        photometric_interpretation=_text(found.get(tags.PHOTOMETRIC_INTERPRETATION)),
-        frames=_whole(found.get(tags.NUMBER_OF_FRAMES), 1, _LARGEST_IS) or 1,
-    )
-
-
-_OVERLAY_ROWS: Final = re.compile(rb'"(60[01][02468ACE])0010":')
-
-
-def overlay_in_samples(json: bytes) -> bool:
-    """Whether an overlay lies in unused bits of the samples: it is described and has no data of its own.
-
-    Retired, and common in old archives. PS3.5 8.1.2, PS3.3 C.9.2
-    """
-    groups = {int(group, 16) << 16 for group in _OVERLAY_ROWS.findall(json)}
-    wanted = [group + element for group in sorted(groups) for element in (0x0010, 0x3000)]
-    found = index_fragments(json, wanted) if wanted else {}
-    return any(group + 0x0010 in found and group + 0x3000 not in found for group in groups)
-
-
-class _Element(msgspec.Struct):
-    values: Any = msgspec.field(name="Value", default=None)
-
-
-_element = msgspec.json.Decoder(_Element)
-
-
-def _first(fragment: bytes | None) -> object:
-    if fragment is None:
-        return None
-    values = _element.decode(fragment).values
-    return values[0] if isinstance(values, list) and values else None
-
-
-_LARGEST_US, _LARGEST_IS = (1 << 16) - 1, (1 << 31) - 1
-"""PS3.5 6.2"""
-
-
-def _whole(fragment: bytes | None, default: int, largest: int = _LARGEST_US) -> int:
-    """The first value if it is a whole number from 0 to `largest`, else the default."""
-    value = _first(fragment)
-    return value if isinstance(value, int) and 0 <= value <= largest else default
-
-
-def _text(fragment: bytes | None) -> str:
-    value = _first(fragment)
-    return value if isinstance(value, str) else ""
