@@ -11,6 +11,7 @@ from itertools import pairwise
 from typing import Final, NamedTuple, TypeAlias
 
 from pacs import codestream as _codestream
+from pacs._codecs import kept_packets as _kept
 from pacs._codecs import progression as _kernel
 from pacs._codecs import rewrite as _rewrite
 from pacs._codecs.codestream import Headers
@@ -111,7 +112,7 @@ def cut(
         if most_bytes is None or len(whole) <= most_bytes:
             return whole
         room = most_bytes - _overhead(walked, data, progression, levels_dropped)
-        fitting, keep = _rewrite.within(walked, levels_dropped, kept, room) if room > 0 else (0, bytearray())
+        fitting, keep = _kept.within(walked, levels_dropped, kept, room) if room > 0 else (0, bytearray())
         if not fitting:
             raise CodestreamError(f"{most_bytes} bytes do not hold the headers and empty packets of one layer")
         return _written(walked, data, progression, levels_dropped, fitting, keep)
@@ -130,7 +131,7 @@ def region(codestream: Buffer, rectangle: Rectangle, levels_dropped: int = 0) ->
         headers = walked.headers
         left, right = _range(headers.x0, headers.columns, rectangle.left, rectangle.columns, levels_dropped)
         top, bottom = _range(headers.y0, headers.rows, rectangle.top, rectangle.rows, levels_dropped)
-        keep = _rewrite.touching(walked, levels_dropped, left, top, right, bottom)
+        keep = _kept.touching(walked, levels_dropped, left, top, right, bottom)
         return _written(walked, data, _progression(walked), levels_dropped, _ALL_LAYERS, keep)
 
 

@@ -1,9 +1,15 @@
-"""Tag, Value Representation and length: what stands before every value (PS3.5 7.1)."""
+"""Tag, Value Representation and length: what stands before every value, item and delimiter (PS3.5 7.1, 7.5)."""
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
 from pacs._codecs.cursor cimport Cursor, here, remaining, skip, take_tag, take_u16, take_u32
 from pacs._codecs.vr cimport VR_NONE, has_long_length, vr_of
+
+cdef enum:
+    UNDEFINED = 0xFFFFFFFF      # a length: a delimiter ends the value
+    ITEM = 0xFFFEE000
+    ITEM_END = 0xFFFEE00D
+    SEQUENCE_END = 0xFFFEE0DD
 
 
 cdef struct Header:
@@ -44,3 +50,8 @@ cdef inline bint take_header(Cursor* c, bint implicit, Header* h) noexcept nogil
         h.implicit = True
     take_u32(c, &h.length)
     return True
+
+
+cdef inline bint begins_explicit(const Cursor* c) noexcept nogil:
+    """Whether two capital letters stand where the first element of a Data Set has its VR. It has 6 bytes at least."""
+    return 64 < here(c)[4] < 91 and 64 < here(c)[5] < 91

@@ -116,6 +116,15 @@ cdef inline void check_length(Walk *w, Part *p, size_t length, size_t sop) noexc
     w.disagrees = True
 
 
+cdef inline uint32_t length_bytes(uint64_t length) noexcept nogil:
+    """Bytes that PLT takes for a length: seven bits in each. T.800 A.7.3"""
+    cdef uint32_t count = 1
+    while length >> 7:
+        length >>= 7
+        count += 1
+    return count
+
+
 cdef inline bint open_precinct(Limits *limits, Level *level, uint32_t number, Precinct **state) noexcept nogil:
     cdef Precinct shape
     cdef uint64_t blocks = shape_precinct(&shape, level, number)

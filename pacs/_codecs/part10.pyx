@@ -6,23 +6,20 @@ at the bottom raise once. `except -1` is for Python's own errors (memory).
 What is not to the letter of the standard follows pydicom, which the tests compare with.
 """
 
+from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memchr, memcmp
 
 from pacs.errors import DicomError
 
-from cpython.bytes cimport PyBytes_FromStringAndSize
-
+from pacs._codecs.breath cimport breathe
 from pacs._codecs.cursor cimport Cursor, here, load_u16, peek_tag, remaining, skip, take_tag, take_u32
 from pacs._codecs.dictionary cimport Dictionary
-from pacs._codecs.header cimport Header, take_header
+from pacs._codecs.header cimport ITEM, ITEM_END, SEQUENCE_END, UNDEFINED, Header, begins_explicit, take_header
 from pacs._codecs.jsonmodel cimport JsonModel, Level, LEVELS
 from pacs._codecs.jsontext cimport put, put_char, reserve
 from pacs._codecs.values cimport put_numbers, trimmed
 from pacs._codecs.vr cimport *
-
-cdef extern from "<sched.h>" nogil:
-    int sched_yield()
 
 cdef enum:
     OK, FAILED, END
@@ -36,12 +33,6 @@ cdef enum:
     MOST_ELEMENTS = 1 << 17
     # Bytes of JSON. The positions of 500,000 tiles take some 350 MB.
     MOST_TEXT = 512 << 20
-    # Elements and items between two chances for other threads: some milliseconds.
-    BREATH = 1 << 14
-    UNDEFINED = 0xFFFFFFFF
-    ITEM = 0xFFFEE000
-    ITEM_END = 0xFFFEE00D
-    SEQUENCE_END = 0xFFFEE0DD
 
 cdef const char* DEPTH_FAILURE = b"sequences are nested too deeply"
 
@@ -59,18 +50,11 @@ cdef class Scanner(JsonModel):
     def __cinit__(self):
         self.creators = [None] * LEVELS
 
-    cdef inline int breathe(self) except -1:
-        """Now and then lets other threads run: a file of nothing but short elements takes seconds."""
-        self.steps += 1
-        if self.steps % BREATH == 0:
-            with nogil:
-                sched_yield()
-        return OK
-
     cdef int fail(self, const char* failure, size_t at) noexcept:
         self.failure = failure
         self.failed_at = at
         return FAILED
+
     # --- Data Elements ----------------------------------------------------------------------------------------
 
     cdef int find_vr(self, Header* h, Level* level, dict creators, Cursor* c) except -1:
@@ -116,15 +100,14 @@ cdef class Scanner(JsonModel):
     cdef int data_set(self, Cursor* c, size_t end, bint undefined, bint implicit, int depth, Level* level) except -1:
         """The object of one Data Set: to its Item Delimitation Item if `undefined`, else as far as `end`."""
         cdef int status
-        cdef const uint8_t* start = here(c)
-        self.breathe()
+        breathe(&self.steps)
         level.any = level.unordered = False
         level.last_tag = 0
         level.first_member = self.member_count
         self.creators[depth] = None
         if depth and not implicit and remaining(c) >= 6:
             # An item inside explicit VR may be implicit as a whole: that of a UN is. PS3.5 6.2.2
-            implicit = not (64 < start[4] < 91 and 64 < start[5] < 91)
+            implicit = not begins_explicit(c)
         put_char(&self.out, b"{")
         while undefined or c.position < end:
             status = self.element(c, implicit, depth, level)
@@ -145,7 +128,7 @@ cdef class Scanner(JsonModel):
         cdef Header h
         cdef int vr
         cdef size_t length
-        self.breathe()
+        breathe(&self.steps)
         if not take_header(c, implicit, &h):
             if remaining(c) and depth == 0:
                 self.warn("bytes behind the last whole Data Element are ignored", c.position)
@@ -445,9 +428,6 @@ cdef class Scanner(JsonModel):
                 level.lut_entries = number
         return 0
 
-    # --- text -------------------------------------------------------------------------------------------------
-
-    # --- answers ----------------------------------------------------------------------------------------------
 
 def scan_data_set(
     const uint8_t[::1] data not None, size_t start, bint implicit, bint big_endian, Dictionary dictionary not None,
@@ -498,7 +478,7 @@ def scan_meta(const uint8_t[::1] data not None, size_t start):
         raise ValueError("start lies behind the data")
     c.base, c.position, c.limit, c.big_endian = &data[0], start, data.shape[0], False
     if remaining(&c) >= 6:
-        implicit = not (64 < here(&c)[4] < 91 and 64 < here(&c)[5] < 91)
+        implicit = not begins_explicit(&c)
     while peek_tag(&c, &tag) and tag >> 16 == 2:
         if not take_header(&c, implicit, &h) or h.length > remaining(&c):
             raise DicomError("the File Meta Information is not complete", c.position)

@@ -10,29 +10,21 @@ from libc.string cimport memcpy
 
 from pacs.errors import DicomError, UnsupportedTransferSyntaxError
 
+from pacs._codecs.breath cimport breathe
 from pacs._codecs.cursor cimport Cursor, here, load_u16, peek_tag, remaining, skip, take_tag, take_u32
 from pacs._codecs.dictionary cimport Dictionary
-from pacs._codecs.header cimport Header, take_header
+from pacs._codecs.header cimport ITEM, ITEM_END, SEQUENCE_END, UNDEFINED, Header, begins_explicit, take_header
 from pacs._codecs.jsonmodel cimport LEVELS
 from pacs._codecs.values cimport trimmed
 from pacs._codecs.vr cimport *
-
-cdef extern from "<sched.h>" nogil:
-    int sched_yield()
 
 cdef enum:
     OK, FAILED, END
     MAX_DEPTH = LEVELS - 2
     # As in the scanner: no two have the same tag, so an honest Data Set has a few thousand.
     MOST_ELEMENTS = 1 << 17
-    # Elements and items between two chances for other threads: about a millisecond.
-    BREATH = 1 << 14
     LONG_COPY = 1 << 20
     LONGEST_SHORT = 0xFFFE
-    UNDEFINED = 0xFFFFFFFF
-    ITEM = 0xFFFEE000
-    ITEM_END = 0xFFFEE00D
-    SEQUENCE_END = 0xFFFEE0DD
     PIXEL_DATA = 0x7FE00010
     ICON_IMAGE_SEQUENCE = 0x00880200
 
@@ -65,14 +57,6 @@ cdef class Recoder:
         self.enter(0)
         self.levels[0].pixel_representation = pixel_representation
 
-    cdef inline int breathe(self) except -1:
-        """Now and then lets other threads run: a file of nothing but items takes a second."""
-        self.steps += 1
-        if self.steps % BREATH == 0:
-            with nogil:
-                sched_yield()
-        return OK
-
     cdef int fail(self, const char* failure, size_t at) noexcept:
         self.failure = failure
         self.failed_at = at
@@ -103,10 +87,6 @@ cdef class Recoder:
         else:
             with nogil:
                 memcpy(place, p, n)
-        return OK
-
-    cdef int put_u32(self, uint32_t value) except -1:
-        store_u32(self.room(4), value)
         return OK
 
     cdef int put_delimiter(self, uint32_t tag, uint32_t length) except -1:
@@ -249,7 +229,7 @@ cdef class Recoder:
         cdef uint32_t tag = 0, length = 0
         cdef size_t start = c.position
         while True:
-            self.breathe()
+            breathe(&self.steps)
             if not take_tag(c, &tag) or not take_u32(c, &length):
                 return self.fail(b"a value of undefined length has no end", h.start)
             if tag == SEQUENCE_END:
@@ -301,7 +281,7 @@ cdef class Recoder:
             if tag != ITEM or (length != UNDEFINED and length > remaining(c)):
                 return self.fail(b"an item of a sequence is not whole", at)
             if not self.writing and length != UNDEFINED and not self.in_icon:
-                self.breathe()
+                breathe(&self.steps)
                 skip(c, length)
                 continue
             if self.writing:
@@ -324,13 +304,13 @@ cdef class Recoder:
     cdef int data_set(self, Cursor* c, bint undefined, bint implicit, int depth) except -1:
         """The elements of an item, to its delimiter if `undefined`."""
         cdef Header h
-        self.breathe()
+        breathe(&self.steps)
         self.enter(depth)
         if not implicit and remaining(c) >= 6:
             # An item inside explicit VR may be implicit as a whole: that of a UN is. PS3.5 6.2.2
-            implicit = not (64 < here(c)[4] < 91 and 64 < here(c)[5] < 91)
+            implicit = not begins_explicit(c)
         while undefined or c.position < c.limit:
-            self.breathe()
+            breathe(&self.steps)
             if not take_header(c, implicit, &h):
                 return self.fail(b"an item of a sequence is not complete", c.position)
             if h.tag == ITEM_END and undefined:
@@ -347,7 +327,7 @@ cdef class Recoder:
         cdef Header h
         cdef size_t start
         while c.position < c.limit:
-            self.breathe()
+            breathe(&self.steps)
             if not take_header(c, implicit, &h) or self.only_zeros(c, &h):
                 break  # less than an element takes is no element
             if pixel_tag and h.tag == pixel_tag:

@@ -1,6 +1,6 @@
 """Any bytes whatever give the packets of a codestream or a CodestreamError, and what is made of them can be read again.
 
-    tests/fuzz/build.sh build/fuzz codestream coding progression rewrite
+    tests/fuzz/build.sh build/fuzz codestream coding progression rewrite kept_packets
     tests/fuzz/run.sh build/fuzz tests/fuzz/fuzz_progression.py --seed build/corpus-packets
     tests/fuzz/run.sh build/fuzz tests/fuzz/fuzz_progression.py -max_total_time=60 -max_len=8192 build/corpus-packets
 """
