@@ -15,7 +15,7 @@ from typing import Final, Literal, Self
 import numpy as np
 import numpy.typing as npt
 
-from pacs import export, ingest, reading, uids
+from pacs import export, ingest, reading
 from pacs.crew import Crew
 from pacs.errors import ConflictError, IndexMismatchError, NotFoundError, PacsError, StorageError
 from pacs.ingest import Identity
@@ -230,10 +230,6 @@ class Archive:
         with self._engine.index.read() as view:
             return _member(view, study, series, instance)
 
-    def find_instance(self, instance: str) -> InstanceEntry | None:
-        with self._engine.index.read() as view:
-            return view.instance(instance)
-
     def series_of(self, study: str) -> list[SeriesEntry]:
         """By Series Number, then UID. Raises NotFoundError."""
         self.study(study)
@@ -343,10 +339,6 @@ class Archive:
     def part10(self, entry: InstanceEntry) -> Iterator[Buffer]:
         """The file as it was received, byte for byte, in pieces."""
         return export.rebuild(self._source(entry))
-
-    def part10_explicit(self, entry: InstanceEntry) -> Iterator[Buffer]:
-        """The instance as explicit VR little endian. Raises UnsupportedTransferSyntaxError where that cannot be."""
-        return self.renditions().instance(entry, uids.EXPLICIT_VR_LITTLE_ENDIAN).pieces
 
     def renditions(self, memory: int = 0, disk: int = 0) -> Renditions:
         """Frames and instances of this archive in other Transfer Syntaxes, with so many bytes of them kept."""

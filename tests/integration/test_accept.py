@@ -21,6 +21,7 @@ from pydicom.dataset import Dataset
 from pacs import uids
 from pacs.archive import Archive
 from pacs.dicom import part10
+from pacs.storage.model import InstanceEntry
 from tests.conftest import Server, _server_factory
 from tests.integration.exchange import Client, Reply
 from tests.objects import catalogue
@@ -185,14 +186,17 @@ def test_native_frames(accepted: Accepted) -> None:
     assert not wrong
 
 
+def entry_of(archive: Archive, built: Built) -> InstanceEntry:
+    return archive.instance(uid(built.name, "study"), uid(built.name, "series"), uid(built.name, "instance"))
+
+
 def test_compressed_frames_are_those_that_were_cut(accepted: Accepted) -> None:
     """As they are stored: one chunk a frame, no more frames and no fewer."""
     wrong = []
     compared = 0
     with Archive.open(accepted.root, threads=1) as archive:
         for built in accepted.built:
-            entry = archive.find_instance(uid(built.name, "instance"))
-            assert entry is not None
+            entry = entry_of(archive, built)
             frames = built.frames or ()
             if archive.frame_count(entry) != len(frames):
                 wrong.append((built.name, archive.frame_count(entry), len(frames)))
@@ -213,8 +217,7 @@ def test_check_finds_nothing_and_reindex_changes_nothing(
         with Archive.open(accepted.root, threads=1) as archive:
             found = {}
             for built in accepted.built:
-                entry = archive.find_instance(uid(built.name, "instance"))
-                assert entry is not None
+                entry = entry_of(archive, built)
                 frames = [archive.frame(entry, n + 1).etag for n in range(archive.frame_count(entry))]
                 found[built.name] = (entry.descriptor, archive.metadata_json(entry), frames)
             return found

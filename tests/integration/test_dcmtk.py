@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from pacs import demo
+from pacs import demo, uids
 from pacs.archive import Archive
 from pacs.dicom import attributes, part10
 
@@ -98,7 +98,8 @@ def test_dcmtk_reads_what_is_rewritten_as_explicit_little_endian(
             seen.add(kind)
             entry = archive.instance(result.study, result.series, result.instance)
             path = tmp_path / f"{len(seen)}.dcm"
-            path.write_bytes(b"".join(archive.part10_explicit(entry)))
+            explicit = archive.renditions().instance(entry, uids.EXPLICIT_VR_LITTLE_ENDIAN)
+            path.write_bytes(b"".join(explicit.pieces))
             rewritten.append((row["path"], path))
         assert len(rewritten) > 60
         wrong = [] if all_read([path for _, path in rewritten]) else ["none of them alone"]

@@ -27,6 +27,7 @@ from pacs.dicomweb.app import Dicomweb
 from pacs.errors import AnswerError
 from pacs.renditions import available
 from pacs.settings import Settings
+from pacs.storage.model import InstanceEntry
 from tests.integration.exchange import Reply, Stored
 from tests.objects import images
 from tests.unit.origin import Asked, origin
@@ -64,10 +65,13 @@ def archive(tmp_path: Path, files: list[bytes]) -> Iterator[Archive]:
         yield archive
 
 
+def entry_of(archive: Archive, of: Stored) -> InstanceEntry:
+    return archive.instance(of.data.StudyInstanceUID, of.data.SeriesInstanceUID, of.data.SOPInstanceUID)
+
+
 def rot(archive: Archive, file: bytes) -> None:
     """Turn a bit of the instance's only frame."""
-    instance = archive.find_instance(Stored(file).data.SOPInstanceUID)
-    assert instance is not None
+    instance = entry_of(archive, Stored(file))
     (chunk,) = archive.frame(instance, 1).chunks
     with (Path(archive.root) / chunk.path).open("r+b") as shard:
         shard.seek(chunk.offset + chunk.length // 2)
@@ -180,9 +184,7 @@ async def test_what_is_there_does_not_wait_for_what_is_being_made(archive: Archi
         async with session.get(f"/dicomweb{of.path}/frames/1?layer=1") as reply:
             assert reply.status == 200
         offload = handler.service.offload
-        instance = archive.find_instance(of.data.SOPInstanceUID)
-        assert instance is not None
-        turn = offload.turn(available.seconds(instance, JPEG_2000), True)
+        turn = offload.turn(available.seconds(entry_of(archive, of), JPEG_2000), True)
         held = 0
         while not turn.locked():
             await turn.acquire()

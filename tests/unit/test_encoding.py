@@ -11,7 +11,7 @@ import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ExplicitVRLittleEndian
 
-from pacs import encoding, ingest
+from pacs import encoding, ingest, uids
 from pacs.archive import Archive
 from pacs.errors import NotFoundError, StorageError, UnsupportedTransferSyntaxError
 from pacs.storage.model import Encoding, Span
@@ -133,7 +133,8 @@ def test_long_numbers_of_big_endian_are_little_endian_as_bulk_data(tmp_path: Pat
         entry = archive.instance(result.study, result.series, result.instance)
         assert b"".join(archive.bulk(entry, "00291001")) == numbers.astype("<i8").tobytes()
         assert b"".join(archive.part10(entry)) == data
-        read = pydicom.dcmread(BytesIO(b"".join(archive.part10_explicit(entry))))
+        explicit = archive.renditions().instance(entry, uids.EXPLICIT_VR_LITTLE_ENDIAN)
+        read = pydicom.dcmread(BytesIO(b"".join(explicit.pieces)))
         assert list(read[0x00291001].value) == numbers.tolist()
 
 
@@ -151,7 +152,7 @@ def test_what_a_private_transfer_syntax_holds_is_not_given_another_name(tmp_path
                     archive.decode_frame(entry, position)
             if built.frames:
                 with pytest.raises(UnsupportedTransferSyntaxError):
-                    b"".join(archive.part10_explicit(entry))
+                    archive.renditions().instance(entry, uids.EXPLICIT_VR_LITTLE_ENDIAN)
 
 
 def test_a_stretch_that_belongs_to_no_value_is_not_gathered(

@@ -15,8 +15,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from pacs.archive import Archive
-from pacs.storage.model import Encoding, InstanceEntry
+from pacs.archive import Archive, StoreResult
+from pacs.storage.model import Encoding
 from tests.objects.base import Built
 from tests.objects.images import JPEG_BASELINE, compressed, long_multi_frame, native, pattern
 
@@ -61,7 +61,7 @@ def undisturbed() -> Iterator[None]:
         gc.enable()
 
 
-def work(archive: Archive, uid: str, number: int) -> tuple[bytes, int, tuple[int, int], int]:
+def work(archive: Archive, of: StoreResult, number: int) -> tuple[bytes, int, tuple[int, int], int]:
     """(the frame, calls of functions, (bytes read, read calls), peak of memory) of finding and reading one frame."""
     calls = 0
 
@@ -72,8 +72,7 @@ def work(archive: Archive, uid: str, number: int) -> tuple[bytes, int, tuple[int
     with undisturbed():
         before = io_counters()
         sys.setprofile(count)
-        entry = archive.find_instance(uid)
-        assert entry is not None
+        entry = archive.instance(of.study, of.series, of.instance)
         data = archive.read_frame(archive.frame(entry, number))
         sys.setprofile(None)
         after = io_counters()
@@ -90,15 +89,15 @@ def test_any_frame_costs_what_the_first_costs(tmp_path: Path, kind: str) -> None
     with Archive.open(tmp_path / "archive", create=True, threads=1) as archive:
         result = archive.store(built.file)
         assert result.status == "stored" and not result.warnings
-        entry = archive.find_instance(result.instance)
-        assert isinstance(entry, InstanceEntry) and archive.frame_count(entry) == count
+        entry = archive.instance(result.study, result.series, result.instance)
+        assert archive.frame_count(entry) == count
         assert entry.descriptor.array_key is not None and entry.descriptor.array_key.encoding is encoding
         assert len(msgspec.msgpack.encode(entry)) < 1500, "what the index decodes does not grow with the frames"
         archive._engine.settle()  # else its thread would, in a moment
-        work(archive, result.instance, 1)
-        _, first_calls, (first_bytes, first_reads), _ = work(archive, result.instance, 1)
+        work(archive, result, 1)
+        _, first_calls, (first_bytes, first_reads), _ = work(archive, result, 1)
         for number in (2, count // 2, count - 1, count):
-            frame, calls, (read, reads), peak = work(archive, result.instance, number)
+            frame, calls, (read, reads), peak = work(archive, result, number)
             if encoding is Encoding.HTJ2K:
                 frame = archive.native_frame(entry, number)
             assert frame == built.frames[number - 1]
@@ -110,18 +109,19 @@ def test_the_first_frame_costs_what_a_single_frame_costs(tmp_path: Path) -> None
     found = []
     for count in (1, 2000):
         with Archive.open(tmp_path / str(count), create=True, threads=1) as archive:
-            uid = archive.store(compressed(JPEG_BASELINE, count, rows=8, columns=8).file).instance
+            result = archive.store(compressed(JPEG_BASELINE, count, rows=8, columns=8).file)
             archive._engine.settle()
-            work(archive, uid, 1)
-            found.append(work(archive, uid, 1)[1:3])
+            work(archive, result, 1)
+            found.append(work(archive, result, 1)[1:3])
     assert found[0] == found[1]
 
 
 def test_all_frames_are_the_right_ones(tmp_path: Path) -> None:
     built = long_multi_frame(3000)
     with Archive.open(tmp_path / "archive", create=True, threads=1) as archive:
-        entry = archive.find_instance(archive.store(built.file).instance)
-        assert entry is not None and built.frames is not None
+        result = archive.store(built.file)
+        entry = archive.instance(result.study, result.series, result.instance)
+        assert built.frames is not None
         read = [bytes(archive.read_frame(archive.frame(entry, number + 1))) for number in range(3000)]
         assert tuple(read) == built.frames
         assert np.unique([len(frame) for frame in read]).tolist() == [8]

@@ -53,7 +53,7 @@ def store(root: Path, monkeypatch: pytest.MonkeyPatch, built: Built, tamper: Tam
     with Archive.open(root, create=True, threads=1) as archive:
         result = archive.store(built.file)
         assert result.status == "stored", result.error
-        entry = archive.find_instance(result.instance)
+        entry = archive.instance(result.study, result.series, result.instance)
     monkeypatch.undo()
     return entry
 

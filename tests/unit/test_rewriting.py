@@ -69,7 +69,7 @@ def converted(tmp_path: Path, data: bytes) -> bytes:
         result = archive.store(data)
         assert result.status == "stored", result.error
         entry = archive.instance(result.study, result.series, result.instance)
-        return b"".join(archive.part10_explicit(entry))
+        return b"".join(archive.renditions().instance(entry, uids.EXPLICIT_VR_LITTLE_ENDIAN).pieces)
 
 
 @pytest.mark.parametrize("syntax", TRAILING)
