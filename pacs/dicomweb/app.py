@@ -210,7 +210,7 @@ def _gone(request: BaseRequest) -> Sent:
 def make_app(archive: Archive, settings: Settings) -> web.Application:
     """The service inside an application, for embedding and tests; `pacs serve` runs the handler without one."""
     handler = Dicomweb(archive, settings)
-    app = web.Application()
+    app = web.Application(handler_args={"auto_decompress": False})
 
     async def expect(request: web.Request) -> None:
         """The handler answers Expect itself, once it wants the body."""

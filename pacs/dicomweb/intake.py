@@ -171,7 +171,7 @@ def _fresh_parser(http: Any) -> Any:
     """A parser as `web.RequestHandler` makes it, at the beginning of a request."""
     return type(http._parser)(
         http, http._loop, http._read_bufsize, max_line_size=http.max_line_size, max_field_size=http.max_field_size,
-        max_headers=http.max_headers, payload_exception=web.RequestPayloadError,
+        max_headers=http.max_headers, payload_exception=web.RequestPayloadError, auto_decompress=False,
         max_msg_queue_size=http._max_msg_queue_size + 1,  # see `worker`
     )  # fmt: skip
 

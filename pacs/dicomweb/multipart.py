@@ -13,6 +13,7 @@ from pacs.errors import MediaTypeError, PartError, RequestError
 
 MAX_HEADER: Final = 16 << 10
 """Bytes of the header block of one part."""
+_SHORT_HEADER: Final = 512
 _MAX_BOUNDARY: Final = 256
 """RFC 2046 5.1.1 allows 70, but Orthanc joins two UUIDs to 73."""
 _MAX_PADDING: Final = 256
@@ -86,6 +87,7 @@ class Parser:
         self._finished = False
         self._dropped = 0
         """Bytes of the header's last line break, still to be passed over: an empty part's delimiter begins there."""
+        self._pattern: re.Pattern[bytes] | None = None
         self.parts = 0
         """Parts begun."""
 
@@ -157,7 +159,18 @@ class Parser:
             rest = data[after : after + _MAX_PADDING]
             if len(rest) < _MAX_PADDING and (rest == b"-" or rest.removesuffix(b"\r").strip(b" \t") == b""):
                 return start, -1, False
-            position = start + 1
+            # It only begins like one. The next may be millions of such away: not one by one.
+            found = self._whole().search(data, start + 1)
+            if found is None:
+                return self._partial(data, start + 1), -1, False
+            position = found.start()
+
+    def _whole(self) -> re.Pattern[bytes]:
+        """Delimiters to their end, or that of what has come. Slower than `find` where the boundary is not."""
+        if self._pattern is None:
+            end = rb"(?:--|[ \t]{0,%d}(?:\r\n|\r?\Z)|-\Z)" % _MAX_PADDING
+            self._pattern = re.compile(re.escape(self._delimiter) + end)
+        return self._pattern
 
     def _partial(self, data: bytes | bytearray, position: int) -> int:
         """Where a delimiter may begin whose rest is in the next chunk; the end of `data` if nowhere."""
@@ -171,16 +184,18 @@ class Parser:
 
     def _header(self, data: bytes | bytearray, position: int) -> tuple[int, list[Event]]:
         """(position after the header block that begins at `position`, events); -1 while it is incomplete."""
-        blank = data.find(b"\r\n\r\n", position, position + MAX_HEADER)
-        window = data[position : blank + 2 if blank >= 0 else position + MAX_HEADER]
-        start, end, _ = self._find(window, 0)
-        if end >= 0:
-            return position + start, self._begin({}, PartError("this part has no empty line after its header"))
-        if blank >= 0:
-            self._dropped = 2
-            return blank + 2, self._begin(_fields(window), None)
-        if len(window) < MAX_HEADER:
-            return -1, []
+        # A little at first: what looks like thousands of parts must not be searched to the limit for each.
+        for most in (_SHORT_HEADER, MAX_HEADER):
+            blank = data.find(b"\r\n\r\n", position, position + most)
+            window = data[position : blank + 2 if blank >= 0 else position + most]
+            start, end, _ = self._find(window, 0)
+            if end >= 0:
+                return position + start, self._begin({}, PartError("this part has no empty line after its header"))
+            if blank >= 0:
+                self._dropped = 2
+                return blank + 2, self._begin(_fields(window), None)
+            if len(window) < most:
+                return -1, []
         return position, self._begin({}, PartError(f"the header of this part is longer than {MAX_HEADER} bytes"))
 
     def _begin(self, headers: Mapping[str, str], error: PartError | None) -> list[Event]:

@@ -16,7 +16,6 @@ _LITTLE: Final = 128 << 10
 """Not counted: connections hold about as much by themselves."""
 _PATIENCE: Final = 10.0
 """Seconds that an answer waits for its turn."""
-_HELD: Final = "pacs.held"
 
 
 class Outgoing:
@@ -25,6 +24,8 @@ class Outgoing:
     def __init__(self, capacity: int) -> None:
         self._memory = ByteSemaphore(capacity)
         self._reserve = capacity // 8
+        self._held: dict[int, int] = {}
+        """Bytes by the identity of the request, from its first `hold` to its `release`."""
 
     @property
     def waiting(self) -> int:
@@ -33,7 +34,7 @@ class Outgoing:
 
     async def hold(self, request: BaseRequest, size: int) -> None:
         """Wait until `size` bytes may be held for this request, before they are made. Raises BusyError."""
-        more = size - request.get(_HELD, 0)
+        more = size - self._held.get(id(request), 0)
         if size <= _LITTLE or more <= 0:
             return
         try:
@@ -41,25 +42,24 @@ class Outgoing:
                 taken = await self._memory.acquire(more)
         except TimeoutError:
             raise _busy() from None
-        request[_HELD] = request.get(_HELD, 0) + taken
+        self._held[id(request)] = self._held.get(id(request), 0) + taken
 
     def hold_made(self, request: BaseRequest, size: int) -> None:
         """The same for what is there already, so that nothing waits. Raises BusyError.
 
         An eighth more may be held so: lists are not refused because images wait for their readers.
         """
-        more = size - request.get(_HELD, 0)
+        more = size - self._held.get(id(request), 0)
         if size <= _LITTLE or more <= 0:
             return
         if more > self._memory.free + self._reserve and self._memory.taken:
             raise _busy()
-        request[_HELD] = request.get(_HELD, 0) + self._memory.take(more)
+        self._held[id(request)] = self._held.get(id(request), 0) + self._memory.take(more)
 
     def release(self, request: BaseRequest) -> None:
         """The answer is over, sent or not."""
-        held = request.get(_HELD, 0)
+        held = self._held.pop(id(request), 0)
         if held:
-            request[_HELD] = 0
             self._memory.release(held)
 
 

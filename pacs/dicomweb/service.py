@@ -113,12 +113,13 @@ class Service:
 
     def choices(self, request: BaseRequest) -> tuple[Choice, ...]:
         """What the client takes, best first: by the query parameter `accept`, then by the header. PS3.18 8.7.8.1"""
-        accept = ",".join(request.headers.getall("Accept", ()))
-        if "accept=" in request.raw_path:
-            named = ",".join(filter(None, request.query.getall("accept", ())))
-            if named:
-                return preferred(named, accept)
-        return choices(accept)
+        accept = _accept(request)
+        named = _named(request)
+        return preferred(named, accept) if named else choices(accept)
+
+    def accept(self, request: BaseRequest) -> str:
+        """The same as text, of the first that says something."""
+        return _named(request) or _accept(request)
 
     def _every_second(self, metrics: Metrics) -> None:
         self.archive.let_go()
@@ -149,3 +150,12 @@ class Service:
     def close(self) -> None:
         self.observer.close()
         self.offload.close()
+
+
+def _accept(request: BaseRequest) -> str:
+    return ",".join(request.headers.getall("Accept", ()))
+
+
+def _named(request: BaseRequest) -> str:
+    """By the query. PS3.18 8.3.3.1"""
+    return ",".join(filter(None, request.query.getall("accept", ()))) if "accept=" in request.raw_path else ""

@@ -6,19 +6,20 @@ import asyncio
 import contextlib
 import logging
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
 from typing import Final, Self
 
 import msgspec
 from aiohttp import web
 from aiohttp.client_exceptions import ClientError
-from aiohttp.http_exceptions import ContentEncodingError
 from aiohttp.web import BaseRequest
 
 from pacs.archive import StoreResult
-from pacs.dicomweb import expectation, intake, multipart, native_model, negotiation, problems, urls
+from pacs.dicomweb import expectation, inflating, intake, multipart, native_model, negotiation, problems, urls
 from pacs.dicomweb.answer import Answer
 from pacs.dicomweb.intake import Intake
 from pacs.dicomweb.multipart import PartEnd, PartStart
@@ -47,6 +48,10 @@ MAX_PARTS: Final = 50_000
 """Of one request: what is remembered of each is small, but nine bytes can begin one, compressed a hundredth of that."""
 _SILENT: Final = 120
 """Seconds that a client may pause within a body."""
+_AT_ONCE: Final = 0.005
+"""Seconds that a body may be read without a wait, before others have a turn."""
+_ANSWERED_AT_ONCE: Final = 200
+"""Instances told in an answer that is written in the event loop."""
 _FORGET_SECONDS: Final = 0.01
 _SMALLEST_CLAIM: Final = 256 << 10
 
@@ -234,6 +239,19 @@ class _Body:
         return StalledError(f"nothing more of the body came for {_SILENT} seconds")
 
 
+class _Turns:
+    """Lets others have the event loop, while a body is read that is there already: thousands of parts, or a few
+    kilobytes that its coding makes a thousand times longer, come without a single wait."""
+
+    def __init__(self) -> None:
+        self._since = time.perf_counter()
+
+    async def give(self) -> None:
+        if time.perf_counter() - self._since > _AT_ONCE:
+            await asyncio.sleep(0)
+            self._since = time.perf_counter()
+
+
 async def store(service: Service, request: BaseRequest, target: ResourceId) -> Answer:
     """Store Instances. PS3.18 10.5
 
@@ -241,32 +259,30 @@ async def store(service: Service, request: BaseRequest, target: ResourceId) -> A
     those of the whole request (media type, boundary, no part at all) are raised.
     """
     taken = intake.of(request)
-    coding = request.headers.get("Content-Encoding", "identity").strip().lower()
-    if coding not in ("identity", "gzip", "deflate"):
-        raise MediaTypeError(f"Content-Encoding {coding[:40]!r} is not read here, send gzip, deflate or none")
+    inflater = inflating.of(request.headers.get("Content-Encoding", "identity"))
     parser = _parser(request.headers.get("Content-Type", ""))
-    if coding != "identity" and isinstance(parser, multipart.Single):
-        # aiohttp does not tell of a coding that was cut off, and nothing else shows where an instance ends.
-        raise MediaTypeError(
-            f"one instance without multipart is not read in {coding}, send multipart/related or no coding"
-        )
     if expectation.held_back(request):
         await expectation.ask(request)
     upload = _Upload(service, target.study)
+    turns = _Turns()
     try:
         async with _Body(request) as body:
             if taken is not None:
                 for event in parser.feed_whole(await body.whole(taken)):
                     await upload.take(event)
+                    await turns.give()
             while chunk := await body.more():
-                for event in parser.feed(chunk):
-                    await upload.take(event)
+                for piece in (chunk,) if inflater is None else inflater.feed(chunk):
+                    for event in parser.feed(piece):
+                        await upload.take(event)
+                        await turns.give()
+                    await turns.give()
+        if inflater is not None:
+            inflater.close()
         for event in parser.close():
             await upload.take(event)
     except (ClientError, web.RequestPayloadError) as error:
-        wrong = isinstance(error.__cause__, ContentEncodingError)
-        why = f"it is not {coding}, as Content-Encoding says, or not all of it" if wrong else type(error).__name__
-        raise RequestError(f"the body could not be read: {why}") from error
+        raise RequestError(f"the body could not be read: {type(error).__name__}") from error
     finally:
         upload.drop()
     if not parser.parts:
@@ -278,8 +294,9 @@ async def store(service: Service, request: BaseRequest, target: ResourceId) -> A
     # A part without a result, which `store_soon` never lets happen.
     lost = StoreResult("refused", error=BusyError("this instance was not stored"))
     results = [upload.results.get(part, lost) for part in range(parser.parts)]
-    xml = negotiation.prefers_xml(request.headers.get("Accept", ""))
-    return response(results, urls.base(request, service.settings), target.study, xml=xml)
+    xml = negotiation.prefers_xml(service.accept(request))
+    tell = partial(response, results, urls.base(request, service.settings), target.study, xml=xml)
+    return tell() if len(results) <= _ANSWERED_AT_ONCE else await service.offload.read(tell)
 
 
 def _parser(content_type: str) -> multipart.Parser | multipart.Single:

@@ -17,7 +17,6 @@ from typing import Any, Final
 import uvloop
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
-from aiohttp.http_exceptions import ContentEncodingError
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
 from aiohttp.web import BaseRequest, StreamResponse
@@ -27,7 +26,7 @@ from pacs.dicomweb import allocator, intake, metrics, metrics_directory, problem
 from pacs.dicomweb.app import Dicomweb
 from pacs.dicomweb.direct import Direct
 from pacs.dicomweb.metrics_directory import DIRECTORY
-from pacs.errors import MediaTypeError, PacsError, RequestError
+from pacs.errors import PacsError, RequestError
 from pacs.settings import Settings
 
 _log = logging.getLogger("pacs.server")
@@ -87,8 +86,8 @@ class _Protocol(web.RequestHandler):
                 self._end_after_upgrade(data)
 
     def _end_unreadable_body(self) -> None:
-        """A deflated body that ends too early is an error of the parser: aiohttp keeps it for the next answer, and who
-        reads the body waits."""
+        """A body that cannot be followed to its end is an error of the parser: aiohttp keeps it for the next answer,
+        and who reads the body waits."""
         exc, content = getattr(self._messages[-1][0], "exc", None), self.uploading
         if exc is not None and content is not None and not content.is_eof() and content.exception() is None:
             unreadable = web.RequestPayloadError(str(exc))
@@ -153,9 +152,6 @@ class _Protocol(web.RequestHandler):
         if status >= 500:
             _log.error("aiohttp failed on a request", exc_info=exc)
         error: PacsError = RequestError((message or "the request cannot be read").splitlines()[0][:200])
-        if isinstance(exc, ContentEncodingError):
-            # br or zstd, for which aiohttp found no decoder, and tells the client what to install.
-            status, error = 415, MediaTypeError("this Content-Encoding is not read here, send gzip, deflate or none")
         body = problems.body(error.code, error.message)
         response = web.Response(status=status, body=body, content_type="application/json")
         response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
@@ -202,6 +198,7 @@ class _Server(web.Server):
             keepalive_timeout=_KEEP_ALIVE,
             read_bufsize=_READ_BUFFER,
             max_line_size=_LONGEST_LINE,
+            auto_decompress=False,  # see `inflating`
             logger=_log,
         )
 

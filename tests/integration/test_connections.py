@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import gzip
 import re
 import tracemalloc
 import zlib
@@ -375,5 +376,41 @@ def test_a_deflated_body_that_is_cut_short(tmp_path: Path) -> None:
         whole = await here.connect()
         await whole.send(head(len(packed), "/dicomweb/studies", "Content-Encoding: deflate") + packed)
         assert (await whole.answer())[0] == 200
+
+    run(tmp_path, test)
+
+
+def test_a_coding_of_a_body_that_nobody_reads(tmp_path: Path) -> None:
+    """It is passed over as it came: to take the coding off could take a thousand times its length."""
+
+    async def test(here: Here) -> None:
+        client = await here.connect()
+        await client.send(head(9, "/dicomweb/nowhere", "Content-Encoding: gzip") + b"something" + SEARCH)
+        assert [(await client.answer())[0] for _ in range(2)] == [404, 200]
+
+    run(tmp_path, test)
+
+
+@pytest.mark.parametrize(
+    ("data", "fields", "status"),
+    [
+        (gzip.compress(bytes(100_000_000), 1), ("Content-Encoding: gzip",), 400),
+        (b"\r\n--b" * 20_000, (), 409),
+    ],
+    ids=["inflated", "parts"],
+)  # fmt: skip
+def test_a_body_that_is_never_waited_for_leaves_turns_to_others(
+    tmp_path: Path, data: bytes, fields: tuple[str, ...], status: int
+) -> None:
+    async def test(here: Here) -> None:
+        client, turns = await here.connect(), 0
+        sending = asyncio.ensure_future(client.send(head(len(data), "/dicomweb/studies", *fields) + data))
+        answer = asyncio.ensure_future(client.answer())
+        while not answer.done():
+            await asyncio.sleep(0)
+            turns += bool(here.handler.active)
+        await sending
+        assert (await answer)[0] == status
+        assert turns > 10
 
     run(tmp_path, test)

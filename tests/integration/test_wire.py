@@ -76,7 +76,8 @@ def test_a_part_without_a_uid_is_told_by_its_place(client: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    ("coding", "status", "said"), [("gzip", 400, "it is not gzip"), ("x-gzip", 415, "'x-gzip' is not read")]
+    ("coding", "status", "said"),
+    [("gzip", 400, "it is not gzip"), ("x-gzip", 400, "it is not gzip"), ("br", 415, "'br' is not read")],
 )
 def test_what_is_wrong_with_a_content_encoding_is_said(client: Client, coding: str, status: int, said: str) -> None:
     headers = {"Content-Type": "multipart/related; boundary=b", "Content-Encoding": coding}
