@@ -16,7 +16,7 @@ import psutil
 import pydicom
 import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from pacs import demo
 from pacs.dicomweb import stow
@@ -102,6 +102,8 @@ def test_the_same_again_is_a_success_and_other_bytes_a_conflict(server: Server) 
     assert post(server, body_of(first, first))[0] == 200
     status, module, _ = post(server, body_of(changed(first)))
     assert (status, reasons(module)) == (409, [0x0111])
+    [item] = items(module, "00081198")
+    assert (item["00081150"]["Value"], item["00081155"]["Value"]) == ([CTImageStorage], [sop(first)[2]])
     status, module, _ = post(server, body_of(changed(first), second))
     assert (status, reasons(module), len(items(module, "00081199"))) == (202, [0x0111], 1)
     assert download(server, first) == (200, first)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import random
 import re
 from pathlib import Path
 
@@ -356,6 +357,45 @@ def test_bulk_data_with_ranges(client: Client, long: Stored) -> None:
     [(headers, data)] = client.get(path, 'multipart/related; type="application/octet-stream"').parts
     assert (headers["Content-Type"], data) == (NATIVE, long.data.PixelData)
     assert client.get(path, "image/png").status == 406
+
+
+@pytest.mark.parametrize("frames", [1, 3])
+def test_bulk_data_of_compressed_pixels_is_its_frames(client: Client, frames: int) -> None:
+    data = pydicom.dcmread(io.BytesIO(next(demo.head_slices(1, rows=64, name=f"wado bulk {frames}"))))
+    encoded = [imagecodecs.jpegls_encode(np.roll(data.pixel_array, number, axis=0)) for number in range(frames)]
+    encoded = [frame + bytes(len(frame) % 2) for frame in encoded]
+    data.NumberOfFrames = frames
+    data.PixelData = pydicom.encaps.encapsulate(encoded)
+    data["PixelData"].VR = "OB"
+    data.file_meta.TransferSyntaxUID = pydicom.uid.JPEGLSLossless
+    out = io.BytesIO()
+    data.save_as(out)
+    client.store(out.getvalue())
+    path = Stored(out.getvalue()).path + "/bulkdata/7FE00010"
+    parts = client.get(path, VIEWER).parts
+    assert parts == [({"Content-Type": "image/jls; transfer-syntax=1.2.840.10008.1.2.4.80"}, frame) for frame in encoded]
+
+
+def test_a_value_too_long_to_be_held_is_sent_in_pieces(client: Client) -> None:
+    data = pydicom.dcmread(io.BytesIO(next(demo.head_slices(1, rows=64, name="wado long value"))))
+    data.SOPClassUID = data.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.104.1"
+    del data.PixelData
+    value = random.Random(1).randbytes(1 << 16) * ((33 << 20) >> 16)
+    data.EncapsulatedDocument = value
+    out = io.BytesIO()
+    data.save_as(out)
+    client.store(out.getvalue())
+    path = Stored(out.getvalue()).path + "/bulkdata/00420011"
+    alone = client.get(path, "application/octet-stream")
+    assert int(alone.headers["content-length"]) == len(value) and alone.body == value
+    end = client.get(path, 'multipart/related; type="application/octet-stream"', Range="bytes=-1000")
+    boundary = re.search(r"boundary=(\w+)", end.headers["content-type"])
+    assert boundary
+    head = f"--{boundary[1]}\r\nContent-Type: {NATIVE}\r\n\r\n".encode()
+    tail = f"\r\n--{boundary[1]}--\r\n".encode()
+    assert (end.status, end.body) == (206, (value[-1000:] + tail)[-1000:])
+    total = len(head) + len(value) + len(tail)
+    assert end.headers["content-range"] == f"bytes {total - 1000}-{total - 1}/{total}"
 
 
 # --- cross-origin requests and URLs
