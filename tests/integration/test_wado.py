@@ -359,7 +359,7 @@ def test_bulk_data_with_ranges(client: Client, long: Stored) -> None:
     assert client.get(path, "image/png").status == 406
 
 
-@pytest.mark.parametrize("frames", [1, 3])
+@pytest.mark.parametrize("frames", [1, 2])
 def test_bulk_data_of_compressed_pixels_is_its_frames(client: Client, frames: int) -> None:
     data = pydicom.dcmread(io.BytesIO(next(demo.head_slices(1, rows=64, name=f"wado bulk {frames}"))))
     encoded = [imagecodecs.jpegls_encode(np.roll(data.pixel_array, number, axis=0)) for number in range(frames)]
@@ -372,8 +372,9 @@ def test_bulk_data_of_compressed_pixels_is_its_frames(client: Client, frames: in
     data.save_as(out)
     client.store(out.getvalue())
     path = Stored(out.getvalue()).path + "/bulkdata/7FE00010"
-    parts = client.get(path, VIEWER).parts
-    assert parts == [({"Content-Type": "image/jls; transfer-syntax=1.2.840.10008.1.2.4.80"}, frame) for frame in encoded]
+    found = client.get(path, VIEWER).parts
+    part = {"Content-Type": "image/jls; transfer-syntax=1.2.840.10008.1.2.4.80"}
+    assert found == [(part, frame) for frame in encoded]
 
 
 def test_a_value_too_long_to_be_held_is_sent_in_pieces(client: Client) -> None:
