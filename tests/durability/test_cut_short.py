@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from pacs.errors import PacsError
 from pacs.storage import layout
 from pacs.storage.commit import Status
 from pacs.storage.disk import Disk, Operation
+from pacs.storage.files.last_commit import LastCommit
 from pacs.storage.model import NewInstance
 from pacs.storage.recovery.reindex import reindex
 from tests.durability.clients import Load, assert_sound, wait_for
@@ -318,18 +320,58 @@ def test_the_record_itself_is_set_aside(answered: Path, fault: Callable[[Path], 
     assert [path.read_bytes() for path in (answered / "set-aside").iterdir()] == [record]
 
 
-def test_frames_in_an_array_of_many(answered: Path) -> None:
-    """Of an answered record that lost its end nothing is written over: the log may be put back."""
+class Stops(Disk):
+    """As a kill does, behind the first truncation of a file, or at the first sync; and may set nothing aside."""
+
+    def __init__(self, operation: str, *, refuse: bool) -> None:
+        super().__init__(self._observe)
+        self._operation, self._refuse = operation, refuse
+
+    def _observe(self, operation: Operation) -> None:
+        if self._refuse and "set-aside" in operation.path:
+            raise OSError(errno.ENOSPC, "No space left on device", operation.path)
+        if operation.done and operation.name == self._operation:
+            raise KeyboardInterrupt
+
+
+def all_of_it_lost(log: Path) -> None:
+    os.truncate(log, next(log.parent.glob("known")).stat().st_size)
+
+
+@pytest.mark.parametrize("first", [None, Stops("truncate", refuse=False), Stops("syncfs", refuse=True)])
+@pytest.mark.parametrize("fault", [cut, damaged_part, all_of_it_lost])
+def test_frames_in_an_array_of_many(answered: Path, fault: Callable[[Path], None], first: Disk | None) -> None:
+    """Of an answered record that lost its end nothing is written over: the log may be put back. The first opening may
+    be cut short."""
     log = answered / layout.log_path("1.1", "1.3")
     before = log.read_bytes()
-    cut(log)
+    (log.parent / "known").write_bytes(before[: len(before) // 2])
+    fault(log)
+    damaged = log.read_bytes()[len(before) // 2 :]
+    if first is not None:
+        with suppress(KeyboardInterrupt), opened(answered, first):
+            pass
     with opened(answered) as archive:
         assert not archive.uids() & {"1.3.2"}
         assert archive.commit(new_instance("1.1", "1.3", "9.9.9")) == [Status.STORED]
+    assert damaged in [b"", *(path.read_bytes() for path in answered.glob("set-aside/*"))]
     log.write_bytes(before)
     assert reindex(answered).damaged == []
     with opened(answered) as archive:
         assert all(archive.holds(new) for new in [*BEFORE, BIG, *MORE])
+
+
+@pytest.mark.parametrize(("offset", "length"), [(0, 8), (16, 3), (0, 16), (0, 4096)])
+def test_the_slot_of_the_newest_commit_is_lost_too(answered: Path, offset: int, length: int) -> None:
+    """Nothing but the logs tells that the index is not of the newest commit: all of them are looked at."""
+    with (answered / layout.LAST_COMMIT).open("r+b") as file:
+        file.seek(offset)
+        file.write(bytes(length))
+    assert LastCommit(answered, Disk()).read()[0].sequence == 1
+    with opened(answered) as archive:
+        assert all(archive.holds(new) for new in [*BEFORE, BIG, *MORE])
+        assert on_disk(answered) == known(archive)
+        assert archive.errors() == []
 
 
 def test_a_log_that_could_not_be_cut_off(fast_disk: Path) -> None:

@@ -75,6 +75,19 @@ class LastCommit:
         except FileNotFoundError:
             return False
 
+    @property
+    def complete(self) -> bool:
+        """Whether both slots can be read, and are of two commits in a row: no slot of a newer one is lost."""
+        try:
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            even, odd = _read_slot(descriptor, 0).sequence, _read_slot(descriptor, SLOT).sequence
+        finally:
+            os.close(descriptor)
+        return min(even, odd) > 0 and abs(even - odd) == 1
+
     def read(self) -> tuple[LastCommitState, int]:
         """(the newer of the two slots, the last sequence whose index blocks and shapes were written)."""
         try:

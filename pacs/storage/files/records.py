@@ -205,11 +205,12 @@ def walk(descriptor: int, path: str, start: int, end: int) -> Iterator[Record]:
 
 def torn(descriptor: int, start: int, end: int, sequence: int) -> bool:
     """Whether bytes that are no record are all that commit `sequence`, cut short, can have left between two offsets:
-    the beginning of one of its records, or nothing but zeros. Raises OSError."""
-    if end - start < _FIXED.size:
-        return True
-    magic, length, of, *_ = _FIXED.unpack(os.pread(descriptor, _FIXED.size, start))
-    if magic == MAGIC and of == sequence and start + length > end:
+    the beginning of one of its records, or nothing but zeros. -1: of no commit that is known. Raises OSError."""
+    if end - start >= _FIXED.size:
+        magic, length, of, *_ = _FIXED.unpack(os.pread(descriptor, _FIXED.size, start))
+        if magic == MAGIC and of == sequence and start + length > end:
+            return True
+    elif sequence >= 0:
         return True
     for position in range(start, end, 1 << 20):
         piece = os.pread(descriptor, min(1 << 20, end - position), position)

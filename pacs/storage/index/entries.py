@@ -162,7 +162,8 @@ class Entries:
             study.entry.series += 1
             self.view.put_series_number(series.entry)
         study.entry.instances += 1
-        study.entry.sequence = series.entry.sequence = sequence
+        study.entry.sequence = max(study.entry.sequence, sequence)  # one that is entered late may be older
+        series.entry.sequence = max(series.entry.sequence, sequence)
         series.entry.instances += 1
         had_modality = _has_value(series.entry.attributes.get(tags.MODALITY))
         _take(series.entry.attributes, attributes, tags.SERIES_TAGS)

@@ -10,8 +10,9 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from pacs.errors import ChecksumError, IndexMismatchError, StorageError
@@ -21,7 +22,7 @@ from pacs.storage.files import hierarchy, last_commit, records, staging
 from pacs.storage.files.last_commit import LARGEST_BATCH, LastCommit
 from pacs.storage.files.records import LogError, Record
 from pacs.storage.files.walking import walk_damaged
-from pacs.storage.index import Index, ReadView, entering
+from pacs.storage.index import Index, ReadView, WriteView, entering
 from pacs.storage.index.entries import Entries
 from pacs.storage.index.rows import INDEX_FORMAT, IndexState
 from pacs.storage.layout import Root
@@ -61,8 +62,8 @@ def open_index(root: Root, disk: Disk) -> Index:
             raise IndexMismatchError(f"{path} belongs to another archive: {_REINDEX}")
         copying.undo(root, index, disk)
         boot = boot_id()
-        if state.boot != boot:
-            _after_boot(root, index, disk, last)
+        if state.boot != boot or not last.complete:
+            _look_at_all_logs(root, index, disk, last, booted=state.boot != boot)
         catch_up(root, index, disk, last)
         if state.boot != boot:
             _note_boot(index, boot)  # not before: what `_never_ended` goes by is when the index was written
@@ -130,9 +131,10 @@ def boot_id() -> str:
         return ""
 
 
-def _after_boot(root: Root, index: Index, disk: Disk, last: LastCommit) -> None:
+def _look_at_all_logs(root: Root, index: Index, disk: Disk, last: LastCommit, *, booted: bool) -> None:
     """Look at the end of every log. After a power loss a log may have grown without `last-commit` telling so, or
-    while it still tells of an attempt at the same commit that was taken back."""
+    while it still tells of an attempt at the same commit that was taken back. Where a slot of it is lost, an index of
+    one commit ago may have been put back and look like the newest."""
     suspects = []
     with index.read() as view:
         for study, series in layout.series_on_disk(root):
@@ -144,7 +146,7 @@ def _after_boot(root: Root, index: Index, disk: Disk, last: LastCommit) -> None:
                 suspects.append((study, series))
         sequence = view.counters().sequence
     if suspects and last.read()[0].sequence in (sequence, sequence + 1):
-        adopt_tails(root, index, disk, suspects)
+        adopt_tails(root, index, disk, suspects, booted=booted)
 
 
 def _note_boot(index: Index, boot: str) -> None:
@@ -174,34 +176,57 @@ def catch_up(root: Root, index: Index, disk: Disk, last: LastCommit) -> int:
     return settled
 
 
-def adopt_tails(root: Root, index: Index, disk: Disk, suspects: Sequence[tuple[str, str]]) -> None:
+@dataclass(slots=True)
+class _Tail:
+    """What lies behind the committed end of a log."""
+
+    series: tuple[str, str]
+    whole: list[Record]
+    """Up to the first that is not whole."""
+    end: int
+    """Of these; the committed end without any."""
+    size: int
+    """Of the log."""
+    arrays: int | None = None
+    """When something of it may have been promised to somebody and is not entered: the number of arrays that it may
+    have frames in, over which nothing is to be written."""
+    stays: bool = False
+    """It could not be set aside."""
+
+
+def adopt_tails(
+    root: Root, index: Index, disk: Disk, suspects: Sequence[tuple[str, str]], *, booted: bool = False
+) -> None:
     """Make what lies behind the committed end of these logs a commit of its own: enter the records that are whole,
     with their frames, and cut off the rest; arrays of the batch that this leaves without a record are removed.
 
-    Raises SyncError, OSError.
+    `booted`: the machine has been started since the index was written. Raises SyncError, OSError.
     """
     last = LastCommit(root, disk)
-    with index.write() as view:
+    newest = last.read()[0]
+    with index.read() as view:
         sequence = view.counters().sequence + 1
-        found: list[Record] = []
-        ends: dict[tuple[str, str], int] = {}
-        cuts: list[tuple[str, str]] = []
-        for study, series in suspects:
-            start = view.log_end(study, series)
-            whole, size = _whole_records(root, view, (study, series), start, sequence)
-            found += whole
-            end = ends[study, series] = whole[-1].end if whole else start
-            if size > end:
-                cuts.append((study, series))
-        never_ended = sequence if _never_ended(index, last, sequence) else -1
-        newest = last.read()[0]
+        never_ended = sequence if _never_ended(index, last, sequence, booted=booted) else -1
+        tails = [_tail(root, view, series, sequence) for series in suspects]
         made = newest.made if newest.sequence == never_ended else []
-        ends = {array[:2]: view.log_end(*array[:2]) for array in made} | ends
+        ends = {array[:2]: view.log_end(*array[:2]) for array in made} | {tail.series: tail.end for tail in tails}
         made = cut_short.unnamed(root, view, made)
-        kept = {series: _cut(root, disk, series, ends[series], never_ended) for series in cuts}
-        cut_short.remove(root, disk, made, ends)
+    for tail in tails:
+        _set_aside(root, disk, tail, never_ended)
+    kept = {tail.series: tail.arrays for tail in tails if tail.arrays is not None}
+    if newest.sequence != sequence:
         last.write(sequence, suspects[:LARGEST_BATCH])
-        found.sort(key=lambda record: record.ordinal)
+    if never_ended < 0:
+        index.touch()  # if this is cut short, who finishes it must not take the slot for a proof that the index is not
+    if kept:
+        with index.write() as view:  # before the logs are cut: then nothing else would tell of these frames
+            _keep(view, kept)
+    for tail in tails:
+        if tail.size > tail.end and not tail.stays:
+            disk.truncate(f"{root}/{layout.log_path(*tail.series)}", tail.end)
+    cut_short.remove(root, disk, made, ends)
+    found = sorted((record for tail in tails for record in tail.whole), key=lambda found: found[2:4])
+    with index.write() as view:
         entries = Entries(view, sequence)
         for record in found:
             entering.enter(root, entries, record)
@@ -209,21 +234,25 @@ def adopt_tails(root: Root, index: Index, disk: Disk, suspects: Sequence[tuple[s
             hierarchy.write_groups(disk, root, hierarchy.series_groups(descriptor.study, descriptor.series))
         disk.syncfs(str(root))
         entries.put()
-        for (study, series), arrays in kept.items():
-            if arrays is not None:
-                view.keep(study, series, 0, arrays)
+        _keep(view, kept)
         view.put_dirty(entries.add_dirty(view.dirty()))
     if found:
         _log.warning("entered %d instances of a batch that was cut short", len(found))
     _settle_all(root, index, disk, last)
 
 
-def _never_ended(index: Index, last: LastCommit, sequence: int) -> bool:
+def _keep(view: WriteView, kept: Mapping[tuple[str, str], int]) -> None:
+    for (study, series), arrays in kept.items():
+        view.keep(study, series, 0, arrays)
+
+
+def _never_ended(index: Index, last: LastCommit, sequence: int, *, booted: bool) -> bool:
     """Whether commit `sequence`, one behind the index, was never acknowledged for certain: before its answer the index
     and `last-commit` would both have been made durable, so either can prove it, where the other is not damaged.
 
     An index that was put back proves nothing: it has been written since `last-commit` told of the batch. So it has
-    when LMDB was writing that batch, of which everything was durable by then.
+    when LMDB was writing that batch, of which everything was durable by then. A slot that says nothing of the batch
+    proves something only where a power loss explains it.
     """
     try:
         sound = not last_commit.flaws(last.path)
@@ -233,34 +262,42 @@ def _never_ended(index: Index, last: LastCommit, sequence: int) -> bool:
     state, settled = last.read()
     if not sound or settled >= sequence:
         return False
-    return state.sequence == sequence - 1 or (state.sequence == sequence and index.written <= told)
+    return (booted and state.sequence == sequence - 1) or (state.sequence == sequence and index.written <= told)
 
 
-def _cut(root: Root, disk: Disk, series: tuple[str, str], end: int, never_ended: int) -> int | None:
-    """Cut a log off at `end`. What may have been promised to somebody is set aside first, or stays where that fails:
-    then the number of arrays that it may have frames in, over which nothing is to be written either.
+def _set_aside(root: Root, disk: Disk, tail: _Tail, never_ended: int) -> None:
+    """Copy what is going to be cut off a log, when it may have been promised to somebody; where that fails, it stays.
 
-    `never_ended`: the commit whose records nobody was promised, however whole they are.
+    `never_ended`: the commit whose records nobody was promised, however whole they are; -1: nobody knows.
     """
-    descriptor, path = records.open_log(root, *series)
     try:
-        size = os.fstat(descriptor).st_size
-        arrays, kept = None, ""
-        torn = _behind(descriptor, path, series, end, size, never_ended)
-        if _begins_whole(descriptor, path, torn, size) or not records.torn(descriptor, torn, size, never_ended):
-            arrays = max((array + 1 for array in _arrays_named(descriptor, path, end, size)), default=0)
-            kept = ", kept in " + set_aside.keep(root, disk, descriptor, path, end, size)
+        descriptor, path = records.open_log(root, *tail.series)
+    except LogError:
+        if never_ended < 0 and os.path.isdir(f"{root}/{layout.series_path(*tail.series)}"):
+            tail.arrays = 0
+        return
+    text = ""
+    try:
+        if never_ended < 0 and (tail.size > tail.end or not tail.whole):
+            tail.arrays = 0  # also when all that there was is gone: its frames may be there
+        if tail.size <= tail.end:
+            return
+        torn = _behind(descriptor, path, tail.series, tail.end, tail.size, never_ended)
+        if _begins_whole(descriptor, path, torn, tail.size) or not records.torn(
+            descriptor, torn, tail.size, never_ended
+        ):
+            tail.arrays = max((array + 1 for array in _arrays_named(descriptor, path, tail.end, tail.size)), default=0)
+            text = ", kept in " + set_aside.keep(root, disk, descriptor, path, tail.end, tail.size)
     except SyncError:
         raise
     except (OSError, ChecksumError) as error:
-        text = error.message if isinstance(error, ChecksumError) else error.strerror
-        _log.error("%s: what lies behind byte %d cannot be set aside, and stays: %s", path, end, text)
-        return arrays
+        reason = error.message if isinstance(error, ChecksumError) else error.strerror
+        _log.error("%s: what lies behind byte %d cannot be set aside, and stays: %s", path, tail.end, reason)
+        tail.stays = True
+        return
     finally:
         os.close(descriptor)
-    disk.truncate(f"{root}/{path}", end)
-    _log.warning("%s/%s: cut at byte %d, behind the last whole record%s", root, path, end, kept)
-    return arrays
+    _log.warning("%s/%s: cut at byte %d, behind the last whole record%s", root, path, tail.end, text)
 
 
 def _behind(descriptor: int, path: str, series: tuple[str, str], start: int, end: int, sequence: int) -> int:
@@ -290,33 +327,32 @@ def _begins_whole(descriptor: int, path: str, start: int, end: int) -> bool:
     return True
 
 
-def _whole_records(
-    root: Root, view: ReadView, series: tuple[str, str], start: int, sequence: int
-) -> tuple[list[Record], int]:
-    """(the whole records from `start` up to the first that is not, the length of the log)."""
-    found: list[Record] = []
+def _tail(root: Root, view: ReadView, series: tuple[str, str], sequence: int) -> _Tail:
+    start = view.log_end(*series)
+    tail = _Tail(series, [], start, 0)
     try:
         descriptor, path = records.open_log(root, *series)
     except LogError as error:
         if error.missing:
-            return found, 0
+            return tail
         raise StorageError(error.message) from None
     try:
-        size = os.fstat(descriptor).st_size
-        for record in records.walk(descriptor, path, start, size):
-            if record.sequence < sequence or view.instance(record.descriptor.instance) is not None:
-                break  # of a batch that failed and could not be taken back: the index has all that was acknowledged
+        tail.size = os.fstat(descriptor).st_size
+        for record in records.walk(descriptor, path, start, tail.size):
+            if view.instance(record.descriptor.instance) is not None:
+                break  # of a batch that failed and could not be taken back, stored since
             if record.sequence > sequence:
                 raise IndexMismatchError(
                     f"{path} has a record of commit {record.sequence} where {sequence} was to come: {_REINDEX}"
                 )
             entering.verify(root, series, descriptor, path, record)
-            found.append(record)
+            tail.whole.append(record)
+            tail.end = record.end
     except ChecksumError:
-        pass  # torn: this one and what follows was never acknowledged
+        pass  # torn, or damaged: this one and what follows is cut off
     finally:
         os.close(descriptor)
-    return found, size
+    return tail
 
 
 # --- what is derived ------------------------------------------------------------------------------------------
