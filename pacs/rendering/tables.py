@@ -41,8 +41,7 @@ def read_table(
         return None
     words = _words(item.get(data), entries, bulk)
     if words is None and segmented:
-        raw = _words(item.get(segmented), 0, bulk)
-        words = _expanded(raw, entries) if raw is not None else None
+        words = _segments(item.get(segmented), entries, bits, bulk)
     if words is None or len(words) < entries:
         return None
     return Table(first, bits, words[:entries])
@@ -50,6 +49,29 @@ def read_table(
 
 def _words(element: Any, entries: int, bulk: Bulk | None) -> Values | None:
     """Look-up table data: 16-bit words, or bytes when there are just as many as entries. PS3.3 C.7.6.3.1.6"""
+    raw = _data(element, bulk)
+    if not isinstance(raw, bytes):
+        return raw
+    if len(raw) < 2 * entries:
+        return np.frombuffer(raw, np.uint8).astype(np.uint16)
+    return _as_words(raw)
+
+
+def _segments(element: Any, entries: int, bits: int, bulk: Bulk | None) -> Values | None:
+    """The entries of segmented data, which is of bytes, opcodes and lengths too, where the entries are."""
+    raw = _data(element, bulk)
+    if not isinstance(raw, bytes):
+        return _expanded(raw, entries) if raw is not None else None
+    found = _expanded(np.frombuffer(raw, np.uint8), entries) if bits == 8 else None
+    return found if found is not None and len(found) == entries else _expanded(_as_words(raw), entries)
+
+
+def _as_words(raw: bytes) -> Values:
+    return np.frombuffer(raw[: len(raw) & ~1], "<u2")
+
+
+def _data(element: Any, bulk: Bulk | None) -> Values | bytes | None:
+    """The words that the JSON has, or the bytes that they are in."""
     if not isinstance(element, Mapping):
         return None
     if "Value" in element:
@@ -65,22 +87,19 @@ def _words(element: Any, entries: int, bulk: Bulk | None) -> Values | None:
             return None
     try:
         if "InlineBinary" in element:
-            raw = base64.b64decode(element["InlineBinary"])
-        elif "BulkDataURI" in element and bulk is not None:
-            raw = bulk(str(element["BulkDataURI"]).removeprefix("bulkdata/"))
-        else:
-            return None
+            return base64.b64decode(element["InlineBinary"])
+        if "BulkDataURI" in element and bulk is not None:
+            return bytes(bulk(str(element["BulkDataURI"]).removeprefix("bulkdata/")))
     except (binascii.Error, ValueError):
-        return None
-    if len(raw) < 2 * entries:
-        return np.frombuffer(raw, np.uint8).astype(np.uint16)
-    return np.frombuffer(raw[: len(raw) & ~1], "<u2")
+        pass
+    return None
 
 
 def _expanded(words: Values, entries: int) -> Values | None:
     """The entries of segmented data: discrete, linear and indirect segments. PS3.3 C.7.9.2"""
     out: list[int] = []
     at, steps = 0, 0
+    pointer = 4 // words.itemsize
     returns: list[tuple[int, int]] = []
     """Where to go on behind an indirect segment, and how many of the segments it repeats are left."""
     left = -1
@@ -101,9 +120,10 @@ def _expanded(words: Values, entries: int) -> Values | None:
             start, end = out[-1], int(words[at + 2])
             out.extend(round(start + (end - start) * step / length) for step in range(1, length + 1))
             at += 3
-        elif kind == 2 and not returns and at + 3 < len(words):
-            returns.append((at + 4, -1))
-            at, left = int(words[at + 2]) | int(words[at + 3]) << 16, length
+        elif kind == 2 and not returns and at + 2 + pointer <= len(words):
+            behind = at + 2 + pointer
+            returns.append((behind, -1))
+            at, left = int.from_bytes(words[at + 2 : behind].tobytes(), "little"), length
             continue
         else:
             return None

@@ -120,6 +120,32 @@ def test_modality_and_voi_tables_are_pydicoms() -> None:
         assert np.abs(found.astype(int) - reference).max() <= 1
 
 
+@pytest.mark.parametrize("data", ["InlineBinary", "Value"])
+@pytest.mark.parametrize(
+    ("stored", "described"),
+    [(RAMP, {"t00280103": element("US", 1)}),
+     ((RAMP + 1024).astype(np.uint16), {"t00280103": element("US", 0), "t00281052": element("DS", "-1024")})],
+)  # fmt: skip
+def test_a_table_that_begins_below_zero(stored: np.ndarray, described: dict[str, Any], data: str) -> None:
+    """Its first value is written as one without a sign, its entries perhaps as numbers with one. PS3.3 C.11.2.1.1"""
+    words = (np.arange(256) * 257).astype("<u2")
+    item = lut(65536 - 100, 16, words)
+    if data == "Value":
+        item["00283006"] = element("SS", *words.view("<i2").tolist())
+    found = rendering.render(stored, attributes(**described, t00283010={"vr": "SQ", "Value": [item]}))
+    assert np.array_equal(found, np.clip(RAMP.astype(int) + 100, 0, 255))
+
+
+def test_samples_that_are_no_number_do_not_count() -> None:
+    samples = np.linspace(-1, 3, 256, dtype=np.float32)
+    samples[[7, 8, 9]] = np.inf, -np.inf, np.nan
+    found = rendering.render(samples.reshape(16, 16), attributes()).ravel()
+    expected = np.round((np.linspace(-1, 3, 256) + 1) * 255 / 4)
+    assert np.abs(found[10:] - expected[10:]).max() <= 1
+    assert (found[7], found[8]) == (255, 0)
+    assert not rendering.render(np.full((2, 2), np.nan, np.float32), attributes()).any()
+
+
 def test_tables_by_bulk_data() -> None:
     item = lut(0, 8, np.arange(256)[::-1])
     item["00283006"] = {"vr": "OW", "BulkDataURI": "bulkdata/00283010/0/00283006"}
@@ -160,11 +186,22 @@ def test_palette_is_pydicoms(bits: int) -> None:
 
 
 def test_segmented_palette() -> None:
-    """A discrete, a linear and an indirect segment that repeats both. PS3.3 C.7.9.2"""
-    segments = np.array([0, 2, 0, 256, 1, 4, 1280, 2, 2, 0, 0], "<u2").tobytes()
-    named = palette(16, [segments] * 3, 12, segmented=True)
-    found = rendering.render(np.arange(12, dtype=np.uint8).reshape(3, 4), named)
-    assert found[:, :, 0].ravel().tolist() == [0, 1, 2, 3, 4, 5] * 2
+    """A discrete, a linear and an indirect segment that repeats both, and one behind it. PS3.3 C.7.9.2"""
+    words = [0, 2, 0, 256, 1, 4, 1280, 2, 2, 0, 0, 0, 2, 2560, 2560]
+    named = palette(16, [np.array(words, "<u2").tobytes()] * 3, 14, segmented=True)
+    found = rendering.render(np.arange(14, dtype=np.uint8).reshape(2, 7), named)
+    assert found[:, :, 0].ravel().tolist() == [*[0, 1, 2, 3, 4, 5] * 2, 10, 10]
+
+
+@pytest.mark.parametrize("kind", ["u1", "<u2"])
+def test_segmented_palette_of_bytes(kind: str) -> None:
+    """Opcodes and lengths are bytes where the entries are, an indirect segment's pointer four; some write words."""
+    pointer = [0, 0, 0, 0] if kind == "u1" else [0, 0]
+    segments = np.array([0, 1, 0, 1, 127, 127, 2, 2, *pointer], kind).tobytes()
+    found = rendering.render(
+        np.arange(256, dtype=np.uint8).reshape(16, 16), palette(8, [segments] * 3, 256, segmented=True)
+    )
+    assert found[:, :, 1].ravel().tolist() == [*range(128)] * 2
 
 
 @pytest.mark.parametrize("segments", [[2, 1, 0, 0], [2, 65535, 4, 0, 0, 0], [1, 4, 9], [7, 7, 7], []])
@@ -186,6 +223,12 @@ def test_colour_spaces() -> None:
     deep = samples.astype(np.uint16) << 4
     rgb = attributes(t00280004=element("CS", "RGB"), t00280101=element("US", 12))
     assert np.array_equal(rendering.render(deep, rgb), samples)
+    signed = (deep.astype(np.int32) - 2048).astype(np.int16)
+    assert np.array_equal(rendering.render(signed, rgb), samples)
+    few = attributes(t00280004=element("CS", "RGB"), t00280101=element("US", 4))
+    assert np.array_equal(rendering.render(samples >> 4, few), (samples >> 4) * 17)
+    argb = np.concatenate((samples[:, :, :1], samples), axis=2)
+    assert np.array_equal(rendering.render(argb, attributes(t00280004=element("CS", "ARGB"))), samples)
     with pytest.raises(PixelError):
         rendering.render(samples[:, :, :2], attributes())
 
