@@ -7,7 +7,7 @@ PS3.18 10.6, PS3.4 C.2.2
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final, NamedTuple, Protocol
@@ -18,18 +18,17 @@ from pacs import tags
 from pacs.errors import IndexMismatchError
 from pacs.storage.index import matching
 from pacs.storage.index.matching import DAYS, ORDER, POSTINGS, TEXTS
-from pacs.storage.index.search_fields import Kind
 from pacs.storage.model import InstanceEntry, SeriesEntry, StudyEntry
+from pacs.storage.search.answer_order import instance_order, series_order
 from pacs.storage.search.compiling import compile_rules
-from pacs.storage.search.rules import DATE_AND_TIME, Level, Match, Rule, TextTest
+from pacs.storage.search.entry_rules import EntryRules, study_rule_holds
+from pacs.storage.search.rules import Level, Match, Rule, TextTest
 from pacs.storage.search.streams import Fixed, Opener, Order, Stream, intersection
 
 TOTAL: Final = 10_000
 """Totals are exact up to here, and not counted further."""
 COUNTING: Final = 50_000
 """Entries that are read only for the sake of the total; a search that would need more is not counted."""
-_REMEMBERED: Final = 1000
-"""Elements, and the longest of them, whose match is remembered for the length of a search."""
 
 
 class View(Protocol):
@@ -92,6 +91,7 @@ class _Run:
         self._request = request
         rules = compile_rules(request.matches, fuzzy=request.fuzzy)
         self._rules = {level: [rule for rule in rules if rule.level is level] for level in Level}
+        self._entries = EntryRules(self._rules)
         self._read = 0
         self._seen = 0
         self._items: list[Item] = []
@@ -99,7 +99,6 @@ class _Run:
         self._settled = False
         """Whether every candidate that passes the tests of its study gives a result, so that none is looked for."""
         self._loaded: tuple[bytes, StudyEntry] | None = None
-        self._known: dict[tuple[int, bytes | None], bool] = {}
         self._opener = Opener(view.txn, view.databases[POSTINGS], view.databases[ORDER])
 
     # --- the page and the total -------------------------------------------------------------------------------
@@ -176,7 +175,7 @@ class _Run:
     def _results(self, rules: list[Rule], keys: Stream) -> Iterator[None]:
         """Walks the results in order; yields whenever some have been seen. `rules` of the study are left to test."""
         for at in self._tested(keys):
-            if not rules or all(_study_rule_holds(rule, self._load(at)) for rule in rules):
+            if not rules or all(study_rule_holds(rule, self._load(at)) for rule in rules):
                 yield from self._below_study(at)
 
     def _tested(self, keys: Stream) -> Iterator[bytes]:
@@ -214,7 +213,7 @@ class _Run:
                 if self._series_passes(series):
                     self._emit(at, series)
                     yield
-            elif self._series_matches(series):
+            elif self._entries.accept_series(series):
                 yield from self._below_series(at, series)
 
     def _below_series(self, at: bytes, series: SeriesEntry) -> Iterator[None]:
@@ -230,9 +229,15 @@ class _Run:
             yield
             return
         for instance in self._instances(series):
-            if self._instance_matches(instance):
+            if self._entries.accept_instance(instance):
                 self._emit(at, series, instance)
                 yield
+
+    def _series_passes(self, series: SeriesEntry) -> bool:
+        """The series itself, and, when instances are asked about, one of its instances."""
+        if not self._entries.accept_series(series):
+            return False
+        return not self._rules[Level.INSTANCE] or any(map(self._entries.accept_instance, self._instances(series)))
 
     def _load(self, at: bytes) -> StudyEntry:
         if self._loaded is not None and self._loaded[0] == at:
@@ -268,7 +273,7 @@ class _Run:
         else:
             named = [entry for uid in wanted if (entry := self._view.instance(uid)) is not None]
             here = (e for e in named if (e.descriptor.study, e.descriptor.series) == (series.study, series.uid))
-            found = sorted(here, key=_instance_order)
+            found = sorted(here, key=instance_order)
         for entry in found:
             self._read += 1
             yield entry
@@ -318,71 +323,3 @@ class _Run:
         """The UIDs of this level that the rules name."""
         unique = [set(rule.unique) for rule in self._rules[level] if rule.unique]
         return sorted(set.intersection(*unique)) if unique else None
-
-    # --- tests ------------------------------------------------------------------------------------------------
-
-    def _series_matches(self, series: SeriesEntry) -> bool:
-        return all(
-            rule.accepts([series.uid]) if rule.tag == tags.SERIES_INSTANCE_UID else self._holds(rule, series.attributes)
-            for rule in self._rules[Level.SERIES]
-        )
-
-    def _holds(self, rule: Rule, attributes: Mapping[int, bytes]) -> bool:
-        """Whether an element matches, remembered: series and instances mostly say the same as the one before."""
-        fragment = attributes.get(rule.tag)
-        key = (id(rule), fragment)
-        found = self._known.get(key)
-        if found is None:
-            found = rule.matches(matching.decode(fragment))
-            if len(self._known) < _REMEMBERED and (fragment is None or len(fragment) <= _REMEMBERED):
-                self._known[key] = found
-        return found
-
-    def _series_passes(self, series: SeriesEntry) -> bool:
-        """The series itself, and, when instances are asked about, one of its instances."""
-        if not self._series_matches(series):
-            return False
-        return not self._rules[Level.INSTANCE] or any(map(self._instance_matches, self._instances(series)))
-
-    def _instance_matches(self, instance: InstanceEntry) -> bool:
-        return all(
-            rule.accepts([instance.descriptor.instance])
-            if rule.tag == tags.SOP_INSTANCE_UID
-            else self._holds(rule, instance.attributes)
-            for rule in self._rules[Level.INSTANCE]
-        )
-
-
-def _study_rule_holds(rule: Rule, study: StudyEntry) -> bool:
-    match rule.tag:
-        case tags.MODALITIES_IN_STUDY:
-            return rule.accepts([matching.normal(rule.kind, code) for code in study.modalities])
-        case tags.SOP_CLASSES_IN_STUDY:
-            return rule.accepts(list(study.sop_classes))
-        case _ if rule.tag == DATE_AND_TIME:
-            date = _first(study, tags.STUDY_DATE, Kind.DATE)
-            time = _first(study, tags.STUDY_TIME, Kind.TIME)
-            return rule.accepts([date + time] if date and time else [])
-        case _:
-            return rule.matches(matching.decode(study.attributes.get(rule.tag)))
-
-
-def _first(study: StudyEntry, tag: int, kind: Kind) -> str:
-    return "".join(matching.normal_values(kind, matching.decode(study.attributes.get(tag)))[:1])
-
-
-def _number(attributes: dict[int, bytes], tag: int) -> float:
-    values: Sequence[str] = matching.normal_values(Kind.NUMBER, matching.decode(attributes.get(tag)))
-    try:
-        return int(values[0]) if values else float("inf")
-    except ValueError:
-        return float("inf")
-
-
-def series_order(series: SeriesEntry) -> tuple[float, str]:
-    """By Series Number, those without one last, then UID."""
-    return _number(series.attributes, tags.SERIES_NUMBER), series.uid
-
-
-def _instance_order(instance: InstanceEntry) -> tuple[float, str]:
-    return _number(instance.attributes, tags.INSTANCE_NUMBER), instance.descriptor.instance
