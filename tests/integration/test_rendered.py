@@ -57,7 +57,7 @@ def test_viewports_and_quality(client: Client, ct: list[Stored]) -> None:
 def test_spellings_of_a_number(client: Client, ct: list[Stored]) -> None:
     path = ct[0].path + "/rendered"
     window = client.get(path + "?window=40,400").body
-    for spelt in ("40.,400.0", "%2B40,4e2", "4.0E%2B1,+400", "40,.4e3", "040,400,linear"):
+    for spelt in ("40.,400.0", "%2B40,4e2", "4.0E%2B1,+400", "40,.4e3", "040,400,LINEAR"):
         assert client.get(f"{path}?window={spelt}").body == window, spelt
     viewport = client.get(path + "?viewport=16,16,0,0,-64,64").body
     assert client.get(path + "?viewport=16.0,16,,0,-64,+64").body == viewport
@@ -220,7 +220,8 @@ def test_what_is_no_image(client: Client) -> None:
     client.store(stored.file)
     for view in ("/rendered", "/thumbnail", "/frames/1", "/frames/1/rendered"):
         assert client.get(stored.path + view).status == 404
-    assert client.get(stored.series + "/thumbnail").status == 404
+    for view in ("/thumbnail", "/rendered"):
+        assert client.get(stored.series + view).status == client.get(stored.study + view).status == 404
     assert client.get(stored.path + "/metadata").status == 200
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import http.client
 import io
 import json
 import random
@@ -346,6 +347,28 @@ def test_explicit_vr_little_endian_when_no_syntax_is_named(client: Client, share
         assert client.get(stored.path, "application/dicom; transfer-syntax=*").body == content
 
 
+def test_a_study_is_sent_whole_whatever_is_in_it(client: Client) -> None:
+    """What cannot be decoded comes as it was received, and says so; what is long comes in one part, too."""
+    image, damaged, long = (Stored(file) for file in demo.head_slices(3, rows=64, name="wado mixed"))
+    client.store(image.file)
+    damaged = stored_as_jpeg_ls(client, damaged.data, [b"\xff\xd8\xff\xf7 no codestream"])
+    long.data.add_new(0x00091001, "OB", random.Random(2).randbytes(600 << 10))
+    long = stored_again(client, long.data)
+    found = {}
+    for headers, body in client.get(image.study, 'multipart/related; type="application/dicom"').parts:
+        found[pydicom.dcmread(io.BytesIO(body), stop_before_pixels=True).SOPInstanceUID] = headers, body
+    native, jpeg_ls = "application/dicom; transfer-syntax=1.2.840.10008.1.2.1", pydicom.uid.JPEGLSLossless
+    assert found == {
+        image.data.SOPInstanceUID: ({"Content-Type": native}, image.file),
+        damaged.data.SOPInstanceUID: ({"Content-Type": f"application/dicom; transfer-syntax={jpeg_ls}"}, damaged.file),
+        long.data.SOPInstanceUID: ({"Content-Type": native}, long.file),
+    }
+    assert client.get(damaged.path, "application/dicom").status == 406
+    refusing = f'multipart/related; type="application/dicom", application/dicom; transfer-syntax={jpeg_ls};q=0'
+    with pytest.raises((http.client.IncompleteRead, ConnectionResetError)):
+        client.get(image.study, refusing)
+
+
 # --- bulk data
 
 
@@ -357,21 +380,30 @@ def test_bulk_data_with_ranges(client: Client, long: Stored) -> None:
     [(headers, data)] = client.get(path, 'multipart/related; type="application/octet-stream"').parts
     assert (headers["Content-Type"], data) == (NATIVE, long.data.PixelData)
     assert client.get(path, "image/png").status == 406
+    assert client.get(path, "image/png, application/octet-stream").body == long.data.PixelData
+
+
+def stored_as_jpeg_ls(client: Client, data: pydicom.Dataset, frames: list[bytes]) -> Stored:
+    data.NumberOfFrames = len(frames)
+    data.PixelData = pydicom.encaps.encapsulate(frames)
+    data["PixelData"].VR = "OB"
+    data.file_meta.TransferSyntaxUID = pydicom.uid.JPEGLSLossless
+    return stored_again(client, data)
+
+
+def stored_again(client: Client, data: pydicom.Dataset) -> Stored:
+    out = io.BytesIO()
+    data.save_as(out)
+    client.store(out.getvalue())
+    return Stored(out.getvalue())
 
 
 @pytest.mark.parametrize("frames", [1, 2])
 def test_bulk_data_of_compressed_pixels_is_its_frames(client: Client, frames: int) -> None:
-    data = pydicom.dcmread(io.BytesIO(next(demo.head_slices(1, rows=64, name=f"wado bulk {frames}"))))
+    data = Stored(next(demo.head_slices(1, rows=64, name=f"wado bulk {frames}"))).data
     encoded = [imagecodecs.jpegls_encode(np.roll(data.pixel_array, number, axis=0)) for number in range(frames)]
     encoded = [frame + bytes(len(frame) % 2) for frame in encoded]
-    data.NumberOfFrames = frames
-    data.PixelData = pydicom.encaps.encapsulate(encoded)
-    data["PixelData"].VR = "OB"
-    data.file_meta.TransferSyntaxUID = pydicom.uid.JPEGLSLossless
-    out = io.BytesIO()
-    data.save_as(out)
-    client.store(out.getvalue())
-    path = Stored(out.getvalue()).path + "/bulkdata/7FE00010"
+    path = stored_as_jpeg_ls(client, data, encoded).path + "/bulkdata/7FE00010"
     found = client.get(path, VIEWER).parts
     part = {"Content-Type": "image/jls; transfer-syntax=1.2.840.10008.1.2.4.80"}
     assert found == [(part, frame) for frame in encoded]
@@ -383,10 +415,7 @@ def test_a_value_too_long_to_be_held_is_sent_in_pieces(client: Client) -> None:
     del data.PixelData
     value = random.Random(1).randbytes(1 << 16) * ((33 << 20) >> 16)
     data.EncapsulatedDocument = value
-    out = io.BytesIO()
-    data.save_as(out)
-    client.store(out.getvalue())
-    path = Stored(out.getvalue()).path + "/bulkdata/00420011"
+    path = stored_again(client, data).path + "/bulkdata/00420011"
     alone = client.get(path, "application/octet-stream")
     assert int(alone.headers["content-length"]) == len(value) and alone.body == value
     end = client.get(path, 'multipart/related; type="application/octet-stream"', Range="bytes=-1000")

@@ -8,7 +8,8 @@ import pytest
 
 from pacs.dicomweb import native_model
 
-_VALUE = "{http://dicom.nema.org/PS3.19/models/NativeDICOM}Value"
+_MODEL = "{http://dicom.nema.org/PS3.19/models/NativeDICOM}"
+_VALUE = f"{_MODEL}Value"
 
 
 @pytest.mark.parametrize(
@@ -22,4 +23,7 @@ def test_hostile_text_is_read_as_it_was(text: str, read: str) -> None:
     named = {"00081155": {"vr": "UI", "Value": [text, "1.2"]}, "00081197": {"vr": "US", "Value": [272]}}
     root = ElementTree.fromstring(native_model.document({"00081198": {"vr": "SQ", "Value": [named]}}))
     assert [value.text for value in root.iter(_VALUE)] == [read, "1.2", "272"]
+    assert [(attribute.get("tag"), attribute.get("keyword")) for attribute in root.iter(f"{_MODEL}DicomAttribute")] == [
+        ("00081198", "FailedSOPSequence"), ("00081155", "ReferencedSOPInstanceUID"), ("00081197", "FailureReason")
+    ]  # fmt: skip
     assert [value.get("number") for value in root.iter(_VALUE)] == ["1", "2", "1"]
