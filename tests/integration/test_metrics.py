@@ -240,6 +240,8 @@ def test_the_access_log_tells_no_identifiers(watched: Server, log_file: Path, ct
     client.store(stored.file)
     client.get(f"{stored.path}/frames/1?secret=Name^Patient", AS_STORED)
     client.get(f"/studies?PatientName={quote(str(stored.data.PatientName))}")
+    known = client.get(f"{stored.path}/metadata").headers["etag"]
+    client.get(f"{stored.path}/metadata", If_None_Match=known)
     client.get(f"{stored.path}/frames/99", AS_STORED)
     client.close()
     identity = "c0ffee00-1111-2222-3333-444455556666"
@@ -259,6 +261,8 @@ def test_the_access_log_tells_no_identifiers(watched: Server, log_file: Path, ct
     assert frames[-1]["status"] == 404 and frames[-1]["error"] == "ARC-01"
     shown = frames[-2]
     assert shown["status"] == 200 and shown["method"] == "GET" and 0 < shown["first_byte"] <= shown["seconds"]
+    described = [(line["status"], line["bytes"] > 0) for line in lines if line["route"].endswith("{instance}/metadata")]
+    assert described == [(200, True), (304, False)]
     uploads = [line for line in lines if line["method"] == "POST" and line["status"] == 200]
     assert uploads[-1]["received"] > len(stored.file)
     text = log_file.read_text()

@@ -133,3 +133,16 @@ def test_hierarchical_processes_and_arithmetic_lossless_are_left(number: int) ->
     with pytest.raises(UnsupportedTransferSyntaxError):
         transcode.decode_frame(b"\xff\xd8", GRAY, syntax)
     assert [rendition.kind for rendition in transcode.renditions(syntax, GRAY)] == ["stored"]
+
+
+@pytest.mark.parametrize("photometric", ["YBR_FULL_422", "YBR_FULL", "RGB"])
+def test_a_jpeg_inside_jpeg_xl_has_the_colours_its_data_set_names(photometric: str) -> None:
+    """The decoder undoes the colour transform whatever the Data Set says. PS3.5 8.2.15"""
+    rows, columns = np.mgrid[0:48, 0:64]
+    picture = np.stack((rows * 5, columns * 4, 255 - rows * 3), axis=-1).astype(np.uint8)
+    jpeg = imagecodecs.jpeg_encode(picture, level=95, subsampling="444")
+    stream = imagecodecs.jpegxl_encode_jpeg(jpeg, usecontainer=False)
+    geometry = FrameGeometry(48, 64, 3, 8, 8, 7, 0, 0, photometric, 1)
+    found = transcode.decode_frame(stream, geometry, uids.JPEG_XL_RECOMPRESSION).astype(int)
+    expected = imagecodecs.jpeg8_decode(jpeg, outcolorspace="RGB" if photometric == "RGB" else "YCBCR")
+    assert np.abs(found - expected).max() <= 3
