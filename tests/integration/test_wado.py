@@ -385,7 +385,7 @@ def test_bulk_data_with_ranges(client: Client, long: Stored) -> None:
 
 def stored_as_jpeg_ls(client: Client, data: pydicom.Dataset, frames: list[bytes]) -> Stored:
     data.NumberOfFrames = len(frames)
-    data.PixelData = pydicom.encaps.encapsulate(frames)
+    data.PixelData = pydicom.encaps.encapsulate(frames, has_bot=False)
     data["PixelData"].VR = "OB"
     data.file_meta.TransferSyntaxUID = pydicom.uid.JPEGLSLossless
     return stored_again(client, data)
@@ -407,6 +407,28 @@ def test_bulk_data_of_compressed_pixels_is_its_frames(client: Client, frames: in
     found = client.get(path, VIEWER).parts
     part = {"Content-Type": "image/jls; transfer-syntax=1.2.840.10008.1.2.4.80"}
     assert found == [(part, frame) for frame in encoded]
+
+
+def test_frames_that_are_not_there(client: Client) -> None:
+    """Pixel data that ends early has those before; of fragments that no frame can be made of, the value is there."""
+    data = Stored(next(demo.head_slices(1, rows=64, name="wado short"))).data
+    frame = data.PixelData
+    data.NumberOfFrames = 3
+    data.PixelData = 2 * frame + frame[:-2]
+    short = stored_again(client, data)
+    assert client.get(short.path + "/frames/2", "application/octet-stream").body == frame
+    for numbers in ("3", "4", "1,3"):
+        reply = client.get(f"{short.path}/frames/{numbers}")
+        assert (reply.status, reply.json["code"]) == (404, "ARC-01")
+    data = Stored(next(demo.head_slices(1, rows=64, name="wado fragments"))).data
+    pieces = stored_as_jpeg_ls(client, data, [b"of what", b" frame", b" is this"])
+    pieces.data.NumberOfFrames = 2
+    pieces.data.SOPInstanceUID = pieces.data.file_meta.MediaStorageSOPInstanceUID = pieces.data.SOPInstanceUID + ".1"
+    pieces = stored_again(client, pieces.data)
+    for view in ("/frames/1", "/rendered"):
+        assert client.get(pieces.path + view).status == 404
+    value = client.get(pieces.path + "/bulkdata/7FE00010", "*/*")
+    assert (value.headers["content-type"], value.body) == ("application/octet-stream", b"of what\0 frame is this")
 
 
 def test_a_value_too_long_to_be_held_is_sent_in_pieces(client: Client) -> None:

@@ -69,6 +69,7 @@ def test_the_address_of_a_client(
         ("127.0.0.1", {}, {"metrics_from": ()}, False),
         # A proxy on this machine that nobody named: everybody's address is its own.
         ("127.0.0.1", {"X-Forwarded-For": "8.8.8.8"}, {}, False),
+        ("127.0.0.1", {"Forwarded": "for=8.8.8.8"}, {}, False),
         ("127.0.0.1", {"X-Forwarded-For": "8.8.8.8"}, {"trusted_proxies": ("127.0.0.1",)}, False),
         ("127.0.0.1", {"X-Forwarded-For": "10.0.0.8"}, {"trusted_proxies": ("127.0.0.1",)}, True),
         ("127.0.0.1", {"X-Forwarded-For": "not an address"}, {"trusted_proxies": ("127.0.0.1",)}, False),
