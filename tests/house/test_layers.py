@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,10 +43,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 ONLY_IN: dict[str, tuple[str, ...]] = {
     "lmdb": ("pacs.storage.index", "pacs.storage.search", "pacs.storage.commit", "pacs.storage.check"),
     "zarr": ("pacs.storage.zarr_codec", "pacs.client.volumes"),
-    "numcodecs": ("pacs.storage.zarr_codec",),
     "imagecodecs": ("pacs.transcode", "pacs.storage.zarr_codec", "benchmarks"),
-    "openjpeg": ("pacs.transcode",),
-    "libjpeg": ("pacs.transcode",),
     "aiohttp": ("pacs.dicomweb", "pacs.client", "pacs.cli", "benchmarks"),
     "asyncio": ("pacs.dicomweb", "pacs.client", "pacs.cli", "pacs.bench", "pacs.storage.zarr_codec", "benchmarks"),
     "uvloop": ("pacs.dicomweb", "pacs.client", "pacs.cli", "pacs.bench", "benchmarks"),
@@ -115,6 +113,28 @@ def test_imports_point_downwards(name: str, path: Path) -> None:
             other = layer(imported)
             assert other is not None, f"{imported} has no layer: add it to LAYERS"
             assert other <= own, f"{path.relative_to(ROOT)}:{line}: layer {own} imports {imported} of layer {other}"
+
+
+def rows_of_the_page() -> dict[str, int]:
+    """The modules and folders that docs/architecture.md lists, with the number of their row."""
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    listed = page.partition("## Where things are")[2].partition("\n### ")[0]
+    found = {}
+    for number, row in enumerate(line for line in listed.splitlines() if line.startswith("| `")):
+        for name in re.findall(r"`([^`]+)`", row.split("|")[1]):
+            found["pacs." + name.removeprefix("pacs/").removesuffix(".py").rstrip("/")] = number
+    return found
+
+
+def test_the_page_lists_all_and_imports_go_from_row_to_row() -> None:
+    rows = rows_of_the_page()
+    for name, path in MODULES:
+        own = rows.get(".".join(name.split(".")[:2]))
+        if name.startswith("pacs.") and name not in ("pacs.__init__", "pacs.__main__"):
+            assert own is not None, f"docs/architecture.md does not list {name}"
+            for imported, line in imports(path, name):
+                other = rows.get(".".join(imported.split(".")[:2])) if imported.startswith("pacs.") else None
+                assert other is None or own <= other, f"{path.relative_to(ROOT)}:{line} imports {imported} above it"
 
 
 def part(name: str) -> str:
