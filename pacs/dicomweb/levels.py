@@ -10,7 +10,7 @@ from functools import partial
 from aiohttp.web import BaseRequest
 
 from pacs import codestream, progression, renditions, uids
-from pacs.dicomweb import multipart, negotiation, plans, rungs, wado
+from pacs.dicomweb import multipart, negotiation, outgoing, plans, rungs, wado
 from pacs.dicomweb.answer import Answer, Entity, Stream, blocks_of
 from pacs.dicomweb.negotiation import EITHER, PARTS, Choice
 from pacs.dicomweb.rungs import Rung
@@ -53,6 +53,7 @@ async def frames(service: Service, request: BaseRequest, target: ResourceId) -> 
         return Answer(200, content_type, entity, wado.KEEP, etag, "Accept")
 
     async def blocks() -> AsyncIterator[bytes]:
+        await service.outgoing.hold(request, max(_size(frame, rung) for frame in located))
         for position, frame in enumerate(located):
             head = multipart.part_head(boundary, part_type, first=position == 0)
             for block in blocks_of(head, await _codestream(service, request, frame, rung)):
@@ -60,6 +61,16 @@ async def frames(service: Service, request: BaseRequest, target: ResourceId) -> 
         yield multipart.closing(boundary)
 
     return Answer(200, content_type, Stream(blocks()), wado.KEEP, etag, "Accept")
+
+
+def _size(frame: Frame, rung: Rung) -> int:
+    """About as many bytes as a rung of the frame has."""
+    if rung.kind == rungs.BYTES:
+        return rung.value
+    geometry = frame.entry.descriptor.geometry
+    if geometry is None or not frame.level_ends or rung.kind == rungs.LAYER:
+        return outgoing.of_frame(frame.entry)
+    return frame.level_ends[rung.level(geometry.rows, geometry.columns, len(frame.level_ends))]
 
 
 def _syntaxes(frame: Frame, rung: Rung) -> tuple[str, ...]:

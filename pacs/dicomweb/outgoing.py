@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from dataclasses import dataclass
 from typing import Final
 
 from aiohttp.web import BaseRequest
@@ -12,10 +14,29 @@ from pacs.dicomweb.offload import ByteSemaphore
 from pacs.errors import BusyError
 from pacs.storage.model import Encoding, InstanceEntry
 
+_log = logging.getLogger("pacs.server")
+
 _LITTLE: Final = 128 << 10
 """Not counted: connections hold about as much by themselves."""
 _PATIENCE: Final = 10.0
 """Seconds that an answer waits for its turn."""
+
+
+_STALLED: Final = 60.0
+"""Seconds in which a reader has to take something, when what is held for it is wanted."""
+_SOMETHING: Final = 64 << 10
+
+
+@dataclass(slots=True)
+class _Reader:
+    """Whoever an answer is held for."""
+
+    request: BaseRequest
+    held: int = 0
+    taken: int = 0
+    """Bytes that had left when something was taken last."""
+    since: float = 0.0
+    """When that was; 0.0 before the first look."""
 
 
 class Outgoing:
@@ -24,8 +45,10 @@ class Outgoing:
     def __init__(self, capacity: int) -> None:
         self._memory = ByteSemaphore(capacity)
         self._reserve = capacity // 8
-        self._held: dict[int, int] = {}
-        """Bytes by the identity of the request, from its first `hold` to its `release`."""
+        self._readers: dict[int, _Reader] = {}
+        """By the identity of the request, from its first `hold` to its `release`."""
+        self._refused = False
+        """Whether there was no room for somebody since the last look."""
 
     @property
     def waiting(self) -> int:
@@ -34,33 +57,60 @@ class Outgoing:
 
     async def hold(self, request: BaseRequest, size: int) -> None:
         """Wait until `size` bytes may be held for this request, before they are made. Raises BusyError."""
-        more = size - self._held.get(id(request), 0)
+        more = size - self._held(request)
         if size <= _LITTLE or more <= 0:
             return
         try:
             async with asyncio.timeout(_PATIENCE):
                 taken = await self._memory.acquire(more)
         except TimeoutError:
+            self._refused = True
             raise _busy() from None
-        self._held[id(request)] = self._held.get(id(request), 0) + taken
+        self._hold(request, taken)
 
     def hold_made(self, request: BaseRequest, size: int) -> None:
         """The same for what is there already, so that nothing waits. Raises BusyError.
 
         An eighth more may be held so: lists are not refused because images wait for their readers.
         """
-        more = size - self._held.get(id(request), 0)
+        more = size - self._held(request)
         if size <= _LITTLE or more <= 0:
             return
         if more > self._memory.free + self._reserve and self._memory.taken:
+            self._refused = True
             raise _busy()
-        self._held[id(request)] = self._held.get(id(request), 0) + self._memory.take(more)
+        self._hold(request, self._memory.take(more))
 
     def release(self, request: BaseRequest) -> None:
         """The answer is over, sent or not."""
-        held = self._held.pop(id(request), 0)
-        if held:
-            self._memory.release(held)
+        reader = self._readers.pop(id(request), None)
+        if reader is not None:
+            self._memory.release(reader.held)
+
+    def look(self, now: float) -> None:
+        """To be called about once a second: where somebody finds no room, those who take nothing go.
+
+        Nothing else would ever end them: the other side of the connection lives.
+        """
+        wanted = self._refused or self.waiting > 0
+        self._refused = False
+        for reader in self._readers.values():
+            transport = reader.request.transport
+            buffered = transport.get_write_buffer_size() if transport is not None else 0
+            taken = reader.request.writer.output_size - buffered
+            # With an empty buffer it is the reader who waits.
+            if not buffered or not reader.since or taken - reader.taken >= _SOMETHING:
+                reader.taken, reader.since = taken, now
+            elif wanted and transport is not None and now - reader.since >= _STALLED:
+                _log.warning("a reader that took nothing of %d bytes for %.0f s has to go", reader.held, _STALLED)
+                transport.abort()
+
+    def _held(self, request: BaseRequest) -> int:
+        reader = self._readers.get(id(request))
+        return reader.held if reader is not None else 0
+
+    def _hold(self, request: BaseRequest, taken: int) -> None:
+        self._readers.setdefault(id(request), _Reader(request)).held += taken
 
 
 def _busy() -> BusyError:

@@ -69,7 +69,7 @@ async def rendered(service: Service, request: BaseRequest, target: ResourceId) -
         rendition = _rendition(service, request, None, PARTS)
         _locate(service, entry, max(target.frames))  # a frame that is not there is told before the first is on its way
         images = [(entry, number) for number in target.frames]
-        return _parts(service, images, rendition, urls.base(request, service.settings))
+        return _parts(service, request, images, rendition)
     rendition = _rendition(service, request, None)
     return await _picture(service, request, entry, target.frames[0] if target.frames else 1, rendition)
 
@@ -119,20 +119,21 @@ async def _all_rendered(service: Service, request: BaseRequest, target: Resource
     found = await service.offload.read(images)
     if not found:
         raise NotFoundError("no instance here has an image")
-    base = urls.base(request, service.settings)
     rendition = _rendition(service, request, None, PARTS)
-    return replace(_parts(service, found, rendition, base, lenient=True), headers=_GROWS)
+    return replace(_parts(service, request, found, rendition, lenient=True), headers=_GROWS)
 
 
 def _parts(
-    service: Service, images: Sequence[tuple[InstanceEntry, int]], rendition: Rendition, base: str, *,
+    service: Service, request: BaseRequest, images: Sequence[tuple[InstanceEntry, int]], rendition: Rendition, *,
     lenient: bool = False,
 ) -> Answer:  # fmt: skip
     """`lenient`: what cannot be decoded has no part, as long as one of its neighbours can. Else it ends the answer:
     whoever asks for frames by number counts the parts."""
+    base = urls.base(request, service.settings)
     boundary = multipart.boundary(repr([(entry.descriptor.instance, number) for entry, number in images[:100]]))
 
     async def parts() -> AsyncIterator[bytes]:
+        await service.outgoing.hold(request, max(_picture_size(entry, rendition) for entry, _ in images))
         failed: Exception | None = None
         first = True
         for entry, number in images:
@@ -154,6 +155,16 @@ def _parts(
 
     content_type = wado.multipart_type(rendition.media_type, boundary)
     return Answer(200, content_type, Stream(parts()), _KEEP, vary="Accept")
+
+
+def _picture_size(entry: InstanceEntry, rendition: Rendition) -> int:
+    """About as many bytes as a picture may have, of 8 bits a sample: what compresses badly is as long as that."""
+    geometry = entry.descriptor.geometry
+    if geometry is None:
+        return 0
+    viewport = rendition.viewport
+    pixels = geometry.rows * geometry.columns if viewport is None else viewport.width * viewport.height
+    return pixels * geometry.samples_per_pixel
 
 
 def _part_head(boundary: str, rendition: Rendition, location: str, *, first: bool = True) -> bytes:

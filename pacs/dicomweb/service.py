@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import partial
 from typing import Any, Final
 from weakref import WeakValueDictionary
@@ -123,6 +124,7 @@ class Service:
 
     def _every_second(self, metrics: Metrics) -> None:
         self.archive.let_go()
+        self.outgoing.look(time.monotonic())
         self._tell_levels(metrics)
 
     def _tell_levels(self, metrics: Metrics) -> None:

@@ -79,6 +79,8 @@ def parse(path: str) -> ResourceId:
     found: dict[str, str] = {}
     template = [BASE]
     segments = path[len(BASE) + 1 :].removesuffix("/").split("/")
+    if "%" in path:
+        segments = [unquote(segment) for segment in segments]  # `1%2E2` is `1.2`. RFC 3986 6.2.2.2
     for position, segment in enumerate(segments):
         child = node.get(segment) if segment and segment[0] not in "{*" else None
         word = segment
@@ -90,7 +92,7 @@ def parse(path: str) -> ResourceId:
         template.append(word)
         node = child
         if word == "*":
-            found["bulk"] = unquote("/".join(segments[position:]))
+            found["bulk"] = "/".join(segments[position:])
             break
         if word[0] == "{":
             found[word[1:-1]] = segment
@@ -113,7 +115,7 @@ def parse(path: str) -> ResourceId:
 
 def frame_list(text: str) -> tuple[int, ...]:
     """The numbers of a frame list such as `1,3,7`, in the order given. PS3.18 10.4.1.1.4"""
-    parts = text.replace("%2C", ",").replace("%2c", ",").split(",")
+    parts = text.split(",")
     if len(parts) > MAX_FRAMES:
         raise RequestError(f"a frame list may have {MAX_FRAMES} entries, this one has {len(parts)}")
     numbers = []

@@ -6,13 +6,17 @@ import asyncio
 import contextlib
 import gc
 import gzip
+import io
 import re
+import socket
+import time
 import tracemalloc
 import zlib
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
+import pydicom
 import pytest
 import uvloop
 
@@ -71,8 +75,15 @@ class Here:
         self._port = port
         self._clients: list[Client] = []
 
-    async def connect(self) -> Client:
-        self._clients.append(Client(*await asyncio.open_connection("127.0.0.1", self._port)))
+    async def connect(self, *, slow: bool = False) -> Client:
+        """`slow`: the kernel takes little for it."""
+        connection = socket.socket()
+        if slow:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", self._port))
+        limit = 1 if slow else 1 << 16
+        self._clients.append(Client(*await asyncio.open_connection(sock=connection, limit=limit)))
         return self._clients[-1]
 
     async def until(self, condition: Callable[[], object]) -> None:
@@ -86,11 +97,13 @@ class Here:
 
 
 @contextlib.asynccontextmanager
-async def serving(path: Path) -> AsyncIterator[Here]:
+async def serving(path: Path, settings: Settings | None = None) -> AsyncIterator[Here]:
     with Archive.open(path, create=True) as archive:
-        handler = Dicomweb(archive, Settings())
+        handler = Dicomweb(archive, settings or Settings())
         server = worker._Server(handler)
         listening = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0)
+        # Of connections too: so that little is enough for a reader who takes nothing.
+        listening.sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 << 10)
         here = Here(archive, handler, server, listening.sockets[0].getsockname()[1])
         try:
             yield here
@@ -101,9 +114,9 @@ async def serving(path: Path) -> AsyncIterator[Here]:
             handler.close()
 
 
-def run(path: Path, test: Callable[[Here], Coroutine[Any, Any, None]]) -> None:
+def run(path: Path, test: Callable[[Here], Coroutine[Any, Any, None]], settings: Settings | None = None) -> None:
     async def main() -> None:
-        async with serving(path / "archive") as here:
+        async with serving(path / "archive", settings) as here:
             await test(here)
 
     uvloop.run(main())
@@ -395,7 +408,7 @@ def test_a_coding_of_a_body_that_nobody_reads(tmp_path: Path) -> None:
     ("data", "fields", "status"),
     [
         (gzip.compress(bytes(100_000_000), 1), ("Content-Encoding: gzip",), 400),
-        (b"\r\n--b" * 20_000, (), 409),
+        (b"\r\n--b" * 8_000, (), 409),
     ],
     ids=["inflated", "parts"],
 )  # fmt: skip
@@ -414,3 +427,40 @@ def test_a_body_that_is_never_waited_for_leaves_turns_to_others(
         assert turns > 10
 
     run(tmp_path, test)
+
+
+@pytest.mark.parametrize(
+    ("resource", "accept"),
+    [
+        ("", "application/dicom"),
+        ("/frames/1,1,1,1,1,1,1,1,1,1,1,1?level=9", "*/*"),
+        ("/frames/1,1,1,1,1,1,1,1,1,1,1,1/rendered", 'multipart/related; type="image/png"'),
+    ],
+    ids=["instance", "rungs", "pictures"],
+)  # fmt: skip
+def test_who_takes_nothing_goes_when_another_wants_the_memory(tmp_path: Path, resource: str, accept: str) -> None:
+    (file,) = slices(1, f"stalled {resource}", rows=1024)
+    data = pydicom.dcmread(io.BytesIO(file), stop_before_pixels=True)
+    path = f"/dicomweb/studies/{data.StudyInstanceUID}/series/{data.SeriesInstanceUID}/instances/{data.SOPInstanceUID}"
+    asked = f"GET {path}{resource} HTTP/1.1\r\nHost: localhost\r\nAccept: {accept}\r\n\r\n".encode()
+
+    async def test(here: Here) -> None:
+        first, second = await here.connect(slow=True), await here.connect()
+        await second.send(head(len(body(file))) + body(file))
+        assert (await second.answer())[0] == 200
+        outgoing, stalled = here.handler.service.outgoing, here.handler.active
+        await first.send(asked)
+        await here.until(lambda: any(one.transport and one.transport.get_write_buffer_size() for one in stalled))
+        (connection,) = stalled
+        now = time.monotonic()
+        outgoing.look(now)
+        outgoing.look(now + 61)
+        assert connection.transport is not None and not connection.transport.is_closing()  # nobody wants it
+        await second.send(asked)
+        await here.until(lambda: outgoing.waiting)
+        outgoing.look(now + 61)
+        async with asyncio.timeout(120):
+            assert await second.reader.readexactly(15) == b"HTTP/1.1 200 OK"
+        assert connection.transport is None
+
+    run(tmp_path, test, Settings(outgoing_memory=200_000))

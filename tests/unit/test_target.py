@@ -50,6 +50,7 @@ def test_every_path_of_the_standard(path: str, kind: str) -> None:
 def test_frames_and_bulk_data_are_read() -> None:
     assert parse(INSTANCE + "/frames/1,3,7").frames == (1, 3, 7)
     assert parse(INSTANCE + "/frames/2%2C1").frames == (2, 1)
+    assert parse(INSTANCE.replace(".", "%2E").replace("studies", "%73tudies")) == parse(INSTANCE)
     found = parse(INSTANCE + "/bulkdata/0040A730/1/00420011")
     assert found.bulk == "0040A730/1/00420011"
     assert found.template == (
@@ -73,7 +74,7 @@ def test_paths_that_name_nothing(path: str) -> None:
         parse(path)
 
 
-@pytest.mark.parametrize("uid", ["1..2", ".1", "1.", "a", "1.2 ", "1%2e2", "..", "1" * 65, "\uff11.2", "1.2\x00", "-1"])
+@pytest.mark.parametrize("uid", ["1..2", ".1", "1.", "a", "1.2 ", "1%252e2", "1%2f2", "..", "1" * 65, "\uff11.2", "1.2\x00", "-1"])
 def test_malformed_uids_are_refused(uid: str) -> None:
     for path in (f"/dicomweb/studies/{uid}", f"{STUDY}/series/{uid}", f"{SERIES}/instances/{uid}/frames/1"):
         with pytest.raises(UidError):
