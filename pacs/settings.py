@@ -55,8 +55,8 @@ class Settings:
     outgoing_memory: int = _setting(
         512 << 20,
         "Memory that decoded images and other large answers may hold until their readers have taken them, in each "
-        "worker; more of them wait, and are told to come back after 10 seconds. A reader that takes nothing for a minute "
-        "goes when others wait.",
+        "worker; more of them wait, and are told to come back after 10 seconds. A reader that takes nothing for a "
+        "minute goes when others wait.",
     )
     receiving: float = _setting(30.0, "How long after its newest instance a series is said to be still received.")
     viewer: str = _setting(

@@ -74,7 +74,9 @@ def test_paths_that_name_nothing(path: str) -> None:
         parse(path)
 
 
-@pytest.mark.parametrize("uid", ["1..2", ".1", "1.", "a", "1.2 ", "1%252e2", "1%2f2", "..", "1" * 65, "\uff11.2", "1.2\x00", "-1"])
+@pytest.mark.parametrize(
+    "uid", ["1..2", ".1", "1.", "a", "1.2 ", "1%252e2", "1%2f2", "..", "1" * 65, "\uff11.2", "1.2\x00", "-1"]
+)
 def test_malformed_uids_are_refused(uid: str) -> None:
     for path in (f"/dicomweb/studies/{uid}", f"{STUDY}/series/{uid}", f"{SERIES}/instances/{uid}/frames/1"):
         with pytest.raises(UidError):
