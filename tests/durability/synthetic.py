@@ -43,7 +43,7 @@ def element(vr: str, value: str | int) -> bytes:
 def new_instance(
     study: str, series: str, uid: str, *, number: int = 1, key: ArrayKey | None = SMALL, chunks: int = 1,
     bulk: tuple[bytes, ...] = (), seed: int = 0, chunk_length: int = 700, patient: str = "P1", date: str = "20240131",
-    modality: str = "CT",
+    modality: str = "CT", sop_class: str = "1.2.840.10008.5.1.4.1.1.2", description: str = "",
 ) -> NewInstance:  # fmt: skip
     """An instance whose content depends on its UID and `seed` alone."""
     noise = random.Random(f"{uid}/{seed}")
@@ -53,7 +53,7 @@ def new_instance(
         data = noise.randbytes(chunk_length + noise.randrange(50))
         made.append(Chunk(data, crc32c(data), tuple(len(data) * (i + 1) // levels for i in range(levels))))
     attributes = {
-        tags.SOP_CLASS_UID: element("UI", "1.2.840.10008.5.1.4.1.1.2"),
+        tags.SOP_CLASS_UID: element("UI", sop_class),
         tags.SOP_INSTANCE_UID: element("UI", uid),
         tags.MODALITY: element("CS", modality),
         tags.PATIENT_ID: element("LO", patient),
@@ -63,6 +63,8 @@ def new_instance(
     }
     if date:
         attributes[tags.STUDY_DATE] = element("DA", date)
+    if description:
+        attributes[tags.STUDY_DESCRIPTION] = element("LO", description)
     json = b"{" + b",".join(b'"%08X":%s' % (tag, attributes[tag]) for tag in sorted(attributes)) + b"}"
     geometry = FrameGeometry(8, 8, 1, 16, 12, 11, 1, 0, "MONOCHROME2", max(1, chunks)) if key is not None else None
     sha256 = hashlib.sha256(f"{uid}/{seed}".encode()).digest()
@@ -83,9 +85,7 @@ def stage(committer: Committer, new: NewInstance) -> NewInstance:
     for chunk in new.chunks:
         staged.append(chunk)
     staged.seal()
-    return NewInstance(
-        new.descriptor, new.json, new.skeleton, None, new.bulk, new.spans, (), staged, new.attributes
-    )
+    return NewInstance(new.descriptor, new.json, new.skeleton, None, new.bulk, new.spans, (), staged, new.attributes)
 
 
 @dataclass

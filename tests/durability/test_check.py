@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,13 @@ from pacs.cli import main
 from pacs.storage import layout
 from pacs.storage.check import Finding, Severity, check
 from pacs.storage.files import last_commit
-from pacs.storage.index import Index, WriteView
+from pacs.storage.index import Index, ReadView, WriteView
+from pacs.storage.recovery.reindex import reindex
 from tests.conftest import ROOT
-from tests.durability.synthetic import FOUR, SMALL, create, element, new_instance, opened, stage
+from tests.durability.synthetic import FOUR, SMALL, Opened, create, element, new_instance, opened, stage
 
 NUMBER = struct.Struct(">Q")
+SERIES = [("1.1", "1.3"), ("2.1", "2.2")]
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +123,39 @@ def test_every_file_that_goes(root: Path) -> None:
         assert str(path.relative_to(root)) in {found.path for found in errors(root)}
         path.write_bytes(content)
     assert findings(root) == []
+
+
+def test_a_study_that_goes(root: Path) -> None:
+    shutil.rmtree(root / "studies/1.1")
+    assert {layout.log_path("1.1", series) for series in ("1.2", "1.3")} <= {found.path for found in errors(root)}
+
+
+class Growing:
+    """The index of an archive that commits and settles right after a snapshot was taken, the number `moment`."""
+
+    def __init__(self, archive: Opened, moment: int) -> None:
+        self.archive, self.moment, self.taken = archive, moment, 0
+
+    @contextmanager
+    def read(self) -> Iterator[ReadView]:
+        with self.archive.index.read() as view:
+            self.taken += 1
+            if self.taken == self.moment:
+                self.archive.commit(*(new_instance(*uids, f"8.{self.moment}.{uids[1]}", key=FOUR) for uids in SERIES))
+                self.archive.committer.settle()
+            yield view
+
+
+def test_a_commit_at_any_moment(root: Path) -> None:
+    """What changes while it is looked at is no error."""
+    with opened(root) as archive:
+        moment, snapshots = 0, 1
+        while moment < snapshots:
+            moment += max(1, snapshots // 20)
+            index = Growing(archive, moment)
+            assert [found for found in check(root, index) if found.severity is Severity.ERROR] == [], moment
+            snapshots = index.taken
+    assert moment > 20
 
 
 def test_every_file_that_grows_and_every_file_that_comes(root: Path) -> None:
@@ -322,6 +358,21 @@ def test_pages_that_are_gone(root: Path, pages: int) -> None:
     assert run.returncode == 1 and "Traceback" not in run.stderr
     assert f"{layout.INDEX}/data.mdb: " in run.stdout or str(root / layout.INDEX) in run.stderr
     assert "run `pacs reindex`" in run.stdout + run.stderr
+
+
+@pytest.mark.parametrize("gone", [layout.INDEX, layout.LAST_COMMIT])
+def test_after_a_reindex_nothing_is_found(root: Path, gone: str) -> None:
+    with opened(root) as archive:
+        archive.commit(new_instance("3.1", "3.2", "3.2.1"))  # an even commit, the newest was odd
+    for _ in range(2):
+        if (root / gone).is_dir():
+            shutil.rmtree(root / gone)
+        else:
+            (root / gone).unlink()
+        reindex(root)
+        assert findings(root) == []
+        with opened(root) as archive:
+            archive.commit(new_instance("3.1", "3.2", "3.2.2"))
 
 
 def test_an_array_to_append_to_of_a_series_that_is_none(root: Path) -> None:

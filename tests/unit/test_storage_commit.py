@@ -267,6 +267,10 @@ def test_a_missing_index_is_refused_and_built_again_the_same(root: Path) -> None
             archive.commit(
                 new_instance("1.1", f"1.{n % 2}", f"1.2.{n}", number=9 - n, date="" if n < 2 else "20240102"),
                 new_instance("2.1", "2.2", f"2.2.{n}", key=FOUR, chunks=1 + n, patient=f"P{n}"),
+                # Each study gains one thing that it is found by.
+                new_instance("3.1", "3.2", f"3.2.{n}", modality="CT" if n < 2 else "MR"),
+                new_instance("4.1", "4.2", f"4.2.{n}", sop_class="1.2.3" if n < 2 else "1.2.4"),
+                new_instance("5.1", "5.2", f"5.2.{n}", description="" if n < 2 else "Thorax"),
             )
         before = archive.dump()
     shutil.rmtree(root / "index")
@@ -274,7 +278,7 @@ def test_a_missing_index_is_refused_and_built_again_the_same(root: Path) -> None
         pass
     steps: list[tuple[str, int, int]] = []
     assert reindex(root, progress=lambda *step: steps.append(step)).damaged == []
-    assert ("enter instances", 8, 8) in steps
+    assert ("enter instances", 20, 20) in steps
     assert steps[-1] == ("pack the index", 1, 1)
     with opened(root) as archive:
         assert archive.dump() == before
@@ -403,8 +407,23 @@ def test_an_archive_that_is_closed_or_cannot_be_opened_keeps_no_file_open(root: 
         assert held(root)
     for _ in range(3):
         Engine(root).close()
+    many = [new_instance("1.1", "1.2", f"1.2.{n}", key=FOUR, chunks=5, bulk=(b"a" * 900,)) for n in range(3)]
     with opened(root) as archive:
-        archive.commit(new_instance("1.1", "1.2", "1.2.1"))
+        archive.commit(many[0], stage(archive.committer, many[1]))
+        with archive.index.read() as view:
+            entries = [entry for new in many[:2] if (entry := view.instance(new.descriptor.instance)) is not None]
+        assert len(list(records.read_parts(root, entries, records.JSON))) == 2
+        assert all(archive.holds(new) for new in many[:2])
+        assert archive.errors() == []
+    with (root / layout.log_path("1.1", "1.2")).open("ab") as log:
+        log.write(b"left by nobody")
+    with opened(root) as archive:
+        archive.commit(many[2])
+        assert archive.holds(many[2])
+    (root / "staging" / "left").mkdir(parents=True)
+    with opened(root):
+        pass
+    assert reindex(root).damaged == []
     shutil.rmtree(root / "index")
     for _ in range(3):
         with pytest.raises(IndexMismatchError):
@@ -784,6 +803,17 @@ def test_what_a_failed_batch_left_is_entered_or_cut(root: Path, between: bool) -
         assert archive.errors() == []
 
 
+def test_an_array_that_is_not_sealed_is_refused(root: Path) -> None:
+    """Its frames may not be on the disk."""
+    with opened(root) as archive:
+        new = new_instance("1.1", "1.2", "1.2.1", key=FOUR, chunks=6)
+        staged = stage(archive.committer, new)
+        staged.staged = archive.committer.stage(FOUR, 0)
+        staged.staged.append(new.chunks[0])
+        assert archive.commit(staged, new_instance("1.1", "1.2", "1.2.2")) == [FAILED, STORED]
+        assert archive.uids() == {"1.2.2"}
+
+
 @pytest.mark.parametrize("fault", [{"file_size": 1 << 70}, {"array_key": "long"}])
 def test_one_instance_that_cannot_be_written_leaves_its_neighbours(root: Path, fault: dict[str, object]) -> None:
     """Ingest lets neither of these through; should it ever, the batch of other clients must not fail with it."""
@@ -801,6 +831,7 @@ def test_one_instance_that_cannot_be_written_leaves_its_neighbours(root: Path, f
         assert archive.uids() == {"1.2.1", "1.2.3", "1.3.0"}
         staged_too.descriptor = msgspec.structs.replace(staged_too.descriptor, file_size=1 << 70)
         assert archive.commit(stage(archive.committer, staged_too)) == [FAILED]
+        assert archive.commit(wrong, new_instance("1.1", "1.2", "1.2.4")) == [FAILED, STORED], "also of two"
         assert not any((root / "staging").glob("*/*"))
         archive.committer.settle()
         assert archive.errors() == []
