@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +17,7 @@ from pacs.storage.commit import Status
 from pacs.storage.model import NewInstance
 from pacs.storage.recovery.reindex import reindex
 from tests.durability.synthetic import create, new_instance, opened
+from tests.objects import images
 
 LEFT = 200_000
 """Bytes that are free when the writing begins."""
@@ -28,11 +32,11 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(tmp_path)], check=True)  # a test that failed may have files open
 
 
-def fill(disk: Path) -> Path:
+def fill(disk: Path, left: int = LEFT) -> Path:
     """Take all the space but a little."""
     filler = disk / "filler"
     found = os.statvfs(disk)
-    filler.write_bytes(bytes(max(0, found.f_bavail * found.f_frsize - LEFT)))
+    filler.write_bytes(bytes(max(0, found.f_bavail * found.f_frsize - left)))
     return filler
 
 
@@ -68,3 +72,19 @@ def test_a_full_disk_refuses_and_goes_on_when_there_is_space(small_disk: Path, c
         assert archive.uids() == {new.descriptor.instance for new in stored}
         assert all(archive.holds(new) for new in stored)
     assert reindex(root).damaged == []
+
+
+@pytest.mark.parametrize("command", ["import", "serve"])
+def test_a_new_archive_on_a_full_disk(small_disk: Path, pacs_command: Callable[..., Any], command: str) -> None:
+    """Whatever it is that finds no room: `last-commit`, groups, LMDB's table of readers, which it maps, its pages."""
+    file = small_disk / "file.dcm"
+    file.write_bytes(images.long_multi_frame(2).file)
+    words = (file,) if command == "import" else ("--port", "0", "--workers", "1")
+    root = small_disk / "archive"
+    for pages in (0, 20, 36) if command == "import" else (36,):
+        filler = fill(small_disk, pages << 12)
+        done = pacs_command(command, "--archive", root, *words)
+        assert done.returncode == 1
+        assert re.fullmatch(rf"pacs {command}: .*{root}.*: No space left on device \[STO-01\]\n", done.stderr), pages
+        filler.unlink()
+        shutil.rmtree(root)

@@ -26,7 +26,12 @@ _LARGEST_MAP = 1 << 40
 """Address space, not disk: the file is as long as its content."""
 _SMALLEST_MAP = 4 << 30
 _READERS = 2048
-_REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+_LOCK_FILE = 64 * _READERS + 4096
+"""Bytes, or some more: a cache line for each reader, and a head."""
+_REFUSALS = (
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC,
+    errno.EDQUOT,
+)  # fmt: skip
 """What the system says that is not about the content of the files."""
 _ROWS_AT_ONCE = 10_000
 _BYTES_AT_ONCE = 16 << 20
@@ -44,6 +49,18 @@ def map_size(path: str) -> int:
     while size // 2 >= max(_SMALLEST_MAP, 2 * used) and not _mappable(2 * size):
         size //= 2
     return size
+
+
+def _allocate(path: str) -> None:
+    """LMDB writes its table of readers through a map: a page of it that the disk has no room for ends the process."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o664)
+    try:
+        os.posix_fallocate(descriptor, 0, _LOCK_FILE)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):  # others do not know how
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def _mappable(length: int) -> bool:
@@ -65,7 +82,9 @@ class Index:
         self._data = f"{path}/data.mdb"
         size = map_size(path)
         try:
-            if not create:
+            if create:
+                _allocate(f"{path}/lock.mdb")
+            else:
                 os.stat(self._data)
             self._env = lmdb.open(
                 path, map_size=size, max_dbs=len(NAMES) + len(matching.DATABASES), max_readers=_READERS,
@@ -82,7 +101,7 @@ class Index:
         except (FileNotFoundError, NotADirectoryError):
             raise IndexMismatchError(f"{path} is missing: run `pacs reindex`") from None
         except OSError as error:
-            raise StorageError(f"the index cannot be opened: {self._data}: {error.strerror}") from None
+            raise StorageError(f"the index cannot be opened: {path}: {error.strerror}") from None
         except lmdb.Error as error:
             number = getattr(error, "code", 0)
             if number == errno.ENOMEM and not _mappable(size):

@@ -45,15 +45,12 @@ def open_index(root: Root, disk: Disk) -> Index:
     archive_id = layout.read_description(root).archive_id
     last = LastCommit(root, disk)
     path = f"{root}/{layout.INDEX}"
-    put_back_index(root, disk)
-    if not os.path.lexists(path) and not _anything_committed(root, last):
-        last.create()
-        hierarchy.write_groups(disk, root, hierarchy.archive_groups())
-        disk.remove_tree(f"{root}/{layout.NEW_INDEX}")
-        create_index(f"{root}/{layout.NEW_INDEX}", archive_id).close()
-        disk.syncfs(str(root))
-        disk.rename(f"{root}/{layout.NEW_INDEX}", path)
-        disk.syncfs(str(root))
+    try:
+        put_back_index(root, disk)
+        if not os.path.lexists(path) and not _anything_committed(root, last):
+            _make_index(root, disk, last, archive_id)
+    except OSError as error:
+        raise StorageError(f"{root} cannot be opened: {error.filename}: {error.strerror}") from error
     index = Index(path)
     try:
         with index.read() as view:
@@ -76,6 +73,18 @@ def open_index(root: Root, disk: Disk) -> Index:
         index.close()
         raise
     return index
+
+
+def _make_index(root: Root, disk: Disk, last: LastCommit, archive_id: str) -> None:
+    """What an archive without records has beside its description."""
+    last.create()
+    hierarchy.write_groups(disk, root, hierarchy.archive_groups())
+    new = f"{root}/{layout.NEW_INDEX}"
+    disk.remove_tree(new)
+    create_index(new, archive_id).close()
+    disk.syncfs(str(root))
+    disk.rename(new, f"{root}/{layout.INDEX}")
+    disk.syncfs(str(root))
 
 
 def open_index_as_it_is(root: Root, disk: Disk) -> Index:
