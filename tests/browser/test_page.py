@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import io
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from typing import Any, TypeAlias
 import imagecodecs
 import numpy as np
 import numpy.typing as npt
+import pydicom
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
@@ -188,6 +190,64 @@ def test_list_and_study(page: Page, ohif_server: Server, stack: list[Stored]) ->
     expect(page.get_by_role("link", name="Open in OHIF")).to_be_visible()
 
 
+def test_what_is_typed_into_the_search(page: Page, ohif_server: Server) -> None:
+    """Names as the list writes them, in any order of their words; days, months, years, and ranges of them."""
+    page.goto(f"{ohif_server.root_url}/#/?field=NoSuchField&term=nobody")
+    expect(page.locator("#rows td")).to_have_text("No study matches.")  # by the name
+    asked = page.evaluate(
+        """async ([names, dates]) => {
+          const { keysOf } = await import(document.querySelector("script").src.replace("app.js", "terms.js"));
+          const days = (term) => keysOf("StudyDate", term).StudyDate;
+          return [names.map((term) => keysOf("PatientName", term)), dates.map(days)];
+        }""",
+        [["Mu\u00f1oz", "Smith^J", "sm*", "Yamada, Tarou \u00b7 \u5c71\u7530, \u592a\u90ce"], list(_DATES)],
+    )
+    fuzzy = {"PatientName": "Yamada Tarou \u5c71\u7530 \u592a\u90ce", "fuzzymatching": "true"}
+    assert asked[0] == [{"PatientName": name} for name in ("*Mu\u00f1oz*", "*Smith^J*", "sm*")] + [fuzzy]
+    assert dict(zip(_DATES, asked[1], strict=True)) == _DATES
+
+
+_DATES = {
+    "2024-05-01": "20240501", "20240501": "20240501", "1.5.2024": "20240501", " 2024/05/01 ": "20240501",
+    "2024": "20240101-20241231", "2024-02": "20240201-20240229", "2023-12 - 2024-01": "20231201-20240131",
+    "2024-05-01-2024-06-30": "20240501-20240630", "20240501-20240630": "20240501-20240630",
+    "2023\u20132024": "20230101-20241231",
+    "2024-05-": "20240501-", "-2024": "-20241231", "20240501-": "20240501-",
+    "yesterday": "yesterday", "5/1/2024": "5/1/2024", "2024-05-01 2024-06-01": "2024-05-01 2024-06-01", "-": "-",
+}  # fmt: skip
+"""What is typed, and the key that is sent: where it is no date, the server says so."""
+
+
+def test_links_that_lead_elsewhere(page: Page, client: Client, ohif_server: Server) -> None:
+    """Other studies of the same Patient ID, with what tells that it is another patient; links that lead nowhere."""
+    files = [pydicom.dcmread(io.BytesIO(file)) for file in demo.head_slices(3, rows=64, name="others")]
+    for number, data in enumerate(files):
+        data.PatientID, data.StudyDate = "OTHERS-1", f"2024010{number + 1}"
+        data.StudyInstanceUID, data.SeriesInstanceUID = (
+            f"{data.StudyInstanceUID}.{number}",
+            f"{data.SeriesInstanceUID}.{number}",
+        )
+    files[2].PatientName, files[2].PatientBirthDate = "Else^Somebody", "19111111"
+    for data in files:
+        data.save_as(written := io.BytesIO())
+        client.store(written.getvalue())
+    page.goto(f"{ohif_server.root_url}/#/study/{files[0].StudyInstanceUID}")
+    others = page.locator("#others-list li")
+    expect(others).to_have_count(2)
+    expect(others.nth(0)).to_have_text(re.compile("2024-01-03 .*Else, Somebody, born 1911-11-11$"))
+    expect(others.nth(1).locator("strong")).to_have_text("")
+    others.nth(1).locator("a").click()
+    expect(others.nth(1)).to_have_text(re.compile("2024-01-01"))
+    skip = page.get_by_role("link", name="Skip to content")
+    skip.focus()
+    skip.press("Enter")
+    expect(page.locator("#main")).to_be_focused()
+    expect(others).to_have_count(2)
+    assert page.url.endswith(files[1].StudyInstanceUID)
+    page.goto(f"{ohif_server.root_url}/#/study/none")
+    expect(page.locator("#problem")).to_have_text("This link leads to no study or series. Here are all studies.")
+
+
 def test_stack(
     page: Page, client: Client, stack: list[Stored], open_series: Callable[[Stored], None], ohif_server: Server
 ) -> None:
@@ -265,6 +325,10 @@ def test_stack(
     assert np.abs(canvas(page) - rendered(client, stack[4], query="?window=900,1800,linear")).max() <= 1
     page.locator("#stage").press("Shift+ArrowUp")
     expect(page.locator("#window-values")).to_have_text("C 840 · W 1800")
+    page.locator("#window").select_option("Full range")
+    full = stack[4].data.pixel_array * stack[4].data.RescaleSlope + stack[4].data.RescaleIntercept
+    middle, span = (full.min() + full.max()) / 2, full.max() - full.min()
+    expect(page.locator("#window-values")).to_have_text(f"C {middle:g} · W {span:g}")
     assert not [path for path, _ in asked if "frames" in path]
 
 
@@ -323,6 +387,22 @@ def test_a_series_that_grows_and_goes(page: Page, client: Client, open_series: C
     page.route("**/progressive", lambda route: route.fulfill(status=404, json={"message": "there is no such series"}))
     page.clock.fast_forward(40_000)
     expect(page.locator("#problem")).to_have_text("This series is not to be had any more: there is no such series")
+
+
+def test_windows_of_the_header(
+    page: Page, client: Client, open_series: Callable[[Stored], None], shared_data: Path
+) -> None:
+    """A mammogram with a table for the screen and three windows beside it: each can be chosen."""
+    stored = Stored((shared_data / "large2d/GH133.dcm").read_bytes())
+    client.store(stored.file)
+    open_series(stored)
+    expect(page.locator("#window option")).to_have_text(
+        ["Default", "NORMAL", "HARDER", "SOFTER", "Full range", "By hand"]
+    )
+    expect(page.locator("#window-values")).to_have_text("VOI LUT")
+    page.locator("#window").select_option("SOFTER")
+    center, width = stored.data.WindowCenter[2], stored.data.WindowWidth[2]
+    expect(page.locator("#window-values")).to_have_text(f"C {center:g} · W {width:g}")
 
 
 @pytest.mark.parametrize("size", [(1440, 900), (800, 450), (640, 360), (360, 640)], ids=str)

@@ -5,6 +5,7 @@
 //   dicom.js             requests, DICOM JSON and its texts
 //   silence.js           when a server that sends nothing is given up
 //   studies.js           the list of studies, and the series of one
+//   terms.js             what is typed into the search
 //   thumbnails.js        the pictures of these series
 //   viewer.js            a series: what the reader does, and what the page says of it
 //   stage.js             what is painted of the frame that is looked at, and what it is called
@@ -33,7 +34,10 @@ async function route() {
     let found;
     if ((found = path.match(new RegExp(`^/study/${uid}/series/${uid}$`)))) await showViewer(found[1], found[2]);
     else if ((found = path.match(new RegExp(`^/study/${uid}$`)))) await showStudy(found[1]);
-    else await showStudies(new URLSearchParams(query ?? ""));
+    else {
+      await showStudies(new URLSearchParams(query ?? ""));
+      if (path.length > 1 && current()) complain("This link leads to no study or series. Here are all studies.", false);
+    }
   } catch (error) {
     if (!current()) return;
     for (const name of ["study", "viewer"]) $(name).hidden = true; // there is nothing in it
@@ -46,4 +50,9 @@ async function route() {
 $("root").textContent = location.origin + ROOT;
 $("again").addEventListener("click", route);
 addEventListener("hashchange", route);
+// Not a page of its own: its address is that of what is shown.
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault();
+  $("main").focus();
+});
 route();

@@ -43,7 +43,7 @@ export async function studyOf(uid) {
 
 export const values = (item, tag) => item?.[tag]?.Value ?? [];
 /** A text of one line: no writer of a Data Set begins another one, which would pass for the page's own. */
-const plain = (value) => String(value).replace(/[\p{Cc}\u2028\u2029]+/gu, " ");
+export const plain = (value) => String(value).replace(/[\p{Cc}\u2028\u2029]+/gu, " ");
 export const text = (item, tag) => plain(values(item, tag).filter((value) => value !== null).join(" / "));
 
 const DECIMAL = /^\s*[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?\s*$/i;

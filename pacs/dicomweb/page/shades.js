@@ -1,7 +1,7 @@
 // Stored values to what the screen shows: the grayscale and colour pipelines (PS3.4 N.2, PS3.3 C.11), as the server's
 // own pictures have them (pacs/rendering). Palettes are left to the server: see `needsServer`.
 
-import { number, text } from "./dicom.js";
+import { number, numeric, plain, text, values } from "./dicom.js";
 import { isRemote, lookUp, modalityTable, voiTable } from "./tables.js";
 
 export const FUNCTIONS = ["LINEAR", "LINEAR_EXACT", "SIGMOID"];
@@ -21,17 +21,26 @@ function modality(attributes) {
   return (value) => value * slope + intercept;
 }
 
-/** The window that the header names: { center, width, shape }; null for none that makes sense. PS3.3 C.11.2 */
-function headerWindow(attributes) {
-  const center = number(attributes, "00281050"), width = number(attributes, "00281051");
-  if (center === null || width === null) return null;
-  const named = String(attributes["00281056"]?.Value?.[0] ?? "LINEAR").trim().toUpperCase();
-  const window = { center, width, shape: named };
-  return possible(window) ? window : null;
+/** The windows that the header names and that make sense: { center, width, shape, name }[]. PS3.3 C.11.2 */
+function windowsOf(attributes) {
+  const [centers, widths] = ["00281050", "00281051"].map((tag) => values(attributes, tag).map(numeric));
+  const shape = String(values(attributes, "00281056")[0] ?? "LINEAR").trim().toUpperCase();
+  const names = values(attributes, "00281055");
+  return centers.map((center, at) => ({ center, width: widths[at], shape, name: plain(names[at] ?? "").trim() || `Window ${at + 1}` }))
+    .filter(possible);
 }
 
+/** The first of them; null where the first one named makes no sense. */
+function headerWindow(attributes) {
+  const [found] = windowsOf(attributes);
+  return found && found.center === number(attributes, "00281050") && found.width === number(attributes, "00281051") ? found : null;
+}
+
+/** Those of the header in which a frame is not shown by default. */
+export const headerWindows = (attributes) => windowsOf(attributes).slice(headerWindow(attributes) && !voiTable(attributes) ? 1 : 0);
+
 /** The least value black, the greatest white, Pixel Padding left out. PS3.3 C.7.5.1.1.2 */
-function fullWindow(samples, attributes) {
+export function fullWindow(samples, attributes) {
   const padding = number(attributes, "00280120");
   const limit = number(attributes, "00280121") ?? padding;
   const [from, to] = padding === null ? [1, 0] : [Math.min(padding, limit), Math.max(padding, limit)];
@@ -54,9 +63,9 @@ export function defaultWindow(samples, attributes) {
   return table ? { table } : headerWindow(attributes) ?? fullWindow(samples, attributes);
 }
 
-/** Where a reader begins to change the window of a frame of which no samples are here. */
-export function guessedWindow(attributes, shape) {
-  const found = headerWindow(attributes);
+/** Where a reader begins to change the window of a frame of which no samples are here: at that `named`, or at all values. */
+export function guessedWindow(attributes, shape, named = true) {
+  const found = named && headerWindow(attributes);
   if (found) return found;
   const least = shape.pixelRepresentation ? -(2 ** (shape.bitsStored - 1)) : 0;
   const [low, high] = [least, least + 2 ** shape.bitsStored].map(modality(attributes)).sort((a, b) => a - b);

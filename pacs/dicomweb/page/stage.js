@@ -4,7 +4,7 @@ import { OFFLINE, Refused } from "./dicom.js";
 import { $ } from "./document.js";
 import { DECIBELS } from "./frames.js";
 import { ServerPictures } from "./server_pictures.js";
-import { defaultWindow, needsServer, shaded } from "./shades.js";
+import { defaultWindow, fullWindow, needsServer, shaded } from "./shades.js";
 
 const LOADING = "loading";
 
@@ -88,6 +88,12 @@ export class Stage {
     $("nothing").textContent = message;
     $("nothing").hidden = false;
     this.#changed();
+  }
+
+  /** The window that shows all values of what is decoded of the frame that is looked at; null where nothing is. */
+  fullRange() {
+    const samples = this.frame.byServer ? null : this.frame.decoded.get(this.frame.bestDecoded);
+    return samples && samples.planes.length === 1 ? fullWindow(samples, this.#attributes.of(this.frame) ?? {}) : null;
   }
 
   /** The coarsest level of a frame that fills the stage; null where its levels are not known yet. */

@@ -2,9 +2,11 @@
 
 import { ROOT, ask, counted, date, person, studyOf, text, time, values } from "./dicom.js";
 import { $, VIEWER, make, show, visits } from "./document.js";
+import { EXAMPLES, keysOf } from "./terms.js";
 import { thumbnail } from "./thumbnails.js";
 
 const PAGE = 25;
+const OTHERS = 50; // studies of one patient that are listed below a study
 
 /** Who and what: the heading of a study or of a series. */
 export function identify(heading, study, ...more) {
@@ -27,16 +29,18 @@ export async function showStudies(query) {
   const current = visits.current();
   show("studies", [["Studies", ""]]);
   const offset = Math.max(0, Number(query.get("offset")) || 0);
-  const field = query.get("field") ?? "PatientName";
+  const asked = query.get("field");
+  const field = [...$("field").options].some(({ value }) => value === asked) ? asked : "PatientName";
   const term = query.get("term") ?? "";
   $("field").value = field;
   $("term").value = term;
+  suggest();
   // What an earlier search found does not stand below this one.
   $("rows").replaceChildren();
   $("count").textContent = "loading";
   $("newer").disabled = $("older").disabled = true;
   const wanted = new URLSearchParams({ limit: PAGE + 1, offset, includefield: "00081030" });
-  if (term) wanted.set(field, matchOf(field, term));
+  if (term.trim()) for (const [key, value] of Object.entries(keysOf(field, term))) wanted.set(key, value);
   const { list, total } = await ask(`/studies?${wanted}`).finally(() => { if (current()) $("count").textContent = ""; });
   if (!current()) return;
   const shown = list.slice(0, PAGE);
@@ -51,11 +55,8 @@ export async function showStudies(query) {
   turn($("older"), list.length > PAGE, query, offset + PAGE);
 }
 
-function matchOf(field, term) {
-  if (field === "StudyDate") return term.replace(/(\d{4})-(\d{2})-(\d{2})/g, "$1$2$3").replace(/\s/g, "");
-  if (field === "ModalitiesInStudy") return term.trim().toUpperCase();
-  return /[*?]/.test(term) ? term : `*${term.trim()}*`;
-}
+const suggest = () => { $("term").placeholder = EXAMPLES[$("field").value] ?? "all studies"; };
+$("field").addEventListener("change", suggest);
 
 function turn(button, possible, query, offset) {
   button.disabled = !possible;
@@ -97,11 +98,39 @@ export async function showStudy(uid) {
   show("study", [["Studies", "#/"], ["Study", ""]]);
   $("study-identity").replaceChildren(make("span", "loading"));
   $("cards").replaceChildren();
+  $("others").hidden = true;
   const [study, { list }] = await Promise.all([studyOf(uid), ask(`/studies/${uid}/series?includefield=0008103E`)]);
   if (!current()) return;
   show("study", [["Studies", "#/"], [person(study, "00100010") || "Study", ""]]);
   identify($("study-identity"), study, text(study, "00081030"), VIEWER && viewerLink(uid, "Open in OHIF"));
   $("cards").replaceChildren(...list.map((series) => card(uid, series)));
+  await showOthers(study, uid).catch(() => {}); // the study is there without them
+}
+
+/** Below a study: what else the archive has of that Patient ID, and of whom it says it is where that differs. */
+async function showOthers(study, uid) {
+  const current = visits.current();
+  const id = text(study, "00100020");
+  if (!id || /[*?\\]/.test(id)) return; // there is no search for a literal one of these
+  const { list } = await ask(`/studies?${new URLSearchParams({ PatientID: id, limit: OTHERS + 1, includefield: "00081030" })}`);
+  const others = list.filter((other) => text(other, "0020000D") !== uid && text(other, "00100020") === id);
+  if (!current() || !others.length) return;
+  $("others-title").textContent = `${list.length > OTHERS ? "Latest studies" : "Other studies"} of patient ID ${id}`;
+  $("others-list").replaceChildren(...others.map((other) => make("li", [
+    make("a", [date(other, "00080020") || "no date", " ", time(other, "00080030")], { href: `#/study/${text(other, "0020000D")}` }),
+    ...values(other, "00080061").map((modality) => make("span", String(modality), { className: "chip" })),
+    make("span", text(other, "00081030")),
+    make("strong", differing(study, other)),
+  ])));
+  $("others").hidden = false;
+}
+
+/** Name and birth date of a study's patient where they are not those of another's: an ID alone names nobody. */
+function differing(study, other) {
+  const [name, born] = [person(other, "00100010"), date(other, "00100030")];
+  return [
+    name !== person(study, "00100010") && (name || "(no name)"), born !== date(study, "00100030") && `born ${born || "unknown"}`,
+  ].filter(Boolean).join(", ");
 }
 
 function card(uid, series) {

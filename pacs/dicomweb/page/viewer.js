@@ -7,7 +7,7 @@ import { $, VIEWER, complain, make, show, visits } from "./document.js";
 import { framesOf, outwards } from "./frames.js";
 import { Link } from "./link.js";
 import { Reading } from "./reading.js";
-import { guessedWindow } from "./shades.js";
+import { guessedWindow, headerWindows } from "./shades.js";
 import { Stage } from "./stage.js";
 import { identify, viewerLink } from "./studies.js";
 
@@ -96,14 +96,17 @@ async function begin(path, current) {
   $("window").replaceChildren(
     make("option", "Default", { value: "" }),
     ...presets.map(([name, center, width]) => make("option", name, { value: `${center},${width}` })),
+    make("option", "Full range", { value: "full" }),
     make("option", "By hand", { value: "hand", hidden: true }),
   );
   goto(0);
   // The first image goes first; the attributes of the others come in one answer.
   await view.attributes.fetch(frames()[0]).catch(() => {});
+  if (current()) $("window").firstChild.after(...headerWindows(view.attributes.of(frames()[0]) ?? {}).map(option));
   if (current()) await view.attributes.fetchAll(path, frames()).catch(() => {});
 }
 
+const option = ({ name, center, width, shape }) => make("option", name, { value: `${center},${width},${shape}` });
 const kind = ({ shape }) => ({ colour: shape.samplesPerPixel > 1 || shape.photometricInterpretation === "PALETTE COLOR" });
 
 /** A series may grow: look again, often while it is arriving, and stay on the image that is shown. */
@@ -249,18 +252,22 @@ new ResizeObserver(() => {
 // --- windows
 
 $("window").addEventListener("change", () => {
-  const [center, width] = $("window").value.split(",").map(Number);
-  view.stage.window = $("window").value ? { center, width, shape: "LINEAR" } : null;
+  const chosen = $("window").value;
+  const [center, width, shape] = chosen.split(",");
+  if (chosen === "full") view.stage.window = view.stage.fullRange() ?? guessedWindow(attributesNow(), shown().shape, false);
+  else view.stage.window = chosen ? { center: Number(center), width: Number(width), shape: shape ?? "LINEAR" } : null;
   view.stage.look(shown(), false);
   describe();
 });
 
 /** The window in which the frame that is looked at is shown now. */
 function windowNow() {
-  const { stage, attributes } = view;
+  const { stage } = view;
   const painted = stage.painted?.frame === shown() ? stage.painted.window : null;
-  return stage.window ?? (painted?.width ? painted : null) ?? guessedWindow(attributes.of(shown()) ?? {}, shown().shape);
+  return stage.window ?? (painted?.width ? painted : null) ?? guessedWindow(attributesNow(), shown().shape);
 }
+
+const attributesNow = () => view.attributes.of(shown()) ?? {};
 
 /** A window after so many pixels of a drag: whole numbers, unless it is narrow. */
 function moved({ center, width, shape }, across, down) {
