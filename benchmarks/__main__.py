@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 from benchmarks import machine, report, workload
@@ -23,21 +24,25 @@ LONG = ("slow_link", "rungs")
 NAMES = ("client", "micro", "codestream", "store", "metadata", "frames", "rendered", "search", "readers")
 
 
+WITH_OPTIONS = {"rivals": "comparison", "growth": "growth", "index": "bench_index"}
+"""Modules of those that have options of their own."""
+
+
+class Figures(list[Figure]):
+    """Those that were measured; each is told as it comes."""
+
+    def take(self, some: Iterator[Figure]) -> None:
+        for figure in some:
+            self.append(figure)
+            value = f"{report.number(figure.value)} {figure.unit}"
+            print(f"  {figure.server:10} {figure.benchmark}: {figure.case}: {value}", file=sys.stderr)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run what is asked for; the status is for `sys.exit`."""
     words = sys.argv[1:] if argv is None else argv
-    if words[:1] == ["rivals"]:
-        from benchmarks import comparison
-
-        return comparison.main(words[1:])
-    if words[:1] == ["growth"]:
-        from benchmarks import growth
-
-        return growth.main(words[1:])
-    if words[:1] == ["index"]:
-        from benchmarks import bench_index
-
-        return bench_index.main(words[1:])
+    if words and words[0] in WITH_OPTIONS:
+        return int(import_module(f"benchmarks.{WITH_OPTIONS[words[0]]}").main(words[1:]))
     arguments = _parser().parse_args(argv)
     scale = TINY if arguments.tiny else replace(FULL, links=arguments.links, plans=arguments.plans)
     description = machine.describe()
@@ -46,37 +51,16 @@ def main(argv: list[str] | None = None) -> int:
         f"commit {description['commit'] or 'unknown'}, load {description['load_average_before']}",
         file=sys.stderr,
     )
-    figures: list[Figure] = []
-    versions: dict[str, str] = {}
-    missing: list[str] = []
-
-    def take(some: Iterator[Figure]) -> None:
-        for figure in some:
-            figures.append(figure)
-            value = f"{report.number(figure.value)} {figure.unit}"
-            print(f"  {figure.server:10} {figure.benchmark}: {figure.case}: {value}", file=sys.stderr)
-
     names = tuple(arguments.names) or NAMES
-    _alone(names, scale, arguments.data, take)
+    figures = Figures()
+    _alone(names, scale, arguments.data, figures.take)
     data = _data(arguments.data, scale) if {"store", "metadata", "frames", "readers"} & set(names) else {}
     if "readers" in names:
         from benchmarks.bench_readers import readers
 
-        take(readers(list(data.values())[-1], scale))
-    for make in _servers(arguments):
-        try:
-            versions.update(measure(make, names, data, scale, arguments.data, take))
-        except StartError as error:
-            missing.append(str(error))
-            print(error, file=sys.stderr)
-    if "rungs" in names:
-        from benchmarks import bench_rungs
-
-        print(bench_rungs.table(figures), end="\n\n")
-    print(report.table(figure for figure in figures if figure.server != "null" and figure.benchmark != "rungs"))
-    others = [figure for figure in figures if figure.server == "null"]
-    if others:
-        print("\nthe client alone\n" + report.table(others))
+        figures.take(readers(list(data.values())[-1], scale))
+    versions, missing = _with_servers(arguments, names, data, scale, figures)
+    _show(figures, names)
     result = {
         "machine": description, "servers": versions, "missing": missing, "tiny": arguments.tiny,
         "data": {name: len(series) for name, series in data.items()},
@@ -87,6 +71,33 @@ def main(argv: list[str] | None = None) -> int:
         arguments.out.write_text(json.dumps(result, indent=1) + "\n")
         print(f"\nwritten to {arguments.out}")
     return 1 if missing and arguments.rivals else 0
+
+
+def _with_servers(
+    arguments: argparse.Namespace, names: tuple[str, ...], data: dict[str, list[Instance]], scale: Scale,
+    figures: Figures,
+) -> tuple[dict[str, str], list[str]]:  # fmt: skip
+    """Measure each server; their versions, and why some could not be started."""
+    versions: dict[str, str] = {}
+    missing: list[str] = []
+    for make in _servers(arguments):
+        try:
+            versions.update(measure(make, names, data, scale, arguments.data, figures.take))
+        except StartError as error:
+            missing.append(str(error))
+            print(error, file=sys.stderr)
+    return versions, missing
+
+
+def _show(figures: Figures, names: tuple[str, ...]) -> None:
+    if "rungs" in names:
+        from benchmarks import bench_rungs
+
+        print(bench_rungs.table(figures), end="\n\n")
+    print(report.table(figure for figure in figures if figure.server != "null" and figure.benchmark != "rungs"))
+    others = [figure for figure in figures if figure.server == "null"]
+    if others:
+        print("\nthe client alone\n" + report.table(others))
 
 
 def _parser() -> argparse.ArgumentParser:
