@@ -429,6 +429,10 @@ def test_frames_that_are_not_there(client: Client) -> None:
         assert client.get(pieces.path + view).status == 404
     value = client.get(pieces.path + "/bulkdata/7FE00010", "*/*")
     assert (value.headers["content-type"], value.body) == ("application/octet-stream", b"of what\0 frame is this")
+    data = Stored(next(demo.head_slices(1, rows=64, name="wado undescribed"))).data
+    del data.Rows
+    [(_, found)] = client.get(stored_as_jpeg_ls(client, data, [b"undescribed "]).path + "/frames/1", VIEWER).parts
+    assert found == b"undescribed "
 
 
 def test_a_value_too_long_to_be_held_is_sent_in_pieces(client: Client) -> None:

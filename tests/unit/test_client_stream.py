@@ -73,6 +73,7 @@ class Site:
         self.body, self.about, self.length = body, about or index(), length
         self.frames = 0
         self.serves_frames = True
+        self.metadata: list[dict[str, Any]] | None = None
 
     def __call__(self, asked: Asked) -> Reply:
         path = urlsplit(asked.path).path
@@ -91,6 +92,8 @@ class Site:
             start, stop = asked.start, min(asked.stop or len(data), len(data))
             content_range = f"bytes {start}-{stop - 1}/{len(data)}"
             return Reply(data[start:stop], 206, {"Content-Type": "image/jphc", "Content-Range": content_range})
+        if path.endswith("/metadata") and self.metadata is not None:
+            return Reply(json.dumps(self.metadata).encode(), 200, {"Content-Type": "application/dicom+json"})
         return Reply(b"", 404)
 
 
@@ -122,6 +125,26 @@ async def test_a_stream_as_it_should_be(server: Origin) -> None:
     views = await read(server, site)
     check(views)
     assert [view.rung for view in views[:COUNT]] == ["level=2"] * COUNT and site.frames == 0
+
+
+async def test_a_server_that_describes_no_pixels_in_its_index(server: Origin) -> None:
+    """Its metadata does. Before that is here, an image is what its codestream says."""
+    site = Site(b"".join(parts()) + CLOSING)
+    for name in ("samplesPerPixel", "bitsAllocated", "bitsStored", "pixelRepresentation", "photometricInterpretation"):
+        del site.about["shapes"][0][name]
+    described = {"00280002": 1, "00280004": "MONOCHROME2", "00280010": 70, "00280011": 50, "00280100": 16,
+                 "00280101": 12, "00280102": 11, "00280103": 0}  # fmt: skip
+    site.metadata = [
+        {"00080018": {"vr": "UI", "Value": [f"1.2.{number}"]}}
+        | {tag: {"vr": "US", "Value": [value]} for tag, value in described.items()}
+        for number in range(COUNT)
+    ]
+    views = await read(server, site)
+    check(views)
+    assert [view.rung for view in views[:COUNT]] == ["level=2"] * COUNT
+    del site.metadata[1]
+    with pytest.raises(AnswerError, match=r"1 of 4 frames .* no metadata of instance 1\.2\.1"):
+        await read(server, site)
 
 
 @pytest.mark.parametrize(
