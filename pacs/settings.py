@@ -65,7 +65,9 @@ class Settings:
     write_buffer: int = _setting(128 << 10, "Bytes kept for a slow reader before its response waits.")
     query_limit: int = _setting(5_000, "Most matches that one search answers; larger answers are paged.")
     shutdown_grace: float = _setting(10.0, "How long running requests may go on after SIGTERM.")
-    least_free: int = _setting(1 << 30, "Free bytes on the archive's disk below which /readyz says: not ready.")
+    least_free: int = _setting(
+        1 << 30, "Free bytes on the archive's disk below which /readyz says: not ready, and no long part is spooled."
+    )
     networks: tuple[str, ...] = _setting(
         (), "Names of client networks for metrics and the access log, name=10.1.0.0/16, separated by commas."
     )

@@ -59,7 +59,9 @@ class Service:
     def collect(self) -> Collected:
         """Where the next uploaded part is gathered."""
         settings = self.settings
-        return Collected(self.archive.root, settings.spool_threshold, settings.max_part_bytes, self._reading)
+        return Collected(
+            self.archive.root, settings.spool_threshold, settings.max_part_bytes, self._reading, settings.least_free
+        )
 
     async def read_frame(self, frame: Frame) -> bytes | memoryview:
         """The frame as stored: at once where the page cache has it, else from a thread. Raises ChecksumError."""

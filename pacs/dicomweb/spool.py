@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import tempfile
@@ -27,11 +28,13 @@ class Budget:
 class Collected:
     """Takes the data of one part. `close` must be called, whatever happens."""
 
-    def __init__(self, directory: Path, threshold: int, longest: int, budget: Budget) -> None:
+    def __init__(self, directory: Path, threshold: int, longest: int, budget: Budget, least_free: int = 0) -> None:
+        """`least_free` bytes of the disk are left to those whose parts are short, and to the archive itself."""
         self._directory = directory
         self._threshold = threshold
         self._longest = longest
         self._budget = budget
+        self._least_free = least_free
         self._pieces: list[bytes | memoryview] = []
         self._held = 0
         self._file = -1
@@ -54,6 +57,9 @@ class Collected:
         try:
             if self._file < 0:
                 self._file = _unnamed(self._directory)
+            disk = os.fstatvfs(self._file)
+            if disk.f_bavail * disk.f_frsize - self._held < self._least_free:
+                raise OSError(errno.ENOSPC, f"{self._least_free} bytes of the disk are not for uploads")
             for piece in self._pieces:
                 view = memoryview(piece)
                 while view:

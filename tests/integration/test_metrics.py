@@ -354,8 +354,13 @@ def ready(server: Server) -> tuple[int, set[str]]:
 def test_not_ready_says_why(
     start_server: StartServer, archive_dir: Path, ct_slices: CtSlices, tmp_path: Path
 ) -> None:
-    server = start_server(archive_dir, workers=1, env={"PACS_LEAST_FREE": str(1 << 60)})
+    settings = {"PACS_LEAST_FREE": str(1 << 60), "PACS_SPOOL_THRESHOLD": "50000"}
+    server = start_server(archive_dir, workers=1, env=settings)
     until(lambda: ready(server), lambda found: found == (503, {"space"}))
+    with contextlib.closing(Client(server)) as client:
+        refused = client.store(*ct_slices(1, rows=256), check=False)
+        assert refused.status == 503 and refused.headers["retry-after"]
+        assert client.store(*ct_slices(1, rows=64)).status == 200  # small ones are not kept on the disk before
     assert ask(server, "//healthz").json == {"status": "alive"}
     until(lambda: scrape(server).value("pacs_ready", check="space"), lambda found: found == 0)
     server.stop()

@@ -254,6 +254,12 @@ def test_a_part_is_collected_in_memory_or_in_a_file(tmp_path: Path) -> None:
     assert bytes(data) == bytes(1500) + b"tail"
     with pytest.raises(TooLargeError):
         Collected(tmp_path, 1000, 5000, budget).add(bytes(5001))
+    crowded = Collected(tmp_path, 1000, 5000, budget, least_free=1 << 62)
+    crowded.add(bytes(1500))
+    with pytest.raises(StorageError, match="not for uploads"):
+        crowded.spool()
+    crowded.close()
+    assert budget.free == 10_000
 
 
 async def test_the_service_inside_an_application(tmp_path: Path) -> None:
