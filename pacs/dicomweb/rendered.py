@@ -45,6 +45,9 @@ _THUMBNAIL: Final = Viewport(128, 128)
 _LARGEST_VIEWPORT: Final = 16_384
 _NUMBER: Final = re.compile(r"[+-]?(?:\d++\.?\d*+|\.\d++)(?:[eE][+-]?\d++)?", re.ASCII)
 """Decimal, as DS has it: `float` takes digits of any alphabet, and underscores. PS3.5 6.2"""
+_NOT_DONE: Final = ("annotation", "iccprofile")
+"""Parameters of PS3.18 8.3.5.1 that change nothing here, which is told: a picture without the patient's name must not
+pass for one with it."""
 _FUNCTIONS: Final = {"linear": LINEAR, "linear-exact": LINEAR_EXACT, "linear_exact": LINEAR_EXACT, "sigmoid": SIGMOID}
 
 
@@ -62,6 +65,12 @@ class Rendition:
 
 async def rendered(service: Service, request: BaseRequest, target: ResourceId) -> Answer:
     """A frame, an instance (its first frame), or all instances of a series or study as parts. PS3.18 10.4.1.1.6"""
+    answer = await _rendered(service, request, target)
+    warnings = _warnings(request, urls.base(request, service.settings))
+    return replace(answer, headers=(*answer.headers, *warnings)) if warnings else answer
+
+
+async def _rendered(service: Service, request: BaseRequest, target: ResourceId) -> Answer:
     if target.instance is None:
         return await _all_rendered(service, request, target)
     entry = _instance(service, target)
@@ -256,6 +265,19 @@ def _rendition(
         _viewport(wanted) if wanted else viewport,
         _quality(query["quality"]) if query.get("quality") else _QUALITY,
     )
+
+
+def _warnings(request: BaseRequest, base: str) -> Headers:
+    """PS3.18 8.3.5.1.1"""
+    if "?" not in request.raw_path:
+        return ()
+    told = []
+    for name in _NOT_DONE:
+        values = ",".join(request.query.getall(name, ()))
+        if values and values.lower() != "no":
+            shown = re.sub(r"[^\w., -]", "?", values[:100], flags=re.ASCII)
+            told.append(("Warning", f'299 {base} "The following {name} values are not supported: {shown}"'))
+    return tuple(told)
 
 
 def _media_type(service: Service, request: BaseRequest, ways: Sequence[bool]) -> tuple[str, bool]:

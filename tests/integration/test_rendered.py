@@ -41,6 +41,16 @@ def test_a_frame_is_painted_by_its_window(client: Client, ct: list[Stored]) -> N
     assert client.get(ct[1].path + "/rendered", "image/png").body != reply.body
 
 
+def test_what_is_asked_for_and_not_done_is_told(client: Client, ct: list[Stored]) -> None:
+    path = ct[1].path + "/rendered"
+    plain = client.get(path)
+    assert "warning" not in plain.headers
+    for query, told in (("annotation=patient,technique%22%0d%0a", "patient,technique???"), ("iccprofile=srgb", "srgb")):
+        asked = client.get(f"{path}?{query}")
+        assert asked.body == plain.body and asked.headers["warning"].endswith(f' are not supported: {told}"')
+    assert "warning" not in client.get(path + "?iccprofile=no").headers
+
+
 def test_viewports_and_quality(client: Client, ct: list[Stored]) -> None:
     path = ct[0].path + "/rendered"
     small = client.get(path + "?viewport=64,32", "image/png")
