@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from io import BytesIO
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pydicom
@@ -14,7 +16,7 @@ from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian
 from pacs import encoding, ingest, uids
 from pacs.archive import Archive
 from pacs.errors import NotFoundError, StorageError, UnsupportedTransferSyntaxError
-from pacs.storage.model import Encoding, Span
+from pacs.storage.model import ArrayKey, Encoding, Span
 from tests.objects import fragmentation
 
 SYNTAXES = (ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian)
@@ -174,6 +176,22 @@ def test_a_stretch_that_belongs_to_no_value_is_not_gathered(
         assert b"".join(archive.part10(entry)) == whole + rest
         with pytest.raises(NotFoundError):
             archive.bulk(entry, "")
+
+
+def test_a_long_native_value_is_put_aside_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be encoded, too: an instance that fills a shard is not in memory while it is stored."""
+    monkeypatch.setattr(encoding, "_LARGEST_PIECE", 4096)
+    staged: list[ArrayKey] = []
+
+    def stage(key: ArrayKey, levels: int) -> NoReturn:
+        staged.append(key)
+        raise StorageError("there is no room")
+
+    for side, asked in ((500, 0), (512, 1)):
+        data = file([bytes(4 * side * side)], side=side, bits=32, stored=32, syntax=ExplicitVRLittleEndian)
+        with pytest.raises(StorageError) if asked else contextlib.nullcontext():
+            ingest.prepare(data, ingest.identify(data), stage)
+        assert [key.encoding for key in staged] == [Encoding.NATIVE] * asked
 
 
 def test_spans_are_in_order_whatever_surrounds_the_fragments() -> None:

@@ -97,6 +97,16 @@ def test_a_start_marker_within_a_frame_is_none() -> None:
     assert frames == [b"".join(pieces), jpeg(2)] and not found.warnings
 
 
+@pytest.mark.parametrize(("pieces", "believed"), [((2, 2), True), ((1, 3), False)])
+def test_a_table_of_another_number_is_believed_where_frames_begin(pieces: tuple[int, int], believed: bool) -> None:
+    """None of them ends, so that only the table can tell how many there are."""
+    all_of_it = [SOI + b"12", b"3456", SOI + b"78", b"90ab"]
+    frames = [all_of_it[: pieces[0]], all_of_it[pieces[0] :]]
+    found, joined = laid_out(encapsulated(frames, table=None), 5)
+    assert found.apart is believed
+    assert joined == ([b"".join(frame) for frame in frames] if believed else all_of_it)
+
+
 def test_without_marks_a_table_is_all_there_is() -> None:
     pieces = [[b"abcd"], [b"ef", b"gh"], [b"ij"]]
     for extended in (False, True):
@@ -184,7 +194,7 @@ def test_true_tables_and_true_marks_give_the_true_frames(counts: list[int], tabl
 
 
 @pytest.mark.parametrize(("stated", "syntax"), [(20_000, JPEG), (1, JPEG), (7, RLE)])
-def test_what_fragments_cost_in_memory(stated: int, syntax: str) -> None:
+def test_what_all_of_itcost_in_memory(stated: int, syntax: str) -> None:
     """Eight bytes of a file can be a fragment, eight more an entry of a table: no objects are kept for either."""
     count = 20_000
     pixels = encapsulated([[b""]] * count, table=None, extended=True)
