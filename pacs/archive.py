@@ -2,58 +2,31 @@
 
 from __future__ import annotations
 
-import logging
-import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Literal, Self
+from typing import Final, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from pacs import export, ingest, reading
-from pacs.crew import Crew
-from pacs.errors import ConflictError, IndexMismatchError, NotFoundError, PacsError, StorageError
-from pacs.ingest import Identity
-from pacs.measure import Measure, Observe, nobody, timed
+from pacs import export, reading
+from pacs.errors import IndexMismatchError, NotFoundError, StorageError
+from pacs.measure import Observe
 from pacs.reading import Committed, Frame
 from pacs.renditions import Renditions
-from pacs.storage.commit import Engine, Outcome, room
-from pacs.storage.commit import Status as CommitStatus
+from pacs.storage.commit import Engine, room
 from pacs.storage.commit.room import Room
 from pacs.storage.files import records
 from pacs.storage.files.kept_shards import KeptShards
 from pacs.storage.index import ReadView
 from pacs.storage.index.frame_rows import FrameRows
-from pacs.storage.model import Buffer, Counters, InstanceEntry, NewInstance, SeriesEntry, StudyEntry
+from pacs.storage.model import Buffer, Counters, InstanceEntry, SeriesEntry, StudyEntry
 from pacs.storage.search import Page, Search, search, series_order
+from pacs.storing import StoreResult, Storing
 
-_log = logging.getLogger(__name__)
-
-Status = Literal["stored", "duplicate", "refused"]
-
-
-@dataclass(frozen=True, slots=True)
-class StoreResult:
-    """What became of one uploaded file. UIDs are "" where the file did not tell them."""
-
-    status: Status
-    study: str = ""
-    series: str = ""
-    instance: str = ""
-    sop_class: str = ""
-    error: PacsError | None = None
-    """Why it was refused."""
-    warnings: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        # A traceback holds the frames it came through, and with them the whole file, as long as the result lives.
-        if self.error is not None:
-            self.error.__traceback__ = self.error.__context__ = self.error.__cause__ = None
+__all__ = ["Archive", "StoreResult"]
 
 
 class Archive:
@@ -65,9 +38,8 @@ class Archive:
     def __init__(self, root: Path, *, create: bool = False, threads: int = 0) -> None:
         self.root = root
         self._engine = Engine(root, create=create)
-        self._observe: Observe = nobody
+        self._storing = Storing(self._engine, threads)
         self._closed = False
-        self._crew = Crew(threads or os.cpu_count() or 1, "codec")
         self._shards = KeptShards(root)
         self.find_chunk: Final = FrameRows(self._engine.index).find
         """Where the stored bytes of a frame lie, at the least cost: see `FrameRows.find`."""
@@ -83,7 +55,7 @@ class Archive:
         if self._closed:
             return
         self._closed = True
-        self._crew.close()
+        self._storing.close()
         self._engine.close()
         self._shards.let_go()
 
@@ -99,8 +71,7 @@ class Archive:
 
     def observe(self, observe: Observe) -> None:
         """Tell `observe` of every measure that is taken from here on."""
-        self._observe = observe
-        self._engine.observe(observe)
+        self._storing.observe(observe)
 
     def when_index_lost(self, tell: Callable[[], None]) -> None:
         """Call `tell` once, from any thread, when this process can neither read nor store any more: LMDB could not
@@ -109,7 +80,7 @@ class Archive:
 
     def waiting(self) -> tuple[int, int]:
         """Instances submitted that no thread has taken up, instances proven that no commit has taken up."""
-        return self._crew.waiting, self._engine.waiting
+        return self._storing.waiting
 
     def room(self) -> Room:
         """Free disk and use of the index. Raises OSError."""
@@ -155,53 +126,11 @@ class Archive:
 
     def store_soon(self, data: Buffer, finish: Callable[[StoreResult], None], *, study: str | None = None) -> None:
         """`submit` without a future: `finish` is called once, from another thread or before this returns."""
-        try:
-            self._crew.call_soon(partial(self._prepare, data, study, finish))
-        except RuntimeError as error:
-            finish(_refusal(None, StorageError(f"nothing is stored now: {error}")))
+        self._storing.soon(data, finish, study)
 
     def store(self, data: Buffer, *, study: str | None = None) -> StoreResult:
         """Store a Part 10 file and wait until it is durable or refused."""
         return self.submit(data, study=study).result()
-
-    def _prepare(self, data: Buffer, study: str | None, finish: Callable[[StoreResult], None]) -> None:
-        identity: Identity | None = None
-        try:
-            with timed(self._observe, Measure.IDENTIFY):
-                identity = ingest.identify(data)
-                ingest.check(identity, study)
-                duplicate = self._already_there(identity)
-            if duplicate:
-                finish(_duplicate(identity))
-                return
-            new = ingest.prepare(data, identity, self._engine.stage, self._observe)
-        except PacsError as error:
-            finish(_refusal(identity, error))
-        except OSError as error:
-            finish(_refusal(identity, StorageError(f"the disk refused: {error.strerror}")))
-        except Exception as error:  # noqa: BLE001
-            # A fault of ours must cost this one file, not the upload it came in.
-            _log.exception("ingest failed")
-            finish(_refusal(identity, PacsError(f"the file could not be ingested: {type(error).__name__}")))
-        else:
-            self._commit(new, identity, finish)
-
-    def _commit(self, new: NewInstance, identity: Identity, finish: Callable[[StoreResult], None]) -> None:
-        def committed(outcome: Outcome) -> None:
-            finish(_outcome(outcome, identity))
-
-        # With nothing else to do this thread commits it: handing it over and back takes longer than that saves.
-        self._engine.commit_soon(new, committed, here=not self._crew.waiting)
-
-    def _already_there(self, identity: Identity) -> bool:
-        """Whether the same bytes are stored: a repeated upload is not encoded again. Raises ConflictError."""
-        with self._engine.index.read() as view:
-            entry = view.instance(identity.instance)
-        if entry is None:
-            return False
-        if entry.descriptor.sha256 == identity.sha256:
-            return True
-        raise ConflictError(f"SOP Instance UID {identity.instance} is already stored with other content")
 
     def settle(self) -> None:
         """Bring shapes and shard indices of the Zarr arrays up to what is committed; else that waits for a pause."""
@@ -354,32 +283,3 @@ def _member(view: ReadView, study: str, series: str, instance: str) -> InstanceE
     if entry is None or entry.descriptor.study != study or entry.descriptor.series != series:
         raise NotFoundError(f"instance {instance} of series {series} of study {study} is not stored")
     return entry
-
-
-def _duplicate(identity: Identity) -> StoreResult:
-    return StoreResult(
-        "duplicate", identity.study, identity.series, identity.instance, identity.sop_class, None, identity.warnings
-    )
-
-
-def _refusal(identity: Identity | None, error: PacsError) -> StoreResult:
-    if identity is None:
-        return StoreResult("refused", error=error)
-    return StoreResult(
-        "refused", identity.study, identity.series, identity.instance, identity.sop_class, error, identity.warnings
-    )
-
-
-_STATUSES: dict[CommitStatus, Status] = {
-    CommitStatus.STORED: "stored",
-    CommitStatus.DUPLICATE: "duplicate",
-    CommitStatus.CONFLICT: "refused",
-    CommitStatus.FAILED: "refused",
-}
-
-
-def _outcome(outcome: Outcome, identity: Identity) -> StoreResult:
-    return StoreResult(
-        _STATUSES[outcome.status], identity.study, identity.series, identity.instance, identity.sop_class,
-        outcome.error, (*identity.warnings, *outcome.warnings),
-    )  # fmt: skip

@@ -32,8 +32,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     # 7
     ("pacs.storage.commit", "pacs.storage.backup", "pacs.storage.check"),
     # 8
-    ("pacs.archive", "pacs.crew", "pacs.ingest", "pacs.encoding", "pacs.export", "pacs.reading", "pacs.rewriting",
-     "pacs.renditions", "pacs.proof"),
+    ("pacs.archive", "pacs.storing", "pacs.crew", "pacs.ingest", "pacs.encoding", "pacs.export", "pacs.reading",
+     "pacs.rewriting", "pacs.renditions", "pacs.proof"),
     # 9
     ("pacs.dicomweb", "pacs.client"),
     # 10
