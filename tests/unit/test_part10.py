@@ -500,6 +500,7 @@ def test_any_buffer() -> None:
         (b"\\ISO 2022 IR 87", b"Yamada=\x1b$B;3ED\x1b(B", "Yamada=山田"),
         (b"ISO 2022 IR 13\\ISO 2022 IR 87", b"\xd4\xcf\xc0\xde", "ﾔﾏﾀﾞ"),
         (b"\\ISO 2022 IR 149", b"\x1b$)C\xb1\xe8\r\n", "김"),
+        (b"ISO 2022 IR 100\\ISO 2022 IR 149", b"\x1b$)C\xb1\xe8\r\nM\xfcller", "김\r\nMüller"),
         (b"\\ISO 2022 IR 58", b"\x1b$)A\xb5\xda", "第"),
         (b"ISO-IR 100", b"\xfc", "ü"),
         (b"nonsense", b"\xfc", "ü"),

@@ -114,6 +114,38 @@ def test_native_follows_any_high_bit() -> None:
     assert np.array_equal(samples.ravel(), np.arange(24))
 
 
+@pytest.mark.parametrize("high", [10, 16, 300, -1])
+def test_a_high_bit_that_cannot_be_is_passed_over(high: int) -> None:
+    """The samples are where they nearly always are, and are written there again."""
+    values = np.arange(-12, 12, dtype="<i2").reshape(4, 6)
+    geometry = described(pixel_representation=1, high_bit=high)
+    assert np.array_equal(pixels.decode_native(values.tobytes(), geometry, big_endian=False), values)
+    assert pixels.encode_native(values, geometry) == values.tobytes()
+
+
+def test_samples_that_a_high_bit_has_moved_are_written_where_they_were() -> None:
+    geometry = described(high_bit=15)
+    values = np.arange(24, dtype="<u2").reshape(4, 6)
+    frame = (values << 4).astype("<u2").tobytes()
+    assert np.array_equal(pixels.decode_native(frame, geometry, big_endian=False), values)
+    assert pixels.encode_native(values, geometry) == frame
+    with pytest.raises(PixelError, match="are described"):
+        pixels.encode_native(values.T, geometry)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"bits_allocated": 24}, "24 bits allocated"), ({"bits_stored": 17}, "17 bits stored"),
+        ({"bits_stored": 0}, "0 bits stored"), ({"rows": 0}, "0 rows"), ({"samples_per_pixel": -1}, "-1 samples"),
+        ({"photometric_interpretation": "YBR_FULL_422", "samples_per_pixel": 3, "rows": 3, "columns": 3}, "odd number"),
+    ],
+)  # fmt: skip
+def test_native_frames_that_no_samples_are_in(changes: dict[str, object], said: str) -> None:
+    with pytest.raises(PixelError, match=said):
+        pixels.decode_native(bytes(1000), described(**changes), big_endian=False)
+
+
 def test_native_bits_start_anywhere_in_a_byte() -> None:
     bits = np.random.default_rng(3).integers(0, 2, 3 * 24 + 5).astype(np.uint8)
     packed = np.packbits(bits, bitorder="little").tobytes()
