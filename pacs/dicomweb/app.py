@@ -205,22 +205,3 @@ def _close_after(request: BaseRequest) -> None:
 def _gone(request: BaseRequest) -> Sent:
     """Nobody is there to be told."""
     return Sent(_CLIENT_GONE, request.writer.output_size, False, aborted=True)
-
-
-def make_app(archive: Archive, settings: Settings) -> web.Application:
-    """The service inside an application, for embedding and tests; `pacs serve` runs the handler without one."""
-    handler = Dicomweb(archive, settings)
-    app = web.Application(handler_args={"auto_decompress": False})
-
-    async def expect(request: web.Request) -> None:
-        """The handler answers Expect itself, once it wants the body."""
-
-    async def close(_: web.Application) -> None:
-        handler.close()
-
-    async def answer(request: web.Request) -> web.StreamResponse:
-        return await handler(request)
-
-    app.router.add_route("*", "/{path:.*}", answer, expect_handler=expect)
-    app.on_cleanup.append(close)
-    return app

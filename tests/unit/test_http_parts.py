@@ -10,19 +10,20 @@ import math
 import time
 import weakref
 from collections.abc import AsyncIterator, Callable
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
 import pytest
-from aiohttp.test_utils import TestClient, TestServer, make_mocked_request
+from aiohttp.test_utils import RawTestServer, make_mocked_request
 from aiohttp.web import BaseRequest
 
 from pacs import demo, errors
 from pacs.archive import Archive, StoreResult
 from pacs.dicomweb import intake, problems, stow, urls, worker
 from pacs.dicomweb.answer import SLICE
-from pacs.dicomweb.app import Dicomweb, make_app
+from pacs.dicomweb.app import Dicomweb
 from pacs.dicomweb.askers import Shared
 from pacs.dicomweb.cors import CorsPolicy
 from pacs.dicomweb.offload import ByteCache, ByteSemaphore, Offload, Once
@@ -262,15 +263,6 @@ def test_a_part_is_collected_in_memory_or_in_a_file(tmp_path: Path) -> None:
     assert budget.free == 10_000
 
 
-async def test_the_service_inside_an_application(tmp_path: Path) -> None:
-    with Archive.open(tmp_path / "archive", create=True) as archive:
-        async with TestClient(TestServer(make_app(archive, Settings()))) as client:
-            response = await client.get("/dicomweb/studies")
-            assert (response.status, await response.json(content_type=None)) == (200, [])
-            assert (await client.get("/")).status == 200
-            assert (await client.post("/dicomweb/studies", data=b"x")).status == 415
-
-
 class Clock:
     """Of the running loop: it goes forward when a test says so."""
 
@@ -326,9 +318,9 @@ async def test_an_upload_that_falls_silent_is_ended(
         b'Content-Type: multipart/related; type="application/dicom"; boundary=b\r\n\r\n'
     )
     sent = b"--b\r\n\r\n"
-    with Archive.open(tmp_path / "archive", create=True) as archive:
+    with Archive.open(tmp_path / "archive", create=True) as archive, closing(Dicomweb(archive, Settings())) as handler:
         async with (
-            TestServer(make_app(archive, Settings())) as server,
+            RawTestServer(handler) as server,
             connected(server.host, server.port or 0) as (reader, writer),
         ):
             writer.write(head + sent)

@@ -13,7 +13,7 @@ import pytest
 
 from pacs import transcode, uids
 from pacs.archive import Archive
-from pacs.dicomweb.app import make_app
+from pacs.dicomweb.app import Dicomweb
 from pacs.errors import PixelError
 from pacs.geometry import FrameGeometry
 from pacs.settings import Settings
@@ -110,7 +110,7 @@ def narrow() -> Iterator[None]:
 
 def test_the_setting_is_the_budget(tmp_path: Path, narrow: None) -> None:
     with Archive.open(tmp_path / "archive", create=True, threads=1) as archive:
-        make_app(archive, Settings.from_environment({"PACS_DECODE_MEMORY": "12345"}))
+        Dicomweb(archive, Settings.from_environment({"PACS_DECODE_MEMORY": "12345"})).close()
     assert MEMORY.capacity == 12345
 
 
