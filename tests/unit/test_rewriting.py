@@ -93,6 +93,19 @@ def test_elements_of_a_deflated_file_stay_in_order(tmp_path: Path) -> None:
     assert pydicom.dcmread(BytesIO(data))[0xFFFCFFFC].value == b"abcd"
 
 
+@pytest.mark.parametrize("odd", [b"", b"\x51\0\x10\0ZZ\2\0ab"], ids=["", "a VR that there is not"])
+@pytest.mark.parametrize("behind", [b"", b"\xfe\xff\xdd\xe0\0\0\0\0\xfc\xff\xfc\xffOB\0\0\4\0\0\0abcd"])
+def test_what_is_behind_the_fragments_stays(tmp_path: Path, odd: bytes, behind: bytes) -> None:
+    source = described(UID(uids.ENCAPSULATED_UNCOMPRESSED))
+    fragments, source.ExtendedOffsetTable, source.ExtendedOffsetTableLengths = encapsulate_extended([PIXELS + b"\0"])
+    data = written(source) + odd + b"\xe0\x7f\x10\0OB\0\0\xff\xff\xff\xff" + fragments + behind
+    read = pydicom.dcmread(BytesIO(converted(tmp_path, data)))
+    assert (read.PixelData, read.PatientName) == (PIXELS + b"\0", "Good")
+    assert "ExtendedOffsetTable" not in read and (0x00510010 in read) is bool(odd)
+    assert (0xFFFCFFFC in read) is bool(behind)
+    assert not behind or read[0xFFFCFFFC].value == b"abcd"
+
+
 def test_decoded_frames_have_no_offset_table(tmp_path: Path) -> None:
     frames = [np.full(10, number, np.uint8).tobytes() for number in range(2)]
     data_set = described(UID(uids.ENCAPSULATED_UNCOMPRESSED))
@@ -461,6 +474,14 @@ def test_functional_groups_never_become_objects(
     read = pydicom.dcmread(BytesIO(file))
     assert len(read.PerFrameFunctionalGroupsSequence) == count
     assert "PixelData" in read and read.PatientName == "Good"
+
+
+def test_a_source_image_is_added_to_those_of_an_unknown_representation(tmp_path: Path) -> None:
+    item = Dataset()
+    item.ReferencedSOPInstanceUID = "1.2.3.4"
+    data = written(picture(SourceImageSequence=[item]))
+    found = rewritten(tmp_path, data.replace(b"\x08\0\x12\x21SQ", b"\x08\0\x12\x21UN"), uids.HTJ2K, 45)
+    assert [image.ReferencedSOPInstanceUID for image in found.SourceImageSequence] == ["1.2.3.4", "1.2.3"]
 
 
 @pytest.mark.parametrize("undefined", [True, False])
