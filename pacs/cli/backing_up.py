@@ -21,7 +21,7 @@ def backup(arguments: argparse.Namespace) -> int:
     with reading(root) as index, Progress("backing up", 0, "instance") as progress:
         done = back_up(
             root, index, arguments.to,
-            progress=lambda count, total, size: progress.show(count, total, f", {size_text(size)}"),
+            progress=lambda count, total, size: progress.show(count, total, size_text(size)),
         )  # fmt: skip
     for text in done.damaged[:_MOST_NAMED]:
         print(f"damaged: {text}", file=sys.stderr)

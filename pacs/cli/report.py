@@ -22,9 +22,9 @@ class Progress:
         if sys.stderr.isatty():
             from tqdm import tqdm
 
-            counted = "{desc} {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt}{unit}, {rate_fmt}, "
+            counted = "{desc} {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt}{unit}, {rate_noinv_fmt}, "
             counted += "{remaining} left{postfix}"
-            open_ended = "{desc}: {n_fmt}{unit}, {rate_fmt}{postfix}"
+            open_ended = "{desc}: {n_fmt}{unit}, {rate_noinv_fmt}{postfix}"
             plural = unit if unit == "series" else f"{unit}s"
             self._bar = tqdm(
                 desc=what, total=total, unit=unit if unit == "B" else f" {plural}", unit_scale=unit == "B",

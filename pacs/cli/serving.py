@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import ipaddress
 import sys
-from collections import deque
+from collections import Counter, deque
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
@@ -62,24 +62,27 @@ def _load_demo(path: Path) -> None:
         return
     from pacs import demo
     from pacs.archive import Archive
-    from pacs.cli.report import Progress
+    from pacs.cli.report import Progress, count_text
 
     with Archive.open(path, create=True) as archive:
         if archive.counters().instances:
             return
         print("The archive is empty: loading a demo, real images and a synthetic CT of a head.", flush=True)
+        refused: Counter[str] = Counter()
         with Progress("demo", demo.FILES) as progress:
             waiting: deque[Future[StoreResult]] = deque()
             for data in demo.files_of_demo():
                 waiting.append(archive.submit(data))
                 if len(waiting) > _IN_WORK:
-                    _settle(waiting.popleft(), progress)
+                    _settle(waiting.popleft(), progress, refused)
             while waiting:
-                _settle(waiting.popleft(), progress)
+                _settle(waiting.popleft(), progress, refused)
+    for reason, count in refused.items():
+        print(f"demo: {count_text(count, 'file')} not stored: {reason}", file=sys.stderr)
 
 
-def _settle(future: Future[StoreResult], progress: Progress) -> None:
+def _settle(future: Future[StoreResult], progress: Progress, refused: Counter[str]) -> None:
     result = future.result()
     if result.error is not None:
-        progress.print(f"demo: {result.error.message} [{result.error.code}]", sys.stderr)
+        refused[f"{result.error.message} [{result.error.code}]"] += 1
     progress.advance()

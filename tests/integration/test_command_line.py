@@ -97,8 +97,14 @@ def _exported(pacs_command: Run, archive: Path, folder: Path, out: Path) -> set[
     one = pydicom.dcmread(folder / "a" / "0", stop_before_pixels=True)
     other = pydicom.dcmread(folder / "b" / "0", stop_before_pixels=True)
     run = pacs_command(
-        "export", one.StudyInstanceUID, other.SeriesInstanceUID, other.SOPInstanceUID,
-        "--archive", archive, "--out", out,
+        "export",
+        one.StudyInstanceUID,
+        other.SeriesInstanceUID,
+        other.SOPInstanceUID,
+        "--archive",
+        archive,
+        "--out",
+        out,
     )
     assert run.returncode == 0, run.stderr
     assert run.stdout.startswith("8 files, ")
@@ -370,6 +376,7 @@ def test_a_bar_on_a_terminal(folder: Path, archive_dir: Path, tmp_path: Path, se
         (["store", folder, "--url", server.url], "uploading   0% |"),
         (["check", "--archive", archive_dir], " series, "),
         (["export", study, "--archive", archive_dir, "--out", tmp_path / "out"], "exporting   0% |"),
+        (["backup", "--archive", archive_dir, "--to", tmp_path / "copy"], "backing up   0% |"),
         (["reindex", "--archive", archive_dir], "reindexing   0% |"),
     ):
         terminal, end = pty.openpty()
@@ -385,6 +392,7 @@ def test_a_bar_on_a_terminal(folder: Path, archive_dir: Path, tmp_path: Path, se
             finally:
                 process.kill()
         assert what in shown and not shown.rpartition("\r")[0].rpartition("\r")[2].strip(), shown
+        assert ", ," not in shown and "s/ " not in shown, shown  # seconds for one
 
 
 def test_store_uploads_over_http(server: Server, folder: Path, pacs_command: Run) -> None:
