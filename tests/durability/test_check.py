@@ -89,6 +89,15 @@ def test_the_checksum_behind_every_chunk(root: Path) -> None:
             path.write_bytes(content)
 
 
+def test_damage_is_told_where_it_is(root: Path) -> None:
+    """Not once more of the study and the series, whose records cannot all be read."""
+    log = root / layout.log_path("1.1", "1.2")
+    for offset in (60, log.stat().st_size - 10):
+        flip(log, offset)
+        assert {found.path for found in errors(root)} == {layout.log_path("1.1", "1.2")}
+        flip(log, offset)
+
+
 def test_index_blocks_and_shapes_of_an_archive_closed_cleanly(root: Path) -> None:
     for path in (*root.rglob("frames-*/c.*"), *root.rglob("frames-*/zarr.json")):
         name, content = str(path.relative_to(root)), path.read_bytes()
@@ -110,8 +119,17 @@ def test_index_blocks_and_shapes_that_were_not_written_yet_are_late(root: Path) 
     with (root / layout.LAST_COMMIT).open("r+b") as file:
         file.seek(2 * last_commit.SLOT)
         file.write(settled)
-    (found,) = findings(root)
-    assert (found.severity, found.path) == (Severity.NOTE, str(shape.relative_to(root)))
+    name = str(shape.relative_to(root))
+    assert [(found.severity, found.path) for found in findings(root)] == [(Severity.NOTE, name)]
+    reindex(root)
+    assert findings(root) == []
+    shape.write_bytes(before)
+    assert [(found.severity, found.path) for found in findings(root)] == [(Severity.ERROR, name)]
+    log = root / layout.log_path("1.1", "1.2")
+    size = log.stat().st_size
+    flip(log, size - 10)
+    reindex(root)
+    assert log.stat().st_size == size, "damage to what a reindex has entered is no torn end"
 
 
 def test_every_file_that_goes(root: Path) -> None:
@@ -360,15 +378,21 @@ def test_pages_that_are_gone(root: Path, pages: int) -> None:
     assert "run `pacs reindex`" in run.stdout + run.stderr
 
 
-@pytest.mark.parametrize("gone", [layout.INDEX, layout.LAST_COMMIT])
-def test_after_a_reindex_nothing_is_found(root: Path, gone: str) -> None:
+def zeros(path: Path) -> None:
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [(layout.INDEX, shutil.rmtree), (layout.LAST_COMMIT, Path.unlink), (layout.LAST_COMMIT, zeros)],
+)
+def test_after_a_reindex_nothing_is_found(root: Path, name: str, fault: Callable[[Path], None]) -> None:
     with opened(root) as archive:
         archive.commit(new_instance("3.1", "3.2", "3.2.1"))  # an even commit, the newest was odd
     for _ in range(2):
-        if (root / gone).is_dir():
-            shutil.rmtree(root / gone)
-        else:
-            (root / gone).unlink()
+        fault(root / name)
+        for left in (layout.NEW_INDEX, layout.OLD_INDEX):  # by one that was killed
+            (root / left / "grown").mkdir(parents=True)
         reindex(root)
         assert findings(root) == []
         with opened(root) as archive:

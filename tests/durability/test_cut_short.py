@@ -20,7 +20,8 @@ from pacs.errors import PacsError
 from pacs.storage import layout
 from pacs.storage.commit import Status
 from pacs.storage.disk import Disk, Operation
-from pacs.storage.files.last_commit import LastCommit
+from pacs.storage.files import records
+from pacs.storage.files.last_commit import SLOT, LastCommit
 from pacs.storage.model import NewInstance
 from pacs.storage.recovery.reindex import reindex
 from tests.durability.clients import Load, assert_sound, wait_for
@@ -361,6 +362,44 @@ def test_frames_in_an_array_of_many(answered: Path, fault: Callable[[Path], None
         assert all(archive.holds(new) for new in [*BEFORE, BIG, *MORE])
 
 
+def test_a_whole_record_behind_a_damaged_one(answered: Path) -> None:
+    """What was set aside comes back as docs/operations.md says."""
+    log = answered / layout.log_path("1.1", "1.2")
+    second = records_of(log)[2]
+    with log.open("r+b") as file:
+        file.seek(second.offset - 20)
+        file.write(b"\xff" * 10)
+    with opened(answered) as archive:
+        assert archive.commit(new_instance("1.1", "1.2", "9.9.9", key=FOUR)) == [Status.STORED]
+        assert not archive.holds(MORE[1])
+    (aside,) = answered.glob("set-aside/*")
+    with log.open("ab") as file:
+        file.write(aside.read_bytes())
+    assert len(reindex(answered).damaged) == 1
+    aside.rename(answered.parent / "elsewhere")
+    with opened(answered) as archive:
+        assert all(archive.holds(new) for new in [*BEFORE, BIG, MORE[1], MORE[2]])
+        assert not archive.holds(MORE[0])
+
+
+def records_of(log: Path) -> list[records.Record]:
+    with log.open("rb") as file:
+        return list(records.walk(file.fileno(), str(log), 0, log.stat().st_size))
+
+
+def test_a_last_commit_that_was_changed_since(answered: Path) -> None:
+    """It is newer than the index that was put back, and has lost the slot of the commit before: it proves nothing."""
+    log = answered / layout.log_path("1.1", "1.3")
+    damaged_part(log)
+    record = log.read_bytes()[-100:]
+    with (answered / layout.LAST_COMMIT).open("r+b") as file:
+        file.seek(SLOT)
+        file.write(bytes(4096))
+    with opened(answered):
+        pass
+    assert [path.read_bytes()[-100:] for path in answered.glob("set-aside/*")] == [record]
+
+
 @pytest.mark.parametrize(("offset", "length"), [(0, 8), (16, 3), (0, 16), (0, 4096)])
 def test_the_slot_of_the_newest_commit_is_lost_too(answered: Path, offset: int, length: int) -> None:
     """Nothing but the logs tells that the index is not of the newest commit: all of them are looked at."""
@@ -372,6 +411,17 @@ def test_the_slot_of_the_newest_commit_is_lost_too(answered: Path, offset: int, 
         assert all(archive.holds(new) for new in [*BEFORE, BIG, *MORE])
         assert on_disk(answered) == known(archive)
         assert archive.errors() == []
+
+
+def test_a_record_that_is_torn_names_no_array(fast_disk: Path) -> None:
+    run("torn", fast_disk)
+    root = fast_disk / "start"
+    log = root / layout.log_path("2.1", "2.2")
+    os.truncate(log, log.stat().st_size // 2)
+    with opened(root) as archive:
+        assert all(archive.holds(new) for new in BEFORE)
+        assert layout.array_path("2.1", "2.2", 0) not in on_disk(root)
+        assert on_disk(root) == known(archive)
 
 
 def test_a_log_that_could_not_be_cut_off(fast_disk: Path) -> None:

@@ -28,9 +28,12 @@ def root(fast_disk: Path) -> Path:
     return fast_disk / "archive"
 
 
-def test_a_log_that_was_deleted(root: Path) -> None:
+@pytest.mark.parametrize("index", [layout.INDEX, layout.OLD_INDEX])
+def test_a_log_that_was_deleted(root: Path, index: str) -> None:
+    """Also when a reindex was killed while the index before lay elsewhere."""
     path = layout.log_path("2.1", "2.2")
     (root / path).unlink()
+    (root / layout.INDEX).rename(root / index)
     found = reindex(root)
     assert found.damaged == [f"{path}: the index before knew 1 of this series, its log has 0"]
     assert found.instances == 6

@@ -251,3 +251,19 @@ def test_what_is_committed_is_not_taken_back(archive: Opened) -> None:
     assert archive.holds(new)
     assert archive.commit(new) == [Status.DUPLICATE]
     assert archive.errors() == []
+
+
+def test_a_fault_of_ours_takes_the_batch_back(archive: Opened) -> None:
+    """When all of it is written and synced already, too: who is told that it failed finds nothing of it later."""
+    new = new_instance("1.1", "1.2", "1.2.1")
+
+    def observe(measure: Measure, value: float) -> None:
+        if measure is Measure.SYNC:
+            raise ValueError("a fault of ours")
+
+    archive.committer.observe = observe
+    assert archive.commit(new) == [Status.FAILED]
+    archive.committer.observe = nobody
+    assert not [path for path in archive.root.glob("studies/**/*") if path.name in ("records.log", "c.0.0.0")]
+    assert archive.commit(new) == [Status.STORED]
+    assert archive.errors() == []

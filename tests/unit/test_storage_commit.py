@@ -23,7 +23,7 @@ from pacs import tags
 from pacs.errors import ArchiveLockedError, ChecksumError, ConflictError, IndexMismatchError, StorageError
 from pacs.storage import layout
 from pacs.storage.checksum import crc32c
-from pacs.storage.commit import Engine, Status
+from pacs.storage.commit import Engine, Status, committer
 from pacs.storage.disk import Disk, Operation
 from pacs.storage.files import frames, records, staging
 from pacs.storage.files.kept_shards import KeptShards
@@ -100,6 +100,15 @@ def test_zarr_reads_what_was_committed(root: Path) -> None:
     assert isinstance(array, zarr.Array)
     assert np.asarray(array[:]).tobytes() == b"".join(pieces)
     assert array.attrs["instances"] == [["1.2.0", 0, 1], ["1.2.1", 1, 1], ["1.2.2", 2, 1]]
+
+
+def test_zarr_sees_what_is_committed_while_more_comes(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(committer, "_SETTLE_AFTER", 0.0)
+    with opened(root) as archive:
+        for n in range(3):
+            archive.commit(new_instance("1.1", "1.2", f"1.2.{n}"))
+            array = zarr.open_group(root, mode="r", zarr_format=3)["studies/1.1/series/1.2/frames-0"]
+            assert isinstance(array, zarr.Array) and array.shape == (n + 1, 8, 8)
 
 
 def test_the_same_instance_again(root: Path) -> None:
@@ -851,3 +860,8 @@ def test_after_a_start_of_the_machine_every_tail_is_looked_at(root: Path, monkey
     with opened(root) as archive:
         assert log.stat().st_size == size
         assert archive.errors() == []
+        assert not (root / "set-aside").exists(), "zeros are what a lost write leaves"
+    with log.open("ab") as file:
+        file.write(bytes(1000))
+    with opened(root):
+        assert log.stat().st_size == size + 1000, "once after each start"
