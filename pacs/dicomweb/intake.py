@@ -1,8 +1,8 @@
 """The body of a short upload, read from the socket straight into one buffer.
 
 aiohttp copies what it reads three times before a handler has it, and gathering it costs two copies more: of a CT slice
-that is a third of what the event loop does. Where the length is known and small, the rest of a body is therefore read
-past its parser from the moment that the head of the request was read, and a fresh parser takes what follows.
+that is a third of what the event loop does. Where the length is known and small, a body is therefore read past its
+parser from the moment that the head of the request was read, and a fresh parser takes what follows.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from pacs.dicomweb.target import BASE
 _LARGEST: Final = 2 << 20
 """Bytes of a body that is read whole. Parts of longer ones are stored while the next ones arrive."""
 _UPLOADS: Final = f"{BASE}/studies"
+_BEGINNING: Final = f"POST {_UPLOADS}".encode()
 _SMALLEST: Final = 64 << 10
-"""Bytes still to come below which nothing is gained."""
+"""Bytes of a body below which nothing is gained."""
 _TOGETHER: Final = 64 << 20
 """Bytes of all bodies that are being read, or whose requests are in work."""
 
@@ -31,16 +32,17 @@ class Intake(asyncio.BufferedProtocol):
     held = 0
     """Bytes of the bodies whose requests are not answered yet, in this process."""
 
-    def __init__(self, http: Any, content: StreamReader, length: int) -> None:
+    def __init__(self, http: Any, content: StreamReader, length: int, first: memoryview) -> None:
+        """`first` is what came with the head, and may reach behind the body."""
         self._http = http
         self._content = content
         # A body may begin with its first delimiter: the line break before it is there for `multipart.Parser`.
         self._buffer: bytearray | None = bytearray(2 + length)
         self._view: memoryview | None = memoryview(self._buffer)
         self._whole = 2 + length
-        before = b"\r\n" + content.read_nowait()
-        self._filled = len(before)
-        self._view[: self._filled] = before
+        self._view[:2] = b"\r\n"
+        self._view[2 : 2 + len(first)] = first[:length]
+        self._filled = 2
         self._loop = asyncio.get_running_loop()
         self._waiter: asyncio.Future[None] | None = None
         self._reading = True
@@ -49,7 +51,9 @@ class Intake(asyncio.BufferedProtocol):
         """When something came last, by the clock of the loop."""
         self._counted = length
         Intake.held += length
-        self._switch(self)
+        self._count(min(len(first), length))
+        if self._reading:
+            self._switch(self)
 
     async def whole(self) -> bytearray:
         """The body behind a line break; shorter than promised when the connection was lost or `stop` was called. To be
@@ -85,6 +89,14 @@ class Intake(asyncio.BufferedProtocol):
         self._reading = False  # of a connection that was lost before its request began
         self.release()
 
+    def _count(self, nbytes: int) -> None:
+        self._filled += nbytes
+        self._content.total_bytes += nbytes
+        if self._filled == self._whole:
+            self._http._parser = _fresh_parser(self._http)
+            self._content.feed_eof()
+            self._end()
+
     def _end(self) -> None:
         # uvloop keeps the last protocol of this kind as long as the connection: nothing large may hang on it.
         self._reading = False
@@ -101,14 +113,10 @@ class Intake(asyncio.BufferedProtocol):
         return self._view[self._filled :]
 
     def buffer_updated(self, nbytes: int) -> None:
-        self._filled += nbytes
-        self._content.total_bytes += nbytes
         self.touched = self._loop.time()
-        if self._filled == self._whole:
-            self._http._parser = _fresh_parser(self._http)
+        self._count(nbytes)
+        if not self._reading:
             self._switch(self._http)
-            self._content.feed_eof()
-            self._end()
 
     def eof_received(self) -> None:
         self._http.eof_received()
@@ -128,21 +136,28 @@ Taken: TypeAlias = tuple[StreamReader, Intake]
 """The body that aiohttp knows, and what reads it."""
 
 
-def begin(http: Any) -> Taken | None:
-    """Called when `http`, a protocol of aiohttp's server, has taken data: if a body of which the rest can be read here
-    has begun, read it."""
-    # While it waits for a request nothing else is in work on the connection.
-    if not POSSIBLE or http._waiter is None or len(http._messages) != 1 or http.transport is None:
-        return None
+def head_length(data: bytes) -> int:
+    """Bytes of the head of an upload that `data` begins with, where something follows it; else 0."""
+    if not data.startswith(_BEGINNING):
+        return 0
+    length = data.find(b"\r\n\r\n") + 4
+    return length if 3 < length < len(data) else 0
+
+
+def begin(http: Any, first: memoryview) -> tuple[Taken | None, memoryview]:
+    """Called when `http`, a protocol of aiohttp's server, has taken data, and `first` came behind it: if a body has
+    begun that can be read here, read it. What reads it, and what is left of `first`."""
+    if not POSSIBLE or http.in_work or len(http._messages) != 1 or http.transport is None:
+        return None, first
     message, content = http._messages[0]
-    if not isinstance(content, StreamReader) or content.is_eof():
-        return None
+    if not isinstance(content, StreamReader) or content.is_eof() or content.total_bytes:
+        return None, first
     if message.method != "POST" or not message.path.startswith(_UPLOADS):
-        return None
+        return None, first
     length = message.headers.get("Content-Length", "")
     if (
         not length.isdecimal()
-        or not _SMALLEST + content.total_bytes <= int(length) <= min(_LARGEST, _TOGETHER - Intake.held)
+        or not _SMALLEST <= int(length) <= min(_LARGEST, _TOGETHER - Intake.held)
         or message.chunked
         or message.compression
         or message.upgrade
@@ -150,8 +165,8 @@ def begin(http: Any) -> Taken | None:
         or http._buffer_paused
         or http.transport.is_closing()
     ):
-        return None
-    return content, Intake(http, content, int(length))
+        return None, first
+    return (content, Intake(http, content, int(length), first)), first[int(length) :]
 
 
 def of(request: BaseRequest) -> Intake | None:
@@ -161,7 +176,10 @@ def of(request: BaseRequest) -> Intake | None:
 
 
 def done(http: Any) -> None:
-    """Called when the request in work on `http` is answered: let go of its body, whether it was asked for or not."""
+    """Called when the request in work on `http` is answered: let go of its body, whether it was asked for or not. The
+    next one may be there before aiohttp waits for it."""
+    if hasattr(http, "in_work"):
+        http.in_work = False
     if getattr(http, "intake", None) is not None:
         http.intake[1].release()
         http.intake = None
@@ -179,7 +197,7 @@ def _fresh_parser(http: Any) -> Any:
 POSSIBLE: Final = all(
     hasattr(web.RequestHandler, name)
     for name in (
-        "_parser", "_reading_paused", "_buffer_paused", "_messages", "_waiter", "_read_bufsize", "_max_msg_queue_size",
+        "_parser", "_reading_paused", "_buffer_paused", "_messages", "_read_bufsize", "_max_msg_queue_size",
     )
 )  # fmt: skip
 """Whether this aiohttp is built as those that this was written for (3.14); with others it reads the body itself."""

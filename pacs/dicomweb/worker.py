@@ -45,6 +45,7 @@ _LONGEST_LINE: Final = 64 << 10
 """Bytes of a request line: a list of frames or of fields can be long."""
 _MOST_PASSED: Final = 16
 """Descriptors taken in one message."""
+_NOTHING: Final = memoryview(b"")
 LEAVING: Final = b'{"leaving": true}'
 """Said to the parent: this worker can serve no more and wants another in its place."""
 
@@ -52,11 +53,13 @@ LEAVING: Final = b'{"leaving": true}'
 class _Protocol(web.RequestHandler):
     """aiohttp's, with errors told in JSON as all others, short uploads read past it, frames answered directly."""
 
-    __slots__ = ("_between", "_direct", "intake", "uploading")
+    __slots__ = ("_between", "_direct", "in_work", "intake", "uploading")
 
     def __init__(self, direct: Direct, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
         self.intake: intake.Taken | None = None
+        self.in_work = False
+        """Whether a request was taken in work that is not answered."""
         self.uploading: StreamReader | None = None
         """Body of the last request that was taken in work, where that was a POST."""
         self._direct = direct
@@ -78,12 +81,22 @@ class _Protocol(web.RequestHandler):
                 self._request_count += 1
                 self._next_keepalive_close_time = self._loop.time() + _KEEP_ALIVE
                 return
+        head = intake.head_length(data)
+        if not head:
+            self._parse(data)
+        elif rest := self._parse(data[:head], memoryview(data)[head:]):
+            self._parse(bytes(rest))
+
+    def _parse(self, data: bytes, behind: memoryview = _NOTHING) -> memoryview:
+        """Have aiohttp's parser read `data`; what is left of `behind`, which came with it."""
         super().data_received(data)
         if self._messages:
             self._end_unreadable_body()
-            self.intake = intake.begin(self) or self.intake
             if getattr(self._messages[-1][0], "upgrade", False) and not self._upgraded:
-                self._end_after_upgrade(data)
+                self._end_after_upgrade(data, behind)
+            taken, behind = intake.begin(self, behind)
+            self.intake = taken or self.intake
+        return behind
 
     def _end_unreadable_body(self) -> None:
         """A body that cannot be followed to its end is an error of the parser: aiohttp keeps it for the next answer,
@@ -94,11 +107,12 @@ class _Protocol(web.RequestHandler):
             unreadable.__cause__ = exc
             content.set_exception(unreadable)
 
-    def _end_after_upgrade(self, data: bytes) -> None:
+    def _end_after_upgrade(self, data: bytes, behind: memoryview) -> None:
         """aiohttp drops what follows a request for an upgrade to what it does not know in the same piece: the answer
         has to say that nothing behind it is answered. RFC 9112 9.3"""
         message, content = self._messages[-1]
-        if isinstance(message, RawRequestMessage) and content.is_eof() and data.find(b"\r\n\r\n") != len(data) - 4:
+        ends_here = data.find(b"\r\n\r\n") == len(data) - 4 and not behind
+        if isinstance(message, RawRequestMessage) and content.is_eof() and not ends_here:
             self._messages[-1] = message._replace(should_close=True), content
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -184,6 +198,7 @@ class _Server(web.Server):
         writer: AbstractStreamWriter, task: asyncio.Task[None],
     ) -> BaseRequest:  # fmt: skip
         if isinstance(protocol, _Protocol):
+            protocol.in_work = True
             protocol.uploading = payload if message.method == "POST" else None
         if not payload.is_eof():
             _count_off(protocol._parser, payload)

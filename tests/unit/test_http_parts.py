@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import json
 import math
+import socket
 import time
 import weakref
 from collections.abc import AsyncIterator, Callable
@@ -374,6 +375,40 @@ async def test_of_a_short_body_that_falls_silent_the_complete_parts_are_stored(
     with Archive.open(tmp_path / "archive") as archive:
         assert archive.counters().instances == 1
     assert intake.Intake.held == taken
+
+
+async def test_a_body_is_read_past_aiohttp_before_it_waits_for_the_request(tmp_path: Path) -> None:
+    """A client sends its next upload while aiohttp is still at the end of the one before; what came with the head goes
+    into the same buffer, and what follows the body is a request."""
+    (file,) = demo.head_slices(1, rows=256, name="at once")
+    body = b"--b\r\n\r\n" + file + b"\r\n--b--"
+    head = (
+        b"POST /dicomweb/studies HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n"
+        b'Content-Type: multipart/related; type="application/dicom"; boundary=b\r\n\r\n' % len(body)
+    )
+    behind = b"GET /dicomweb/nothing HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    held = intake.Intake.held
+    with Archive.open(tmp_path / "archive", create=True) as archive:
+        handler = Dicomweb(archive, Settings())
+        ours, theirs = socket.socketpair()
+        reader, writer = await asyncio.open_connection(sock=theirs)
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
+        try:
+            protocol = worker._Server(handler)()
+            transport.set_protocol(protocol)
+            protocol.connection_made(transport)
+            protocol.data_received(head + body[:50_000])
+            assert protocol._waiter is None and intake.Intake.held == held + len(body)
+            writer.write(body[50_000:] + behind)
+            answers = await reader.read()
+        finally:
+            writer.close()
+            transport.abort()
+            handler.close()
+        assert answers.startswith(b"HTTP/1.1 200 ") and answers.count(b"HTTP/1.1 404 ") == 1
+        assert archive.counters().instances == 1
+    assert intake.Intake.held == held
 
 
 def test_a_message_may_quote_any_header() -> None:
