@@ -93,7 +93,11 @@ def test_elements_of_a_deflated_file_stay_in_order(tmp_path: Path) -> None:
     assert pydicom.dcmread(BytesIO(data))[0xFFFCFFFC].value == b"abcd"
 
 
-@pytest.mark.parametrize("odd", [b"", b"\x51\0\x10\0ZZ\2\0ab"], ids=["", "a VR that there is not"])
+@pytest.mark.parametrize(
+    "odd",
+    [b"", b"\x51\0\x10\0OB\0\0\xff\xff\xff\xffraw!\xfe\xff\xdd\xe0\0\0\0\0"],
+    ids=["", "no items in what has no length"],
+)
 @pytest.mark.parametrize("behind", [b"", b"\xfe\xff\xdd\xe0\0\0\0\0\xfc\xff\xfc\xffOB\0\0\4\0\0\0abcd"])
 def test_what_is_behind_the_fragments_stays(tmp_path: Path, odd: bytes, behind: bytes) -> None:
     source = described(UID(uids.ENCAPSULATED_UNCOMPRESSED))
