@@ -47,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"pacs {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for add in (_serve, _store, _fetch, _import, _export, _backup, _check, _reindex, _info, _bench, _viewer):
+    for add in (_serve, _store, _fetch, _import, _export, _backup, _check, _reindex, _strays, _info, _bench, _viewer):
         add(commands)
     return top
 
@@ -255,6 +255,19 @@ def _reindex(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     )  # fmt: skip
     _archive(command)
     command.set_defaults(run=_Lazy("upkeep", "reindex"))
+
+
+def _strays(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = _command(
+        commands, "strays", "list arrays that no record names, or set them aside",
+        "A process that is killed while it stores a large instance may leave frames that nothing will ever name; most\n"
+        "are removed at the next start. Of the others nobody can prove that no record of theirs was lost, so nothing\n"
+        "is deleted: --set-aside moves them to set-aside/ in the archive. No server may be running on it. Where a log\n"
+        "is damaged or says something else than the index, its arrays stay, and the exit status is 1.",
+    )  # fmt: skip
+    _archive(command)
+    command.add_argument("--set-aside", action="store_true", help="move them, instead of listing them alone")
+    command.set_defaults(run=_Lazy("upkeep", "strays"))
 
 
 def _info(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

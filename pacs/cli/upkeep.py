@@ -1,4 +1,4 @@
-"""`pacs check`, `pacs reindex`, `pacs info`: looking after an archive."""
+"""`pacs check`, `pacs reindex`, `pacs strays`, `pacs info`: looking after an archive."""
 
 from __future__ import annotations
 
@@ -85,6 +85,22 @@ def reindex(arguments: argparse.Namespace) -> int:
         print(f"left out: {text}", file=sys.stderr)
     print(f"the index is new: {count_text(result.instances, 'instance')}")
     return WRONG if result.damaged else OK
+
+
+def strays(arguments: argparse.Namespace) -> int:
+    from pacs.storage.recovery.stray_arrays import strays as stray_arrays
+
+    root: Path = arguments.archive
+    require_archive(root)
+    found = stray_arrays(root, move=arguments.set_aside)
+    for stray in found:
+        if stray.doubt:
+            text = f"stays, it may be more than what a killed process left: {stray.doubt}"
+        else:
+            text = f"now in {stray.moved}" if stray.moved else "no record names it"
+        print(f"{stray.path}: {size_text(stray.size)}, {text}")
+    print(f"{count_text(len(found), 'array')} that no record names, {size_text(sum(each.size for each in found))}")
+    return WRONG if any(stray.doubt for stray in found) else OK
 
 
 def info(arguments: argparse.Namespace) -> int:

@@ -133,6 +133,13 @@ def series_on_disk(root: Root) -> Iterator[tuple[str, str]]:
             yield study, series
 
 
+def arrays_on_disk(root: Root, study: str, series: str) -> list[int]:
+    """k of every `frames-<k>` in the directory of a series, ascending."""
+    names = (name.removeprefix("frames-") for name in _names(f"{root}/{series_path(study, series)}")
+             if name.startswith("frames-"))  # fmt: skip
+    return sorted(int(k) for k in names if k.isdecimal() and str(int(k)) == k)
+
+
 def _names(path: str) -> list[str]:
     try:
         return sorted(entry.name for entry in os.scandir(path) if entry.is_dir(follow_symlinks=False))

@@ -321,6 +321,23 @@ def test_the_record_itself_is_set_aside(answered: Path, fault: Callable[[Path], 
     assert [path.read_bytes() for path in (answered / "set-aside").iterdir()] == [record]
 
 
+def test_what_is_set_aside_is_durable_before_it_is_cut_off(answered: Path) -> None:
+    """Also what an opening had set aside that was cut short."""
+    damaged_part(answered / layout.log_path("2.1", "2.2"))
+    for goes_on in (False, True):
+        done: list[str] = []
+
+        def observe(operation: Operation, done: list[str] = done, goes_on: bool = goes_on) -> None:
+            if operation.name == "truncate" and not goes_on:
+                raise KeyboardInterrupt
+            if operation.done:
+                done.append(operation.name)
+
+        with suppress(KeyboardInterrupt), opened(answered, Disk(observe)):
+            pass
+        assert done[: done.index("truncate") if goes_on else None][-1] == "syncfs"
+
+
 class Stops(Disk):
     """As a kill does, behind the first truncation of a file, or at the first sync; and may set nothing aside."""
 

@@ -328,7 +328,8 @@ def test_what_cannot_be_cut_off_is_set_aside_once(root: Path, caplog: pytest.Log
             raise OSError(errno.EPERM, "Operation not permitted", operation.path)
 
     with opened(root) as archive:
-        archive.commit(new_instance("1.1", "1.2", "1.2.1"))
+        for uid in ("1.2.0", "1.2.1"):
+            archive.commit(new_instance("1.1", "1.2", uid))
     end = (root / LOG).stat().st_size
     tail = b"x" * (3 << 20) + b"y"
     with (root / LOG).open("ab") as file:

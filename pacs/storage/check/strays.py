@@ -12,7 +12,7 @@ from pacs.storage.recovery.copying import COPYING
 from pacs.storage.recovery.set_aside import SET_ASIDE
 
 _LEFT = {
-    SET_ASIDE: "ends of logs that were cut off, but may be more than what a crash left",
+    SET_ASIDE: "ends of logs that were cut off, arrays that no record names: they may be more than what a crash left",
     layout.NEW_INDEX: "left by `pacs reindex`",
     layout.OLD_INDEX: "left by `pacs reindex`",
     COPYING: "a backup into this archive is going on, or was cut short",

@@ -270,6 +270,16 @@ class WriteView(ReadView):
             self.put_files(entry.number, files)
             self.delete_open_arrays(entry.number)
 
+    def reserve(self, study: str, series: str, next_array: int) -> None:
+        """Make no array below `next_array` in a series, and change nothing else of it."""
+        entry = self.series(study, series)
+        if entry is None:
+            self.keep(study, series, 0, next_array)
+            return
+        files = self.files(entry.number)
+        if files.next_array < next_array:
+            self.put_files(entry.number, SeriesFiles(files.log_end, next_array))
+
     def put_instance(self, entry: InstanceEntry, table: bytes) -> None:
         uid = entry.descriptor.instance.encode()
         place, row = instance_row(entry, table)

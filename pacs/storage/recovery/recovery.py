@@ -201,6 +201,15 @@ class _Tail:
     have frames in, over which nothing is to be written."""
     stays: bool = False
     """It could not be set aside."""
+    copy: str = ""
+    """Where it was."""
+
+    def cut_off(self, root: Root, disk: Disk) -> None:
+        if self.size > self.end and not self.stays:
+            path = f"{root}/{layout.log_path(*self.series)}"
+            disk.truncate(path, self.end)
+            kept = f", kept in {self.copy}" if self.copy else ""
+            _log.warning("%s: cut at byte %d, behind the last whole record%s", path, self.end, kept)
 
 
 def adopt_tails(
@@ -231,8 +240,7 @@ def adopt_tails(
         with index.write() as view:  # before the logs are cut: then nothing else would tell of these frames
             _keep(view, kept)
     for tail in tails:
-        if tail.size > tail.end and not tail.stays:
-            disk.truncate(f"{root}/{layout.log_path(*tail.series)}", tail.end)
+        tail.cut_off(root, disk)
     cut_short.remove(root, disk, made, ends)
     found = sorted((record for tail in tails for record in tail.whole), key=lambda found: found[2:4])
     with index.write() as view:
@@ -269,7 +277,7 @@ def _never_ended(index: Index, last: LastCommit, sequence: int, *, booted: bool)
     except OSError:
         return False
     state, settled = last.read()
-    if not sound or settled >= sequence:
+    if not sound or settled >= sequence or not (last.complete or state.sequence == 1):
         return False
     return (booted and state.sequence == sequence - 1) or (state.sequence == sequence and index.written <= told)
 
@@ -285,7 +293,6 @@ def _set_aside(root: Root, disk: Disk, tail: _Tail, never_ended: int) -> None:
         if never_ended < 0 and os.path.isdir(f"{root}/{layout.series_path(*tail.series)}"):
             tail.arrays = 0
         return
-    text = ""
     try:
         if never_ended < 0 and (tail.size > tail.end or not tail.whole):
             tail.arrays = 0  # also when all that there was is gone: its frames may be there
@@ -296,17 +303,15 @@ def _set_aside(root: Root, disk: Disk, tail: _Tail, never_ended: int) -> None:
             descriptor, torn, tail.size, never_ended
         ):
             tail.arrays = max((array + 1 for array in _arrays_named(descriptor, path, tail.end, tail.size)), default=0)
-            text = ", kept in " + set_aside.keep(root, disk, descriptor, path, tail.end, tail.size)
+            tail.copy = set_aside.keep(root, disk, descriptor, path, tail.end, tail.size)
     except SyncError:
         raise
     except (OSError, ChecksumError) as error:
         reason = error.message if isinstance(error, ChecksumError) else error.strerror
         _log.error("%s: what lies behind byte %d cannot be set aside, and stays: %s", path, tail.end, reason)
         tail.stays = True
-        return
     finally:
         os.close(descriptor)
-    _log.warning("%s/%s: cut at byte %d, behind the last whole record%s", root, path, tail.end, text)
 
 
 def _behind(descriptor: int, path: str, series: tuple[str, str], start: int, end: int, sequence: int) -> int:

@@ -156,6 +156,10 @@ class _Reindex:
                 self._compare(view, archive_id)
             with index.write() as writing:
                 writing.put_dirty(self._late)
+                for study, series in self._series:
+                    taken = set_aside.next_array(self._set_aside_of, study, series)
+                    if taken:
+                        writing.reserve(study, series, taken)
             # Growing leaves pages half full, and those that each transaction replaced: copied in order, it is a
             # third to a half smaller.
             with closing(Index(path, create=True, sync=False)) as packed:
@@ -186,12 +190,14 @@ class _Reindex:
         """A directory that a batch made before it failed; or a log that is lost, or cannot be opened now."""
         if error.ours:
             raise StorageError(error.message)
-        arrays = _arrays(f"{self._root}/{layout.series_path(study, series)}")
+        arrays = layout.arrays_on_disk(self._root, study, series)
         end = 0
         if not error.missing:
             end = os.stat(f"{self._root}/{layout.log_path(study, series)}").st_size
         # Only what was committed has a shape.
-        elif not any(os.path.lexists(f"{array}/{layout.ZARR_JSON}") for array in arrays.values()):
+        elif not any(
+            os.path.lexists(f"{self._root}/{layout.array_path(study, series, k)}/{layout.ZARR_JSON}") for k in arrays
+        ):
             return
         self._found.damaged.append(error.message)
         self._kept[study, series] = (end, max(arrays, default=-1) + 1)
@@ -318,9 +324,3 @@ class _Reindex:
                             raise
                         self._found.damaged.append(f"{error.filename} cannot be written: {error.strerror}")
                         self._late[series.number, k] = Dirty(self._found.sequence, set(shards))
-
-
-def _arrays(directory: str) -> dict[int, str]:
-    """By k: the arrays that lie in the directory of a series."""
-    names = (name.removeprefix("frames-") for name in os.listdir(directory) if name.startswith("frames-"))
-    return {int(k): f"{directory}/frames-{k}" for k in names if k.isdecimal()}

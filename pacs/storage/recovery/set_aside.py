@@ -1,12 +1,15 @@
-"""`set-aside/`: copies of ends of logs that were cut off and may be more than what a crash left."""
+"""`set-aside/`: copies of ends of logs that were cut off and may be more than what a crash left; arrays that no record
+names, moved there."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Container, Mapping
 from contextlib import suppress
 from typing import Final
 
 from pacs.errors import ChecksumError
+from pacs.storage import layout
 from pacs.storage.disk import Disk
 from pacs.storage.layout import Root
 
@@ -43,17 +46,40 @@ def keep(root: Root, disk: Disk, descriptor: int, path: str, start: int, end: in
     return target
 
 
-def names(root: Root) -> set[str]:
-    """What `holds` asks."""
+def move(root: Root, disk: Disk, path: str) -> str:
+    """Move a directory of the archive here, never in the place of another; where it is. Raises OSError."""
+    disk.mkdir(f"{root}/{SET_ASIDE}")
+    first = target = f"{SET_ASIDE}/{_name(path)}"
+    again = 1
+    while os.path.lexists(f"{root}/{target}"):
+        again += 1
+        target = f"{first}.{again}"
+    disk.rename(f"{root}/{path}", f"{root}/{target}")
+    return target
+
+
+def names(root: Root) -> dict[str, int]:
+    """What `holds` and `next_array` ask: of every log and series the highest number behind its name."""
+    found: dict[str, int] = {}
     try:
-        return {name.rpartition("-")[0] for name in os.listdir(f"{root}/{SET_ASIDE}")}
+        listed = os.listdir(f"{root}/{SET_ASIDE}")
     except FileNotFoundError:
-        return set()
+        return found
+    for name in listed:
+        stem, _, number = name.rpartition("-")
+        number = number.partition(".")[0]
+        found[stem] = max(found.get(stem, 0), int(number) if number.isdecimal() else 0)
+    return found
 
 
-def holds(found: set[str], path: str) -> bool:
+def holds(found: Container[str], path: str) -> bool:
     """Whether there is a copy of any end of the log at `path`, relative to the archive."""
     return _name(path) in found
+
+
+def next_array(found: Mapping[str, int], study: str, series: str) -> int:
+    """The first k above those of all arrays of a series that lie here."""
+    return found.get(_name(layout.array_path(study, series, 0)).removesuffix("-0"), -1) + 1
 
 
 def _name(path: str) -> str:
