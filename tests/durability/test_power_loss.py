@@ -50,8 +50,14 @@ class History:
     sent: dict[str, NewInstance] = field(default_factory=dict)
     full: str = ""
     """The disk is full for the next write to a file of this name."""
+    dies_at: str = ""
+    """The step from which on the process does nothing more."""
+    dead: bool = False
 
     def observe(self, operation: Operation) -> None:
+        self.dead = bool(self.dies_at) and (self.dead or (operation.name, operation.path) == ("step", self.dies_at))
+        if self.dead:
+            raise OSError(errno.EIO, "Input/output error", operation.path)
         if self.full and operation.name == "write" and operation.path.endswith(self.full):
             self.full = ""
             raise OSError(errno.ENOSPC, "No space left on device", operation.path)
@@ -65,11 +71,13 @@ class History:
         for new in batch:
             self.sent.setdefault(new.descriptor.instance, new)
         statuses = archive.commit(*batch)
-        self.events.append([
-            self.sent[new.descriptor.instance]
-            for new, status in zip(batch, statuses, strict=True)
-            if status in (Status.STORED, Status.DUPLICATE)
-        ])
+        self.events.append(
+            [
+                self.sent[new.descriptor.instance]
+                for new, status in zip(batch, statuses, strict=True)
+                if status in (Status.STORED, Status.DUPLICATE)
+            ]
+        )
 
 
 def live(history: History, archive: Opened) -> None:
@@ -195,6 +203,42 @@ def test_reindex_right_after_a_crash(place: Path, history: History, monkeypatch:
                 assert lost(archive, acknowledged) == [], seed
                 assert lost(archive, [history.sent[uid] for uid in archive.uids()]) == [], seed
                 assert archive.errors() == [], seed
+
+
+def test_what_a_killed_batch_left_is_durable_before_it_is_answered(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process dies before its sync; the next one enters what it wrote, and tells who sends it again that it is
+    stored. Then the power goes."""
+    root = create(place / "archive")
+    with opened(root):
+        pass
+    shutil.copytree(root, place / "start")
+    history = History(root, place)
+    sent = [new_instance("1.1", "1.2", "1.2.1"), new_instance("2.1", "2.2", "2.2.1", key=FOUR, chunks=5)]
+    disk = Disk(history.observe)
+    with opened(root, disk) as archive:
+        history.dies_at = "records-written"
+        assert archive.commit(*sent) == [Status.FAILED] * 2
+    history.dies_at = ""
+    with opened(root, Disk(history.observe)) as archive:
+        copy_index(root, place / "index-start")
+        start = len(history.events)
+        history.commit(archive, *sent)
+        assert history.events[start:] == [sent], "duplicates: nothing is written for them"
+    monkeypatch.setattr(recovery, "boot_id", lambda: "after the power came back")
+    for seed in range(20):
+        target, noise = place / f"crashed-{seed}", random.Random(seed)
+        before = PowerLoss(place / "start", root)
+        for event in history.events:
+            if isinstance(event, Operation):
+                before.replay(event)
+        before.materialise(target, noise)
+        shutil.rmtree(target / "index", ignore_errors=True)
+        shutil.copytree(place / "index-start", target / "index")
+        with opened(target) as archive:
+            assert lost(archive, sent) == [], seed
+        shutil.rmtree(target)
 
 
 class ForgetsRecords(Disk):

@@ -82,6 +82,21 @@ def test_failed_at_any_operation(fast_disk: Path, known: bool) -> None:
     assert 12 < place < 99
 
 
+def test_what_takes_a_place_is_durable_before(fast_disk: Path) -> None:
+    """The new index before it is renamed, its name before the old one goes: power may be lost in between."""
+    done: list[str] = []
+
+    def observe(operation: Operation) -> None:
+        if operation.done:
+            done.append(operation.name)
+
+    prepare(fast_disk / "archive")
+    reindex(fast_disk / "archive", disk=Disk(observe))
+    first = done.index("rename", max(n for n, name in enumerate(done) if name in ("write", "mkdir")))
+    assert done[first - 1 : first + 4] == ["syncfs", "rename", "rename", "syncfs", "rename"]
+    assert set(done[first + 4 :]) == {"unlink", "rmdir"}
+
+
 class KillingAtTheEnd(Killing):
     """Counts from the first rename on: before it, all that is written is another index."""
 
