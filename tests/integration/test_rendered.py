@@ -60,6 +60,9 @@ def test_viewports_and_quality(client: Client, ct: list[Stored]) -> None:
     assert np.array_equal(region, whole[64:192, 64:192])
     mirrored = picture(client.get(path + "?viewport=128,128,64,64,-128,128", "image/png").body)
     assert np.array_equal(mirrored, region[:, ::-1])
+    wide = f"{path}?window=0,3000&viewport="
+    half, full = (picture(client.get(f"{wide}{side},{side}", "image/png").body) for side in (128, 256))
+    assert np.abs(half - full.reshape(128, 2, 128, 2).mean(axis=(1, 3))).mean() < 8, "as sharp as it is large"
     rough, fine = (client.get(f"{path}?quality={quality}").body for quality in (10, 95))
     assert len(rough) < len(fine) / 2
 

@@ -488,6 +488,13 @@ def test_a_host_that_is_none_is_refused(client: Client, ct: list[Stored]) -> Non
     assert b"http://pacs:8443/dicomweb/studies/" in found.body
 
 
+def test_a_query_that_is_too_long_is_refused(client: Client) -> None:
+    longest = "PatientName=" + "x" * ((32 << 10) - len("PatientName="))
+    assert client.get(f"/studies?{longest}").json == []
+    refused = client.get(f"/studies?{longest}x")
+    assert (refused.status, refused.json["code"]) == (400, "QRY-01")
+
+
 def test_every_path_answers_hostile_text_with_json(client: Client) -> None:
     hostile = ["%00", "%ff", "..%2f..", "'", '"', "<script>", "{study}", "*", "a" * 4000, "1/../x", "%", "%%%", ";"]
     for text in hostile:

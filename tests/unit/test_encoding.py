@@ -123,21 +123,27 @@ def test_packed_bulk_values_in_memory_are_bounded(tmp_path: Path, monkeypatch: p
 def test_long_numbers_of_big_endian_are_little_endian_as_bulk_data(tmp_path: Path) -> None:
     data_set = pydicom.dcmread(BytesIO(file([bytes(9)], side=3, bits=8, stored=8, syntax=ExplicitVRLittleEndian)))
     del data_set.PixelData
-    name = b"\0\x29\x10\x01SV\0\0" + (9 << 17).to_bytes(4, "big")
     data_set.file_meta.TransferSyntaxUID = ExplicitVRBigEndian
     out = BytesIO()
     pydicom.dcmwrite(out, data_set, implicit_vr=False, little_endian=False, enforce_file_format=True)
-    numbers = np.arange(9 << 14)
-    data = out.getvalue() + name + numbers.astype(">i8").tobytes()
+    data = out.getvalue()
+    kinds = {"OW": "u2", "OF": "f4", "OL": "u4", "OD": "f8", "OV": "u8", "SV": "i8", "UV": "u8"}
+    values = {vr: np.arange(9 << 14 if vr[1] == "V" else 9 << 10).astype(f">{kind}") for vr, kind in kinds.items()}
+    for number, (vr, value) in enumerate(values.items()):
+        data += b"\0\x29\x10" + bytes([number]) + vr.encode() + b"\0\0" + value.nbytes.to_bytes(4, "big")
+        data += value.tobytes()
     with Archive.open(tmp_path / "archive", create=True, threads=1) as archive:
         result = archive.store(data)
         assert result.status == "stored", result.error
         entry = archive.instance(result.study, result.series, result.instance)
-        assert b"".join(archive.bulk(entry, "00291001")) == numbers.astype("<i8").tobytes()
         assert b"".join(archive.part10(entry)) == data
         explicit = archive.renditions().instance(entry, uids.EXPLICIT_VR_LITTLE_ENDIAN)
         read = pydicom.dcmread(BytesIO(b"".join(explicit.pieces)))
-        assert list(read[0x00291001].value) == numbers.tolist()
+        for number, (vr, value) in enumerate(values.items()):
+            little = value.astype(value.dtype.newbyteorder("<")).tobytes()
+            assert b"".join(archive.bulk(entry, f"002910{number:02X}")) == little, vr
+            found = read[0x00291000 + number].value
+            assert (found if vr[0] == "O" else np.array(found, value.dtype.newbyteorder("<")).tobytes()) == little, vr
 
 
 def test_what_a_private_transfer_syntax_holds_is_not_given_another_name(tmp_path: Path) -> None:
@@ -176,6 +182,21 @@ def test_a_stretch_that_belongs_to_no_value_is_not_gathered(
         assert b"".join(archive.part10(entry)) == whole + rest
         with pytest.raises(NotFoundError):
             archive.bulk(entry, "")
+
+
+@pytest.mark.parametrize("bits", [1, 32])
+def test_native_frames_lie_in_pieces_as_they_fall(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bits: int) -> None:
+    monkeypatch.setattr(encoding, "_LARGEST_PIECE", 4096)
+    side = 33 if bits == 32 else 232
+    samples = np.random.default_rng(bits).integers(0, 1 << bits, (7, side, side)).astype(f"<u{max(1, bits // 8)}")
+    value = np.packbits(samples, bitorder="little") if bits == 1 else samples
+    frames = [frame.tobytes() for frame in value.reshape(7, -1)]
+    data = file(frames, side=side, bits=bits, stored=bits, syntax=ExplicitVRLittleEndian)
+    assert stored_as(tmp_path / "archive", frames, data) is Encoding.NATIVE
+    with Archive.open(tmp_path / "archive", threads=1) as archive:
+        entry = archive.instance("1.2.1", "1.2.2", "1.2.3")
+        for number, frame in enumerate(samples, 1):
+            assert np.array_equal(archive.decode_frame(entry, number), frame), number
 
 
 def test_a_long_native_value_is_put_aside_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
