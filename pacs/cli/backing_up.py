@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from pacs.cli import OK, WRONG
 from pacs.cli.report import Progress, count_text, size_text
 from pacs.cli.upkeep import reading
 from pacs.storage.backup import backup as back_up
+from pacs.storage.index.readers import check_newest
 
 _MOST_NAMED = 20
 
@@ -19,6 +21,9 @@ def backup(arguments: argparse.Namespace) -> int:
     root: Path = arguments.archive
     began = time.monotonic()
     with reading(root) as index, Progress("backing up", 0, "instance") as progress:
+        # A copy that ends at an earlier commit than the archive would pass for a whole one.
+        with suppress(OSError):  # of a disk that fails: save what can be read
+            check_newest(root, index)
         done = back_up(
             root, index, arguments.to,
             progress=lambda count, total, size: progress.show(count, total, size_text(size)),

@@ -118,7 +118,7 @@ class Transport:
         if isinstance(error, aiohttp.InvalidURL | aiohttp.NonHttpUrlClientError):
             return FailedError(UnreachableError(url, "this is not a URL"), hopeless=True)
         if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError):
-            return FailedError(UnreachableError(url, f"no trustworthy connection: {error}"), hopeless=True)
+            return FailedError(UnreachableError(url, untrusted(error)), hopeless=True)
         if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
             cause = nobody(error)
             # Before the first answer it is rather the URL that is wrong.
@@ -266,6 +266,14 @@ class FailedError(Exception):
         self.error: Any = error
         self.hopeless = hopeless
         self.retry_after = retry_after
+
+
+def untrusted(error: Exception) -> str:
+    """Why there is no TLS with a server that answers."""
+    cause = getattr(error, "certificate_error", None) or getattr(error, "os_error", None) or error
+    if found := getattr(cause, "verify_message", ""):
+        return f"its certificate is not trusted: {found}; SSL_CERT_FILE may name that of another authority"
+    return f"no trustworthy connection: {getattr(cause, 'reason', None) or error}"
 
 
 def nobody(error: aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError) -> str:

@@ -16,7 +16,7 @@ from pacs.client.files import Found, usable
 from pacs.client.patience import retry_after
 from pacs.client.tally import Result, Status, Tally
 from pacs.client.together import together
-from pacs.client.transport import nobody
+from pacs.client.transport import nobody, untrusted
 from pacs.dicom import part10
 from pacs.errors import PacsError, UploadError
 
@@ -28,6 +28,12 @@ CONNECT_SECONDS = 15.0
 _RETRIED = frozenset((429, 502, 503, 504))
 _HOPELESS = frozenset((401, 403, 404, 405))
 """Statuses that every further request would meet as well."""
+_ROOT = "; the URL has to be the DICOMweb root: http://HOST:8080/dicomweb"
+_HINTS = {
+    401: "; it asks who is there: --header 'Authorization: …', or NAME:PASSWORD@ in the URL",
+    404: _ROOT,
+    405: _ROOT,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +119,9 @@ class _Sender:
                     self._settle(result)
         elif status in _HOPELESS or 300 <= status < 400:
             message = answer.explain(body)
-            hint = "; the URL has to be the DICOMweb root: http://HOST:8080/dicomweb" if status in (404, 405) else ""
-            raise UploadError(f"{self._url} answered {status}{': ' + message if message else ''}{hint}")
+            raise UploadError(
+                f"{self._url} answered {status}{': ' + message if message else ''}{_HINTS.get(status, '')}"
+            )
         elif len(batch) > 1 and 400 <= status < 500:
             for found in batch:  # one of them spoils it for the others: find out which
                 await self.send([found])
@@ -153,6 +160,8 @@ class _Sender:
                     if response.status not in _RETRIED or last:
                         return response.status, body
                     delay = retry_after(response.headers.get("Retry-After"))
+            except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientSSLError) as error:
+                raise UploadError(f"{self._url}: {untrusted(error)}") from None
             except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
                 if not self._reached:
                     # A host that drops what is sent to it, a firewall say, is noticed by the clock alone.

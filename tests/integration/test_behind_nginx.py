@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from pacs.client import Client, files, upload
+from pacs.errors import UnreachableError, UploadError
 from tests.conftest import ROOT, CtSlices, Server
 from tests.durability.clients import wait_for
 from tests.integration.exchange import Stored
@@ -125,6 +127,18 @@ def test_nobody_comes_in_without_a_password_but_a_preflight(proxied: tuple[Serve
     origin = {"Origin": "http://localhost:3000", "Access_Control_Request_Method": "GET"}
     status, headers, _ = ask(proxied, "OPTIONS", "/dicomweb/studies", **origin)
     assert status == 204 and headers["access-control-allow-origin"] == "http://localhost:3000"
+
+
+def test_a_certificate_that_is_not_trusted_is_called_that(proxied: tuple[Server, int, Path], tmp_path: Path) -> None:
+    (tmp_path / "1.dcm").write_bytes(b"\0" * 128 + b"DICM")
+    target = upload.Target(f"https://localhost:{proxied[1]}/dicomweb")
+    with pytest.raises(
+        UploadError, match=r"its certificate is not trusted: self-signed certificate; SSL_CERT_FILE may"
+    ):
+        upload.store(files.walk([tmp_path]), target, lambda _: None)
+    client = Client(target.url)
+    with client, pytest.raises(UnreachableError, match=r"its certificate is not trusted: self-signed"):
+        list(client.search("studies", {}))
 
 
 def test_what_is_the_watchers_stays_inside(proxied: tuple[Server, int, Path]) -> None:

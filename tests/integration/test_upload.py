@@ -206,6 +206,12 @@ async def test_nobody_takes_the_connection(folder: Path, monkeypatch: pytest.Mon
             await upload.upload(files.walk([folder]), target)
 
 
+async def test_who_asks_for_a_password_is_told_of(endpoint: tuple[str, Recorder], folder: Path) -> None:
+    endpoint[1].script = [lambda _: web.Response(status=401, text="")]
+    with pytest.raises(UploadError, match=r"answered 401; it asks who is there: --header 'Authorization: "):
+        await send(endpoint[0], folder)
+
+
 async def test_wrong_root_stops_at_once(endpoint: tuple[str, Recorder], folder: Path) -> None:
     url, recorder = endpoint
     with pytest.raises(UploadError, match=r"404: .*DICOMweb root"):
