@@ -78,6 +78,11 @@ class Frame:
     chunks: tuple[ChunkLocation, ...]
 
 
+def metadata_length(entry: InstanceEntry) -> int:
+    """Bytes of its DICOM JSON."""
+    return entry.parts[records.JSON].raw_length
+
+
 def frame_count(entry: InstanceEntry) -> int:
     """How many frames `locate_frame` finds, whatever Number of Frames says."""
     descriptor = entry.descriptor

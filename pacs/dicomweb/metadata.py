@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import zlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import lru_cache, partial
@@ -13,7 +12,7 @@ import msgspec
 import zstandard
 from aiohttp.web import BaseRequest
 
-from pacs import renditions, tags
+from pacs import reading, renditions, tags
 from pacs.dicom import json_members
 from pacs.dicomweb import conditional, negotiation, urls
 from pacs.dicomweb.answer import Answer, Stream
@@ -24,6 +23,8 @@ from pacs.storage.model import InstanceEntry
 
 _FIRST_BLOCK, _LARGEST_BLOCK = 16, 128
 """Instances read in one crossing to a thread: few at first, for an early first byte."""
+_BLOCK_BYTES: Final = 1 << 20
+"""Of JSON after which a block takes no further instance: a slow reader holds one block."""
 
 _AVAILABLE: Final = b"%08X" % tags.AVAILABLE_TRANSFER_SYNTAX_UID
 
@@ -81,6 +82,9 @@ async def _answer(
         # More may have been stored since: the tag has to be that of what is read.
         sequence, entries = await service.offload.read(contents)
         key = (*resource, sequence, coding, base)
+        longest = max((reading.metadata_length(entry) for entry in entries), default=0)
+        if longest > _BLOCK_BYTES:
+            await service.outgoing.hold(request, longest)
         body = Stream(_remembered(service, key, _blocks(service, entries, base, coding)))
     return Answer(200, content_type, body, headers, _etag(key), "Accept, Accept-Encoding")
 
@@ -92,18 +96,25 @@ def _etag(key: tuple[object, ...]) -> str:
 
 
 async def _remembered(service: Service, key: tuple[object, ...], blocks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The blocks, kept for the next asker once they are complete; what is too long for that is let go of early."""
+    """The blocks, kept for the next asker once they are complete; what is too long for that is let go of early, and so
+    it is where others who read slowly keep as much as the cache may."""
     kept: list[bytes] | None = []
     size = 0
-    async for block in blocks:
+    most = service.settings.metadata_cache
+    try:
+        async for block in blocks:
+            if kept is not None:
+                size += len(block)
+                service.remembering += len(block)
+                kept.append(block)
+                if size > most // 4 or service.remembering > most:
+                    service.remembering -= size
+                    kept, size = None, 0
+            yield block
         if kept is not None:
-            size += len(block)
-            kept.append(block)
-            if size > service.settings.metadata_cache // 4:
-                kept = None
-        yield block
-    if kept is not None:
-        service.metadata_cache.put(key, b"".join(kept))
+            service.metadata_cache.put(key, b"".join(kept))
+    finally:
+        service.remembering -= size
 
 
 async def _blocks(service: Service, entries: Sequence[InstanceEntry], base: str, coding: str) -> AsyncIterator[bytes]:
@@ -112,10 +123,14 @@ async def _blocks(service: Service, entries: Sequence[InstanceEntry], base: str,
     count, prefix = _FIRST_BLOCK, b"["
 
     def block(count: int, prefix: bytes) -> tuple[bytes, bool]:
-        taken = list(itertools.islice(found, count))
+        taken: list[InstanceEntry] = []
+        size = 0
+        for entry in found:
+            taken.append(entry)
+            size += reading.metadata_length(entry)
+            if len(taken) == count or size >= _BLOCK_BYTES:
+                return compress(prefix + joined(service, taken, base)), False
         text = prefix + joined(service, taken, base) if taken else prefix.strip(b",")
-        if len(taken) == count:
-            return compress(text), False
         return compress(text + b"]") + finish(), True
 
     last = False

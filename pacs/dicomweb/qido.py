@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Final
 
 import msgspec
@@ -23,6 +24,8 @@ from pacs.storage.search import Item, Level, Page, Search
 
 NESTED_LIMIT: Final = 50_000
 """Most results below a study named in the path: clients take such a list for the whole study, and do not page."""
+_MOST_BYTES: Final = 64 << 20
+"""Of an answer, beyond which it takes no further result: with `includefield=all` one may be megabytes."""
 _INLINE: Final = 200
 """Results that are found and written faster than a thread is entered."""
 _COMPRESSED: Final = 1400
@@ -88,7 +91,7 @@ async def search(service: Service, request: BaseRequest, target: ResourceId) -> 
     if page.total is not None:
         headers.append(("X-Total-Count", str(page.total)))
     warnings = list(asked.warnings)
-    if page.more and (asked.limit is None or wanted.limit < asked.limit):
+    if page.more and (asked.limit is None or wanted.limit < asked.limit or make.cut):
         warnings.append(TOO_MANY)
     headers.extend(("Warning", f'299 {base} "{text}"') for text in warnings)
     return Answer(200, content_type, body, tuple(headers), vary="Accept, Accept-Encoding")
@@ -116,6 +119,8 @@ class _Response:
         self._asked = asked
         self._base = base
         self._coding = coding
+        self.cut = False
+        """Whether results are left out for the length of the answer."""
         level = wanted.level
         extra = (query.STUDY_EXTRA, query.STUDY_EXTRA | query.SERIES_EXTRA, frozenset[int]())[level]
         beyond = asked.include - query.INDEXED - {tags.AVAILABLE_TRANSFER_SYNTAX_UID}
@@ -138,7 +143,16 @@ class _Response:
     def __call__(self) -> tuple[Page, bytes, bool]:
         """The page, its body, and whether that is compressed."""
         page = self._archive.search(self._wanted)
-        body = b"[" + b",".join(map(self._object, page.items)) + b"]"
+        objects: list[bytes] = []
+        size = 0
+        for item in page.items:
+            objects.append(self._object(item))
+            size += len(objects[-1])
+            if size >= _MOST_BYTES and len(objects) < len(page.items):
+                page = replace(page, items=page.items[: len(objects)], more=True)
+                self.cut = True
+                break
+        body = b"[" + b",".join(objects) + b"]"
         if not self._coding or len(body) < _COMPRESSED:
             return page, body, False
         if self._coding == "zstd":

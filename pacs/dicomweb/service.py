@@ -41,6 +41,8 @@ class Service:
         self.ingest_memory = ByteSemaphore(settings.ingest_memory)
         self.outgoing = Outgoing(settings.outgoing_memory)
         self.metadata_cache = ByteCache(settings.metadata_cache)
+        self.remembering = 0
+        """Bytes of metadata that are kept until their last reader has all, for the cache."""
         transcode.MEMORY.resize(settings.decode_memory)
         self.renditions = archive.renditions(settings.frame_cache, settings.rendition_cache)
         self.once: Once[bytes] = Once()

@@ -7,6 +7,7 @@ import contextlib
 import gc
 import gzip
 import io
+import json
 import re
 import socket
 import time
@@ -22,7 +23,7 @@ import uvloop
 
 from pacs import demo
 from pacs.archive import Archive
-from pacs.dicomweb import worker
+from pacs.dicomweb import qido, worker
 from pacs.dicomweb.app import Dicomweb
 from pacs.dicomweb.intake import Intake
 from pacs.settings import Settings
@@ -464,3 +465,45 @@ def test_who_takes_nothing_goes_when_another_wants_the_memory(tmp_path: Path, re
         assert connection.transport is None
 
     run(tmp_path, test, Settings(outgoing_memory=200_000))
+
+
+def with_long_text(file: bytes) -> bytes:
+    """Just short of bulk data."""
+    data = pydicom.dcmread(io.BytesIO(file))
+    data.add_new(0x0040A160, "UT", "text " * 140_000)
+    written = io.BytesIO()
+    data.save_as(written)
+    return written.getvalue()
+
+
+def test_answers_of_long_data_sets_are_never_whole_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each instance has 700 KB of JSON: a reader is sent a megabyte or so at a time, and a search ends somewhere."""
+    monkeypatch.setattr(qido, "_MOST_BYTES", 1_000_000)
+    files = [with_long_text(file) for file in slices(5, "long", rows=16)]
+    study = pydicom.dcmread(io.BytesIO(files[0])).StudyInstanceUID
+
+    def get(resource: str) -> bytes:
+        return f"GET /dicomweb/studies/{study}/{resource} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+
+    async def test(here: Here) -> None:
+        client = await here.connect()
+        await client.send(head(len(body(*files))) + body(*files))
+        assert (await client.answer())[0] == 200
+        await client.send(get("metadata"))
+        await client.reader.readuntil(b"\r\n\r\n")
+        chunks = [b""]
+        while not chunks[1:] or chunks[-1]:
+            length = int(await client.reader.readuntil(b"\r\n"), 16)
+            chunks.append((await client.reader.readexactly(length + 2))[:-2])
+        assert len(json.loads(b"".join(chunks))) == 5
+        assert max(map(len, chunks)) < 2_000_000
+        assert here.handler.service.remembering == 0
+        for offset, count in ((0, 2), (2, 2), (4, 1)):
+            await client.send(get(f"instances?includefield=all&offset={offset}"))
+            lines = await client.reader.readuntil(b"\r\n\r\n")
+            found = re.search(rb"\r\nContent-Length: ([0-9]+)", lines)
+            assert found is not None
+            assert len(json.loads(await client.reader.readexactly(int(found[1])))) == count
+            assert (b"\r\nWarning: 299" in lines, b"X-Total-Count: 5" in lines) == (count == 2, True)
+
+    run(tmp_path, test)
