@@ -1,4 +1,4 @@
-"""What do the pieces cost, on one core and without HTTP? Held against the budgets of docs/architecture.md."""
+"""What do the pieces cost, on one core and without HTTP? Held against the budgets of docs/performance.md."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ class Headers:
     tile_x0: int
     tile_y0: int
     tiles: int
+    segment_count: int
     decompositions: int
     progression: int
     layers: int

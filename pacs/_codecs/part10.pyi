@@ -4,10 +4,10 @@ from typing import TypeAlias
 
 from pacs._codecs.dictionary import Dictionary
 
-Buffer: TypeAlias = bytes | bytearray | memoryview
+_Buffer: TypeAlias = bytes | bytearray | memoryview
 
 def scan_data_set(
-    data: Buffer,
+    data: _Buffer,
     start: int,
     implicit: bool,
     big_endian: bool,
@@ -24,4 +24,4 @@ def scan_data_set(
     dict[str, int],
     tuple[bytes, int] | None,
 ]: ...
-def scan_meta(data: Buffer, start: int) -> tuple[int, bytes, bytes]: ...
+def scan_meta(data: _Buffer, start: int) -> tuple[int, bytes, bytes]: ...

@@ -2,10 +2,10 @@ from typing import TypeAlias
 
 from pacs._codecs.dictionary import Dictionary
 
-Buffer: TypeAlias = bytes | bytearray | memoryview
+_Buffer: TypeAlias = bytes | bytearray | memoryview
 
 def recode(
-    data: Buffer,
+    data: _Buffer,
     start: int,
     implicit: bool,
     to_implicit: bool,
