@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from array import array
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -90,7 +89,7 @@ def _data(element: Any, bulk: Bulk | None) -> Values | bytes | None:
             return base64.b64decode(element["InlineBinary"])
         if "BulkDataURI" in element and bulk is not None:
             return bytes(bulk(str(element["BulkDataURI"]).removeprefix("bulkdata/")))
-    except (binascii.Error, ValueError):
+    except ValueError:
         pass
     return None
 

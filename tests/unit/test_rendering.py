@@ -295,7 +295,12 @@ def test_viewport_counts_in_pixels_of_the_whole_image() -> None:
 
 def test_non_square_pixels_are_stretched() -> None:
     samples = gradient()
-    for more in ({"t00280030": element("DS", 2, 1)}, {"t00280034": element("IS", "2", "1")}):
+    stretched = (
+        {"t00280030": element("DS", 2, 1)},
+        {"t00181164": element("DS", 2, 1)},
+        {"t00280034": element("IS", "2", "1")},
+    )
+    for more in stretched:
         named = sized(samples) | attributes(**more, t00280010=element("US", 48), t00280011=element("US", 96))
         picture = rendering.render(samples, named, viewport=Viewport(50, 50), square_pixels=True)
         assert picture.shape == (50, 50)
@@ -388,6 +393,7 @@ def test_a_picture_takes_of_the_json_what_it_needs() -> None:
     found = rendering.of_json(json.dumps(whole | others).encode(), 2)
     assert set(found) == set(whole)
     assert found["52009230"]["Value"] == [{}, groups[1]]
+    assert rendering.of_json(json.dumps(whole).encode(), 3)["52009230"]["Value"] == [{}, {}, groups[2]]
     assert rendering.of_json(json.dumps(whole).encode(), 4).keys() == whole.keys() - {"52009230"}
     assert rendering.of_json(b'{"00281050":{"Value":[1e999]}}')["00281050"]["Value"] == [float("inf")]
 
