@@ -1,6 +1,6 @@
 """The index: an LMDB environment under `index/` that answers where everything is. Disposable: `reindex` makes it anew.
 
-What it holds is described in `views.py`.
+What it holds is described in `rows.py` and `matching.py`.
 """
 
 from __future__ import annotations
