@@ -36,10 +36,10 @@ __all__ = ["small_disk"]
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def back_up(root: Path, target: Path) -> BackedUp:
+def back_up(root: Path, target: Path, disk: Disk | None = None) -> BackedUp:
     index = Index(str(root / layout.INDEX), readonly=True)
     try:
-        return backup(root, index, target)
+        return backup(root, index, target, disk=disk)
     finally:
         index.close()
 
@@ -73,6 +73,34 @@ def test_killed_at_any_operation(fast_disk: Path) -> None:
     assert instances == sorted(instances, reverse=True) and instances[0] == 6 and instances[-1] == 0
     assert len(set(instances)) > 2, "there was but one batch"
     assert result["again"][-1] == [0, 0]
+
+
+def test_each_step_is_durable_before_the_next(tmp_path: Path) -> None:
+    """That logs grow is said before they do, what is copied is there before the index says so, and all of it when the
+    backup ends; what a backup that was cut short has left is taken back before that is forgotten."""
+    root, target = create(tmp_path / "archive"), tmp_path / "copy"
+    fill_archive(root, 4)
+    back_up(root, target)
+    fill_archive(root, 4, start=4)
+    done: list[tuple[str, str]] = []
+    stops_at = "copied"
+
+    def observe(operation: Operation) -> None:
+        if operation.done:
+            done.append((operation.name, Path(operation.path).name))
+        if (operation.name, operation.path) == ("step", stops_at):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        back_up(root, target, Disk(observe))
+    said = done.index(("rename", "copying.tmp"))
+    assert done[said + 1][0] == "syncfs" and ("write", "records.log") in done[said + 2 :]
+    assert [name for name, _ in done[-2:]] == ["syncfs", "step"]
+    stops_at = ""
+    done.clear()
+    assert back_up(root, target, Disk(observe)).instances == 4
+    assert done[done.index(("unlink", "copying")) - 1][0] == "syncfs"
+    assert done[-1][0] == "syncfs"
 
 
 def test_the_second_run_copies_what_is_new(tmp_path: Path) -> None:

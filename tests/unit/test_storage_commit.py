@@ -818,6 +818,19 @@ def test_an_array_that_is_not_sealed_is_refused(root: Path) -> None:
         assert archive.uids() == {"1.2.2"}
 
 
+@pytest.mark.parametrize("fault", ["levels that differ", "no array"])
+def test_chunks_that_make_no_array_are_refused(root: Path, fault: str) -> None:
+    wrong = new_instance("1.1", "1.2", "1.2.1", chunks=2)
+    if fault == "no array":
+        wrong.descriptor = msgspec.structs.replace(wrong.descriptor, array_key=None)
+    else:
+        wrong.chunks = [wrong.chunks[0], Chunk(wrong.chunks[1].data, wrong.chunks[1].crc32c, (9,))]
+    with opened(root) as archive:
+        assert archive.commit(wrong, new_instance("1.1", "1.2", "1.2.2")) == [FAILED, STORED]
+        archive.committer.settle()
+        assert archive.errors() == []
+
+
 @pytest.mark.parametrize("fault", [{"file_size": 1 << 70}, {"array_key": "long"}])
 def test_one_instance_that_cannot_be_written_leaves_its_neighbours(root: Path, fault: dict[str, object]) -> None:
     """Ingest lets neither of these through; should it ever, the batch of other clients must not fail with it."""

@@ -270,6 +270,15 @@ def test_a_sync_that_fails_is_a_sync_error(tmp_path: Path) -> None:
     assert caught.value.errno == errno.ENOENT
 
 
+def test_a_disk_that_fails_to_sync_is_a_sync_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fdatasync", fail)
+    with pytest.raises(SyncError):
+        Disk().sync([str(tmp_path)])
+
+
 def test_the_writers_lock_is_for_one_thread_at_a_time(tmp_path: Path) -> None:
     root = create(tmp_path / "archive")
     lock = WriterLock(root)
