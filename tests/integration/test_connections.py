@@ -23,7 +23,7 @@ import uvloop
 
 from pacs import demo
 from pacs.archive import Archive
-from pacs.dicomweb import qido, worker
+from pacs.dicomweb import qido, stow, worker
 from pacs.dicomweb.app import Dicomweb
 from pacs.dicomweb.intake import Intake
 from pacs.settings import Settings
@@ -414,8 +414,9 @@ def test_a_coding_of_a_body_that_nobody_reads(tmp_path: Path) -> None:
     ids=["inflated", "parts"],
 )  # fmt: skip
 def test_a_body_that_is_never_waited_for_leaves_turns_to_others(
-    tmp_path: Path, data: bytes, fields: tuple[str, ...], status: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: bytes, fields: tuple[str, ...], status: int
 ) -> None:
+    monkeypatch.setattr(stow, "_ANSWERED_AT_ONCE", len(data))  # nothing is waited for at all
     async def test(here: Here) -> None:
         client, turns = await here.connect(), 0
         sending = asyncio.ensure_future(client.send(head(len(data), "/dicomweb/studies", *fields) + data))
