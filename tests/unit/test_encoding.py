@@ -127,7 +127,7 @@ def test_long_numbers_of_big_endian_are_little_endian_as_bulk_data(tmp_path: Pat
     out = BytesIO()
     pydicom.dcmwrite(out, data_set, implicit_vr=False, little_endian=False, enforce_file_format=True)
     data = out.getvalue()
-    kinds = {"OW": "u2", "OF": "f4", "OL": "u4", "OD": "f8", "OV": "u8", "SV": "i8", "UV": "u8"}
+    kinds = {"OB": "u1", "OW": "u2", "OF": "f4", "OL": "u4", "OD": "f8", "OV": "u8", "SV": "i8", "UV": "u8"}
     values = {vr: np.arange(9 << 14 if vr[1] == "V" else 9 << 10).astype(f">{kind}") for vr, kind in kinds.items()}
     for number, (vr, value) in enumerate(values.items()):
         data += b"\0\x29\x10" + bytes([number]) + vr.encode() + b"\0\0" + value.nbytes.to_bytes(4, "big")
