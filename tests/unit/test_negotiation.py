@@ -381,6 +381,14 @@ def test_json() -> None:
         negotiation.single(choices("*/*, application/json;q=0"), ("application/json",))
 
 
+def test_xml_only_where_it_is_named_before_json() -> None:
+    for accept, xml in (
+        ("text/html, application/dicom+xml", True), ("application/dicom+xml, application/json", True),
+        ("application/json, application/dicom+xml", False), ("text/html", False), ("image/jxl;q=0", False),
+    ):  # fmt: skip
+        assert negotiation.prefers_xml(accept) is xml, accept
+
+
 def test_a_query_comes_before_the_header() -> None:
     """And what it names goes by the qualities in it alone. PS3.18 8.7.8.1"""
     for query, header, found in (
