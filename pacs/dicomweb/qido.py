@@ -41,8 +41,9 @@ TOO_MANY: Final = (
 )
 
 # Required attributes that are sent without a value where there is none. PS3.18 Tables 10.6.3-3, -4, -5
+# Modalities in Study is left out instead: one without a value ends OHIF's list of all studies with an error.
 _STUDY_REQUIRED: Final = {
-    tags.STUDY_DATE: "DA", tags.STUDY_TIME: "TM", tags.ACCESSION_NUMBER: "SH", tags.MODALITIES_IN_STUDY: "CS",
+    tags.STUDY_DATE: "DA", tags.STUDY_TIME: "TM", tags.ACCESSION_NUMBER: "SH",
     tags.REFERRING_PHYSICIAN_NAME: "PN", tags.PATIENT_NAME: "PN", tags.PATIENT_ID: "LO", tags.PATIENT_BIRTH_DATE: "DA",
     tags.PATIENT_SEX: "CS", tags.STUDY_ID: "SH",
 }  # fmt: skip
@@ -233,7 +234,7 @@ def _study_elements(entry: StudyEntry) -> dict[int, bytes]:
     return {
         **_STUDY_EMPTY,
         **entry.attributes,
-        tags.MODALITIES_IN_STUDY: _texts(b"CS", entry.modalities),
+        **({tags.MODALITIES_IN_STUDY: _texts(b"CS", entry.modalities)} if entry.modalities else {}),
         tags.SOP_CLASSES_IN_STUDY: _texts(b"UI", entry.sop_classes),
         tags.NUMBER_OF_STUDY_RELATED_SERIES: _count(entry.series),
         tags.NUMBER_OF_STUDY_RELATED_INSTANCES: _count(entry.instances),

@@ -92,6 +92,16 @@ def test_xml_is_for_those_who_name_it(client: Client, accept: str, xml: bool) ->
     assert reply.headers["content-type"] == f"application/dicom+{'xml' if xml else 'json'}"
 
 
+def test_ohif_lists_studies_without_a_modality(client: Client) -> None:
+    """Its `getModalities` asks for the length of the values of what is there: one such study would end the list."""
+    data = pydicom.dcmread(io.BytesIO(next(demo.head_slices(1, rows=32, name="no modality"))))
+    data.Modality = ""
+    data.save_as(written := io.BytesIO())
+    client.store(written.getvalue())
+    (found,) = client.get(f"/studies?StudyInstanceUID={data.StudyInstanceUID}&includefield=all").json
+    assert found["00201206"]["Value"] == [1] and "00080061" not in found
+
+
 def test_wsidicom_gets_the_samples_of_a_lossless_slide(client: Client, shared_data: Path) -> None:
     """Led to JPEG, wsidicom would show lossy tiles, and those of an RGB slide in false colours: it takes the
     Photometric Interpretation of the metadata for that of the frame."""
