@@ -21,7 +21,6 @@ from pacs.storage.model import ArrayKey, NewInstance
 BUDGETS = {
     "scan a header of 250 elements": 0.2,
     "encode, and proof by export, 512 x 512": 4.5,
-    "locate and read a frame": 0.25,
 }
 """Milliseconds."""
 
