@@ -414,3 +414,25 @@ def test_the_frames_of_what_was_set_aside(root: Path, again: int) -> None:
     reindex(root)
     with opened(root) as archive:
         assert archive.holds(newest)
+
+
+def test_an_instance_that_two_tails_have(root: Path, tmp_path: Path) -> None:
+    """One was refused and could not be taken back, the other was stored; the index of before both is put back."""
+    with opened(root) as archive:
+        archive.commit(new_instance("1.1", "1.2", "1.2.1"), new_instance("1.1", "1.3", "1.3.1"))
+    index = copy_index(root, tmp_path / "index")
+    shutil.copytree(root, tmp_path / "other")
+    with opened(tmp_path / "other") as archive:
+        archive.commit(new_instance("1.1", "1.3", "5.5.5"))
+    with opened(root) as archive:
+        archive.commit(new_instance("1.1", "1.2", "5.5.5"))
+    other = layout.series_path("1.1", "1.3")
+    shutil.copytree(tmp_path / "other" / other, root / other, dirs_exist_ok=True)
+    shutil.rmtree(root / "index")
+    index.rename(root / "index")
+    (root / layout.LAST_COMMIT).write_bytes((root / layout.LAST_COMMIT).read_bytes()[:100])
+    with opened(root) as archive:
+        assert archive.commit(new_instance("1.1", "1.3", "1.3.2")) == [STORED]
+        assert archive.uids() == {"1.2.1", "1.3.1", "1.3.2", "5.5.5"}
+        archive.committer.settle()
+        assert archive.errors() == []

@@ -9,25 +9,20 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pacs.errors import ChecksumError, IndexMismatchError, StorageError
+from pacs.errors import IndexMismatchError, StorageError
 from pacs.storage import layout
-from pacs.storage.disk import Disk, SyncError
-from pacs.storage.files import hierarchy, last_commit, records, staging
+from pacs.storage.disk import Disk
+from pacs.storage.files import hierarchy, last_commit, staging
 from pacs.storage.files.last_commit import LARGEST_BATCH, LastCommit
-from pacs.storage.files.records import LogError, Record
-from pacs.storage.files.walking import walk_damaged
-from pacs.storage.index import Index, ReadView, WriteView, entering
+from pacs.storage.index import Index, WriteView, entering
 from pacs.storage.index.entries import Entries
 from pacs.storage.index.rows import INDEX_FORMAT, IndexState
 from pacs.storage.layout import Root
 from pacs.storage.model import Counters
-from pacs.storage.recovery import copying, cut_short, set_aside, settling
+from pacs.storage.recovery import copying, cut_short, log_tails, settling
 
 _log = logging.getLogger(__name__)
 
@@ -185,33 +180,6 @@ def catch_up(root: Root, index: Index, disk: Disk, last: LastCommit) -> int:
     return settled
 
 
-@dataclass(slots=True)
-class _Tail:
-    """What lies behind the committed end of a log."""
-
-    series: tuple[str, str]
-    whole: list[Record]
-    """Up to the first that is not whole."""
-    end: int
-    """Of these; the committed end without any."""
-    size: int
-    """Of the log."""
-    arrays: int | None = None
-    """When something of it may have been promised to somebody and is not entered: the number of arrays that it may
-    have frames in, over which nothing is to be written."""
-    stays: bool = False
-    """It could not be set aside."""
-    copy: str = ""
-    """Where it was."""
-
-    def cut_off(self, root: Root, disk: Disk) -> None:
-        if self.size > self.end and not self.stays:
-            path = f"{root}/{layout.log_path(*self.series)}"
-            disk.truncate(path, self.end)
-            kept = f", kept in {self.copy}" if self.copy else ""
-            _log.warning("%s: cut at byte %d, behind the last whole record%s", path, self.end, kept)
-
-
 def adopt_tails(
     root: Root, index: Index, disk: Disk, suspects: Sequence[tuple[str, str]], *, booted: bool = False
 ) -> None:
@@ -225,12 +193,12 @@ def adopt_tails(
     with index.read() as view:
         sequence = view.counters().sequence + 1
         never_ended = sequence if _never_ended(index, last, sequence, booted=booted) else -1
-        tails = [_tail(root, view, series, sequence) for series in suspects]
+        tails = [log_tails.look(root, view, series, sequence) for series in suspects]
         made = newest.made if newest.sequence == never_ended else []
         ends = {array[:2]: view.log_end(*array[:2]) for array in made} | {tail.series: tail.end for tail in tails}
         made = cut_short.unnamed(root, view, made)
     for tail in tails:
-        _set_aside(root, disk, tail, never_ended)
+        log_tails.put_aside(root, disk, tail, never_ended)
     kept = {tail.series: tail.arrays for tail in tails if tail.arrays is not None}
     if newest.sequence != sequence:
         last.write(sequence, suspects[:LARGEST_BATCH])
@@ -246,8 +214,10 @@ def adopt_tails(
     with index.write() as view:
         entries = Entries(view, sequence)
         for record in found:
-            entering.enter(root, entries, record)
             descriptor = record.descriptor
+            if view.instance(descriptor.instance) is not None:
+                continue  # in the log of another series, too
+            entering.enter(root, entries, record)
             hierarchy.write_groups(disk, root, hierarchy.series_groups(descriptor.study, descriptor.series))
         disk.syncfs(str(root))
         entries.put()
@@ -280,93 +250,6 @@ def _never_ended(index: Index, last: LastCommit, sequence: int, *, booted: bool)
     if not sound or settled >= sequence or not (last.complete or state.sequence == 1):
         return False
     return (booted and state.sequence == sequence - 1) or (state.sequence == sequence and index.written <= told)
-
-
-def _set_aside(root: Root, disk: Disk, tail: _Tail, never_ended: int) -> None:
-    """Copy what is going to be cut off a log, when it may have been promised to somebody; where that fails, it stays.
-
-    `never_ended`: the commit whose records nobody was promised, however whole they are; -1: nobody knows.
-    """
-    try:
-        descriptor, path = records.open_log(root, *tail.series)
-    except LogError:
-        if never_ended < 0 and os.path.isdir(f"{root}/{layout.series_path(*tail.series)}"):
-            tail.arrays = 0
-        return
-    try:
-        if never_ended < 0 and (tail.size > tail.end or not tail.whole):
-            tail.arrays = 0  # also when all that there was is gone: its frames may be there
-        if tail.size <= tail.end:
-            return
-        torn = _behind(descriptor, path, tail.series, tail.end, tail.size, never_ended)
-        if _begins_whole(descriptor, path, torn, tail.size) or not records.torn(
-            descriptor, torn, tail.size, never_ended
-        ):
-            tail.arrays = max((array + 1 for array in _arrays_named(descriptor, path, tail.end, tail.size)), default=0)
-            tail.copy = set_aside.keep(root, disk, descriptor, path, tail.end, tail.size)
-    except SyncError:
-        raise
-    except (OSError, ChecksumError) as error:
-        reason = error.message if isinstance(error, ChecksumError) else error.strerror
-        _log.error("%s: what lies behind byte %d cannot be set aside, and stays: %s", path, tail.end, reason)
-        tail.stays = True
-    finally:
-        os.close(descriptor)
-
-
-def _behind(descriptor: int, path: str, series: tuple[str, str], start: int, end: int, sequence: int) -> int:
-    """Where the heads that are whole, of records of this series and this commit, end."""
-    position = start
-    with suppress(ChecksumError):
-        while position < end:
-            record = records.read_head(descriptor, path, position, end)
-            if record.sequence != sequence or (record.descriptor.study, record.descriptor.series) != series:
-                break
-            position = record.end
-    return position
-
-
-def _arrays_named(descriptor: int, path: str, start: int, end: int) -> Iterator[int]:
-    """k that heads which are whole name, also where the log ends before their parts do."""
-    for found in walk_damaged(descriptor, path, end, start):
-        with suppress(ChecksumError):
-            yield records.read_head(descriptor, path, found.offset, sys.maxsize).array
-
-
-def _begins_whole(descriptor: int, path: str, start: int, end: int) -> bool:
-    try:
-        records.read_head(descriptor, path, start, end)
-    except ChecksumError:
-        return False
-    return True
-
-
-def _tail(root: Root, view: ReadView, series: tuple[str, str], sequence: int) -> _Tail:
-    start = view.log_end(*series)
-    tail = _Tail(series, [], start, 0)
-    try:
-        descriptor, path = records.open_log(root, *series)
-    except LogError as error:
-        if error.missing:
-            return tail
-        raise StorageError(error.message) from None
-    try:
-        tail.size = os.fstat(descriptor).st_size
-        for record in records.walk(descriptor, path, start, tail.size):
-            if view.instance(record.descriptor.instance) is not None:
-                break  # of a batch that failed and could not be taken back, stored since
-            if record.sequence > sequence:
-                raise IndexMismatchError(
-                    f"{path} has a record of commit {record.sequence} where {sequence} was to come: {_REINDEX}"
-                )
-            entering.verify(root, series, descriptor, path, record)
-            tail.whole.append(record)
-            tail.end = record.end
-    except ChecksumError:
-        pass  # torn, or damaged: this one and what follows is cut off
-    finally:
-        os.close(descriptor)
-    return tail
 
 
 # --- what is derived ------------------------------------------------------------------------------------------
