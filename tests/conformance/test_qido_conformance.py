@@ -43,6 +43,9 @@ def part10(study: dict[str, Any], series: dict[str, Any], uid: str) -> bytes:
     for step, procedure in series.get("requests", ()):
         item = Dataset()
         item.ScheduledProcedureStepID, item.RequestedProcedureID = step, procedure
+        code = Dataset()
+        code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = f"C-{procedure}", "99TEST", "a procedure"
+        item.RequestedProcedureCodeSequence = [code]
         data.RequestAttributesSequence.append(item)
     data.Rows, data.Columns, data.BitsAllocated, data.BitsStored, data.HighBit = 4, 6, 8, 8, 7
     data.SamplesPerPixel, data.PixelRepresentation, data.PhotometricInterpretation = 1, 0, "MONOCHROME2"

@@ -64,6 +64,12 @@ def test_a_study_is_of_one_patient_even_where_its_instances_are_not(client: Clie
     assert client.store(file_of(second)).status == 202
     (study,) = client.get(path).json
     assert (study["00100020"]["Value"], "Value" in study["00100040"]) == (["wire-A"], False)
+    # One without a Patient ID, under the same name, adds what it knows.
+    first.SOPInstanceUID = first.file_meta.MediaStorageSOPInstanceUID = first.SOPInstanceUID + ".1"
+    first.PatientSex = "F"
+    assert client.store(file_of(first)).status == 200
+    (study,) = client.get(path).json
+    assert (study["00100020"]["Value"], study["00100040"]["Value"]) == (["wire-A"], ["F"])
 
 
 def test_a_part_without_a_uid_is_told_by_its_place(client: Client) -> None:

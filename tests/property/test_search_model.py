@@ -438,3 +438,21 @@ def test_begins_of_texts(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
                 assert page.total == len(page.items) == len(expected)
                 matched += len(begin) > 3 and bool(expected)
     assert matched > 100
+
+
+def test_values_longer_than_a_key() -> None:
+    """Keys of the index are cut at 400 bytes: what differs behind them is another value."""
+    long = ["山" * 140 + end for end in ("田", "太", "田太", "")]
+    archive = dense_archive(random.Random(3), 8)
+    for study, value in zip(archive, long, strict=False):
+        study["StudyDescription"] = study["PatientID"] = [value]
+    matched = 0
+    with indexed(archive) as view:
+        for path in (("StudyDescription",), ("PatientID",)):
+            for text in long:
+                for value in (text, f"{text}*", f"{text[:135]}*", f"*{text[100:]}", f"{text[:-1]}?", f"{text[:139]}?*"):
+                    question: oracle.Asked = [(path, [value])]
+                    found = {uids(item) for item in search(view, Search(Level.STUDY, as_matches(question))).items}
+                    assert found == oracle.search(archive, Level.STUDY, question, fuzzy=False), question
+                    matched += len(found)
+    assert matched > 60

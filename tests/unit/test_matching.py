@@ -63,14 +63,20 @@ def test_only_the_beginning_of_a_long_value_is_matched() -> None:
 
 
 def test_sort_keys_put_the_newest_first_and_the_undated_last() -> None:
-    moments = [("20200102", "0000"), ("20200101", "2359"), ("20200101", "10"), ("20200101", ""), ("19991231", "")]
+    moments = [
+        ("20200102", "0000"), ("20200101", "2359"), ("20200101", "235839"), ("20200101", "235830"),
+        ("20200101", "235829"), ("20200101", "10"), ("20200101", "0959"), ("20200101", ""), ("20191231", "2359"),
+        ("19991231", ""),
+    ]  # fmt: skip
     keys = []
     for date, time in moments:
         attributes = {tags.STUDY_DATE: element("DA", date), tags.STUDY_TIME: element("TM", time)}
         keys.append(matching.sort_key(attributes, "1.2"))
     keys.append(matching.sort_key({}, "1.2"))
-    # A study without a time counts as one at midnight.
     assert keys == sorted(keys)
+    # A study without a time counts as one at midnight: a search for its day finds both.
+    midnight = {tags.STUDY_DATE: element("DA", "20200101"), tags.STUDY_TIME: element("TM", "000000")}
+    assert matching.sort_key(midnight, "1.2") == keys[7]
     assert {len(key) for key in keys} == {matching.SORT_KEY}
     assert matching.sort_key({}, "1.2") != matching.sort_key({}, "1.3")
 
