@@ -225,6 +225,8 @@ def test_colour_spaces() -> None:
     assert np.array_equal(rendering.render(deep, rgb), samples)
     signed = (deep.astype(np.int32) - 2048).astype(np.int16)
     assert np.array_equal(rendering.render(signed, rgb), samples)
+    eight = attributes(t00280004=element("CS", "RGB"), t00280101=element("US", 8))
+    assert np.array_equal(rendering.render((samples ^ 128).view(np.int8), eight), samples)
     few = attributes(t00280004=element("CS", "RGB"), t00280101=element("US", 4))
     assert np.array_equal(rendering.render(samples >> 4, few), (samples >> 4) * 17)
     argb = np.concatenate((samples[:, :, :1], samples), axis=2)
