@@ -7,8 +7,7 @@ otherwise.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from enum import StrEnum
 from typing import TypeAlias
 
@@ -42,11 +41,17 @@ def nobody(measure: Measure, value: float) -> None:
     """For those who do not measure."""
 
 
-@contextmanager
-def timed(observe: Observe, measure: Measure) -> Iterator[None]:
+class timed:
     """Tell `observe` how long the block took, also when it raises."""
-    began = time.perf_counter()
-    try:
-        yield
-    finally:
-        observe(measure, time.perf_counter() - began)
+
+    __slots__ = ("_began", "_measure", "_observe")
+
+    def __init__(self, observe: Observe, measure: Measure) -> None:
+        self._observe = observe
+        self._measure = measure
+
+    def __enter__(self) -> None:
+        self._began = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self._observe(self._measure, time.perf_counter() - self._began)

@@ -93,6 +93,8 @@ def overlay_in_samples(json: bytes) -> bool:
 
     Retired, and common in old archives. PS3.5 8.1.2, PS3.3 C.9.2
     """
+    if b'"60' not in json:  # a tenth of the time of the search
+        return False
     groups = {int(group, 16) << 16 for group in _OVERLAY_ROWS.findall(json)}
     wanted = [group + element for group in sorted(groups) for element in (0x0010, 0x3000)]
     found = select(json, wanted) if wanted else {}

@@ -241,6 +241,7 @@ def json_type(accept: Sequence[Choice]) -> str:
     raise NotAcceptableError("none of the media types in Accept can be sent", (DICOM_JSON, "application/json"))
 
 
+@lru_cache(maxsize=256)
 def prefers_xml(accept: str) -> bool:
     """Whether what can be told in JSON or in XML is to be told in XML: whoever names it, before or without JSON.
 

@@ -35,16 +35,21 @@ def base(request: BaseRequest, settings: Settings) -> str:
     return f"{scheme}://{host}{prefix}{BASE}"
 
 
-@lru_cache(maxsize=256)
 def name_is_ours(host: str, settings: Settings) -> bool:
     """Whether `host`, with or without a port, is an address or a name that was given to this server."""
+    # Not of all settings: to hash them takes longer than the rest.
+    return _is_one_of(host, settings.allowed_hosts, settings.public_url)
+
+
+@lru_cache(maxsize=256)
+def _is_one_of(host: str, allowed_hosts: tuple[str, ...], public_url: str) -> bool:
     name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
     name = name.rstrip(".").lower()
     if "." not in name or name.startswith("[") or name.endswith(".localhost"):
         return True
-    if name in (allowed.lower() for allowed in settings.allowed_hosts):
+    if name in (allowed.lower() for allowed in allowed_hosts):
         return True
-    if name == (urlsplit(settings.public_url).hostname or ""):
+    if name == (urlsplit(public_url).hostname or ""):
         return True
     try:
         ipaddress.ip_address(name)

@@ -185,13 +185,15 @@ _libc_syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
 
 def _write_all(descriptor: int, offset: int, buffers: Sequence[Buffer]) -> int:
     waiting = [view for view in (memoryview(buffer).cast("B") for buffer in buffers) if len(view)]
-    start = offset
+    start, end = offset, offset + sum(map(len, waiting))
     waiting.reverse()
     while waiting:
         written = os.pwritev(descriptor, waiting[: -_BUFFERS - 1 : -1], offset)
         if written == 0:
             raise OSError(errno.EIO, "nothing was written")
         offset += written
+        if offset == end:
+            break  # nearly always at once
         while waiting and written >= len(waiting[-1]):
             written -= len(waiting.pop())
         if written:

@@ -276,6 +276,9 @@ def _another_patient(kept: Mapping[int, bytes], sent: Mapping[int, bytes]) -> bo
 def _take(kept: dict[int, bytes], sent: Mapping[int, bytes], wanted: tuple[int, ...]) -> None:
     """Add what is new; a value takes the place of an empty element."""
     for tag in wanted:
-        fragment = sent.get(tag)
-        if fragment is not None and (tag not in kept or (_has_value(fragment) and not _has_value(kept[tag]))):
+        fragment, known = sent.get(tag), kept.get(tag)
+        # Most instances say the same as those before them.
+        if fragment is None or fragment == known:
+            continue
+        if known is None or (_has_value(fragment) and not _has_value(known)):
             kept[tag] = fragment
