@@ -14,6 +14,7 @@ from aiohttp.web import BaseRequest
 from pacs.dicomweb import conditional
 from pacs.dicomweb.answer import SLICE, Answer, Entity, Stream
 from pacs.dicomweb.heads import header_lines, whole_head
+from pacs.dicomweb.turns import Turns
 from pacs.errors import InternalError
 
 _log = logging.getLogger("pacs.problems")
@@ -144,6 +145,7 @@ async def _send_entity(
     pending: list[bytes | memoryview] = [head]
     size = position = 0
     first_byte = 0.0
+    turns = Turns()
     for piece in entity.pieces:
         length = len(piece) if isinstance(piece, bytes) else piece.length
         low, high = max(start - position, 0), min(end - position, length)
@@ -163,6 +165,7 @@ async def _send_entity(
                     raise
                 return abort(request, error, first_byte)
             cuts = piece.cuts if low == 0 else ()
+            await turns.give()
         block = data if low == 0 and high == length else memoryview(data)[low:high]
         pending.append(block)
         size += len(block)

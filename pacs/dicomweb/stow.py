@@ -27,6 +27,7 @@ from pacs.dicomweb.negotiation import DICOM, DICOM_JSON, DICOM_XML
 from pacs.dicomweb.service import Service
 from pacs.dicomweb.spool import Collected
 from pacs.dicomweb.target import ResourceId
+from pacs.dicomweb.turns import Turns
 from pacs.errors import (
     BusyError,
     MediaTypeError,
@@ -48,8 +49,6 @@ MAX_PARTS: Final = 50_000
 """Of one request: what is remembered of each is small, but nine bytes can begin one, compressed a hundredth of that."""
 _SILENT: Final = 120
 """Seconds that a client may pause within a body."""
-_AT_ONCE: Final = 0.005
-"""Seconds that a body may be read without a wait, before others have a turn."""
 _ANSWERED_AT_ONCE: Final = 200
 """Instances told in an answer that is written in the event loop."""
 _FORGET_SECONDS: Final = 0.01
@@ -239,19 +238,6 @@ class _Body:
         return StalledError(f"nothing more of the body came for {_SILENT} seconds")
 
 
-class _Turns:
-    """Lets others have the event loop, while a body is read that is there already: thousands of parts, or a few
-    kilobytes that its coding makes a thousand times longer, come without a single wait."""
-
-    def __init__(self) -> None:
-        self._since = time.perf_counter()
-
-    async def give(self) -> None:
-        if time.perf_counter() - self._since > _AT_ONCE:
-            await asyncio.sleep(0)
-            self._since = time.perf_counter()
-
-
 async def store(service: Service, request: BaseRequest, target: ResourceId) -> Answer:
     """Store Instances. PS3.18 10.5
 
@@ -264,7 +250,7 @@ async def store(service: Service, request: BaseRequest, target: ResourceId) -> A
     if expectation.held_back(request):
         await expectation.ask(request)
     upload = _Upload(service, target.study)
-    turns = _Turns()
+    turns = Turns()
     try:
         async with _Body(request) as body:
             if taken is not None:

@@ -190,33 +190,35 @@ async def frame_list(
     """Several frames, each as a part. Those that have to be made are made one after the other, while they are sent."""
     archive = service.archive
 
-    def locate() -> list[Frame]:
-        return [archive.frame(entry, number) for number in numbers]
+    def locate() -> tuple[list[Frame], str]:
+        found = [archive.frame(entry, number) for number in numbers]
+        etags = "".join(f"{frame.etag}\n" for frame in found).encode()
+        return found, hashlib.blake2b(etags, digest_size=16).hexdigest()
 
-    located = await service.offload.read(locate)
+    located, digest = await service.offload.read(locate)
     if all(choice.multipart is False for choice in accept):
         media_type = plan(accept, available.stored(entry), quality).media_type
         raise NotAcceptableError(
             f"{len(numbers)} frames do not fit in one part", negotiation.describe(media_type, ("*",))
         )
     chosen = plan(accept, available.stored(entry), quality, PARTS)
-    digest = hashlib.blake2b(digest_size=16)
-    for frame in located:
-        digest.update(frame.etag.encode() + b"\n")
     direct = all(service.renditions.direct(frame, chosen.rendition) for frame in located)
-    etag = f'"{digest.hexdigest()}-{chosen.mark}"' if direct else (
-        f'"{digest.hexdigest()}-{chosen.mark}-{renditions.made_by()}"'
-    )  # fmt: skip
+    etag = f'"{digest}-{chosen.mark}"' if direct else f'"{digest}-{chosen.mark}-{renditions.made_by()}"'
     boundary = multipart.boundary(etag)
     content_type = multipart_type(chosen.media_type, boundary)
+
+    def entity() -> Entity:
+        between = multipart.part_head(boundary, chosen.part_type, first=False)
+        pieces: list[Piece] = []
+        for frame in located:
+            pieces += (between, Segment(frame.length, partial(service.read_frame, frame)))
+        pieces[0] = multipart.part_head(boundary, chosen.part_type, first=True)
+        return Entity.of(*pieces, multipart.closing(boundary))
+
     if direct:
         if located and is_native(located[0]):
             await service.outgoing.hold(request, located[0].length)
-        pieces: list[Piece] = []
-        for frame in located:
-            pieces.append(multipart.part_head(boundary, chosen.part_type, first=not pieces))
-            pieces.append(Segment(frame.length, partial(service.read_frame, frame)))
-        return Answer(200, content_type, Entity.of(*pieces, multipart.closing(boundary)), KEEP, etag, "Accept")
+        return Answer(200, content_type, await service.offload.read(entity), KEEP, etag, "Accept")
 
     await service.outgoing.hold(request, outgoing.of_frame(entry))
 

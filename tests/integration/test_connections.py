@@ -417,6 +417,7 @@ def test_a_body_that_is_never_waited_for_leaves_turns_to_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: bytes, fields: tuple[str, ...], status: int
 ) -> None:
     monkeypatch.setattr(stow, "_ANSWERED_AT_ONCE", len(data))  # nothing is waited for at all
+
     async def test(here: Here) -> None:
         client, turns = await here.connect(), 0
         sending = asyncio.ensure_future(client.send(head(len(data), "/dicomweb/studies", *fields) + data))
