@@ -52,7 +52,7 @@ def test_a_study_is_of_one_patient_even_where_its_instances_are_not(client: Clie
     third.PatientID, third.PatientBirthDate = "wire-A", "19500505"
     path = f"/studies?includefield=all&StudyInstanceUID={first.StudyInstanceUID}"
     for data, patient, born in ((first, None, None), (second, None, None), (third, "wire-A", "19500505")):
-        client.store(file_of(data))
+        assert client.store(file_of(data)).status == 200, "nothing to warn of: the study has no Patient ID yet"
         (study,) = client.get(path).json
         assert study["00100010"]["Value"] == [{"Alphabetic": "Alpha^A"}]
         assert study["00100020"].get("Value") == ([patient] if patient else None)
@@ -70,6 +70,13 @@ def test_a_study_is_of_one_patient_even_where_its_instances_are_not(client: Clie
     assert client.store(file_of(first)).status == 200
     (study,) = client.get(path).json
     assert (study["00100020"]["Value"], study["00100040"]["Value"]) == (["wire-A"], ["F"])
+    # So does one with the same Patient ID, under another name.
+    third.SOPInstanceUID = third.file_meta.MediaStorageSOPInstanceUID = third.SOPInstanceUID + ".1"
+    third.PatientName, third.IssuerOfPatientID = "Alpha^Anna", "wire"
+    assert client.store(file_of(third)).status == 200
+    (study,) = client.get(path).json
+    assert study["00100010"]["Value"] == [{"Alphabetic": "Alpha^A"}]
+    assert study["00100021"]["Value"] == ["wire"]
 
 
 def test_a_part_without_a_uid_is_told_by_its_place(client: Client) -> None:

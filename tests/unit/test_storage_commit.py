@@ -133,6 +133,8 @@ def test_the_same_instance_again(root: Path) -> None:
 def test_another_patient_in_the_same_study_is_stored_and_told(root: Path) -> None:
     with opened(root) as archive:
         archive.commit(new_instance("1.1", "1.2", "1.2.1", patient="ANNA"))
+        (same,) = archive.outcomes(new_instance("1.1", "1.2", "1.2.3", patient="ANNA"))
+        assert (same.status, same.warnings) == (STORED, ())
         (outcome,) = archive.outcomes(new_instance("1.1", "1.2", "1.2.2", patient="BERTA"))
         assert outcome.status is STORED
         assert "BERTA" in outcome.warnings[0]
