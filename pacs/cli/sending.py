@@ -48,7 +48,9 @@ def store(arguments: argparse.Namespace) -> int:
     except ValueError as error:
         print(f"pacs store: {error}", file=sys.stderr)
         return USAGE
-    target = upload.Target(arguments.url, arguments.jobs, arguments.per_request, headers)
+    # Where it posts to is what curl is given, and easily given here too.
+    root = arguments.url.rstrip("/").removesuffix("/studies")
+    target = upload.Target(root, arguments.jobs, arguments.per_request, headers)
     began = time.monotonic()
     with _progress("uploading", arguments.paths) as progress:
         tally = upload.store(files.walk(arguments.paths), target, _Advance(progress))

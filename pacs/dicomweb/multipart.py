@@ -52,7 +52,10 @@ def boundary_of(content_type: str) -> tuple[str, bytes]:
     """
     head, _, _ = content_type.partition(";")
     if head.strip().lower() != "multipart/related":
-        raise MediaTypeError(f"a body of type {head.strip()[:80] or '(none)'} is not read here, send multipart/related")
+        sent = head.strip()[:80] or "(none)"
+        raise MediaTypeError(
+            f"a body of type {sent} is not read here, send multipart/related, or one instance as application/dicom"
+        )
     parameters: dict[str, str] = {}
     for match in _PARAMETER.finditer(content_type[:4096]):
         value = match[2].strip()

@@ -415,7 +415,7 @@ def test_store_uploads_over_http(server: Server, folder: Path, pacs_command: Run
     assert (run.returncode, run.stderr) == (0, ""), run.stdout + run.stderr
     assert counts(run.stdout)["stored"] == 7
     spoil(folder)
-    again = pacs_command("store", folder, "--url", server.url)
+    again = pacs_command("store", folder, "--url", f"{server.url}/studies/")
     assert again.returncode == 1
     lines = again.stdout.splitlines()
     assert counts(again.stdout) == {"stored": 0, "already there": 7, "refused": 2, "skipped": 1}
