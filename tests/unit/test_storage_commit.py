@@ -274,7 +274,7 @@ def test_a_missing_index_is_refused_and_built_again_the_same(root: Path) -> None
                 new_instance("1.1", f"1.{n % 2}", f"1.2.{n}", number=9 - n, date="" if n < 2 else "20240102"),
                 new_instance("2.1", "2.2", f"2.2.{n}", key=FOUR, chunks=1 + n, patient=f"P{n}"),
                 # Each study gains one thing that it is found by.
-                new_instance("3.1", "3.2", f"3.2.{n}", modality="CT" if n < 2 else "MR"),
+                new_instance("3.1", f"3.{2 + n}", f"3.2.{n}", modality="CT" if n < 2 else "MR"),
                 new_instance("4.1", "4.2", f"4.2.{n}", sop_class="1.2.3" if n < 2 else "1.2.4"),
                 new_instance("5.1", "5.2", f"5.2.{n}", description="" if n < 2 else "Thorax"),
             )
