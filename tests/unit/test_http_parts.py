@@ -217,6 +217,18 @@ def test_every_kind_of_error_has_a_row() -> None:
     assert kinds - elsewhere <= set(problems.PROBLEMS)
 
 
+def test_what_clients_act_upon() -> None:
+    """Whether to ask for something else, to give up, or to come back later."""
+    named = {
+        "NotFoundError": 404, "ViewerError": 404, "UnsupportedTransferSyntaxError": 406, "PixelError": 406,
+        "ConflictError": 409, "ChangedError": 412, "TooLargeError": 413, "BusyError": 503, "StorageError": 503,
+        "ChecksumError": 500, "PacsError": 500,
+    }  # fmt: skip
+    for name, status in named.items():
+        found = problems.answer(getattr(errors, name)("told"), "/dicomweb/studies/{study}")
+        assert (found.status, "Retry-After" in dict(found.headers)) == (status, status == 503), name
+
+
 def test_faults_of_ours_show_nothing(caplog: pytest.LogCaptureFixture) -> None:
     answer = problems.answer(KeyError("Patient^Name"), "/dicomweb/studies/{study}")
     assert answer.status == 500
