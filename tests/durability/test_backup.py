@@ -24,6 +24,7 @@ from pacs.storage.check import check
 from pacs.storage.commit import Status
 from pacs.storage.disk import Disk, Operation
 from pacs.storage.files import records
+from pacs.storage.files.last_commit import LastCommit
 from pacs.storage.index import Index, matching
 from pacs.storage.locks import ArchiveLock
 from pacs.storage.model import NewInstance
@@ -114,6 +115,7 @@ def test_the_second_run_copies_what_is_new(tmp_path: Path) -> None:
     assert second.instances == 2 and second.bytes < first.bytes / 10
     third = back_up(root, target)
     assert (third.instances, third.bytes, third.sequence) == (0, 0, 32)
+    assert LastCommit(target, Disk()).complete, "or every opening looks at the end of every log"
     with opened(target) as archive, opened(root) as original:
         assert archive.uids() == original.uids()
         assert archive.errors() == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -439,6 +440,51 @@ def test_a_record_that_is_torn_names_no_array(fast_disk: Path) -> None:
         assert all(archive.holds(new) for new in BEFORE)
         assert layout.array_path("2.1", "2.2", 0) not in on_disk(root)
         assert on_disk(root) == known(archive)
+
+
+def test_the_slot_that_an_opening_wrote_proves_nothing(answered: Path) -> None:
+    """The newest slot is lost, too; the first opening is killed right behind writing it anew."""
+    log = answered / layout.log_path("1.1", "1.3")
+    before = log.read_bytes()
+    cut(log)
+    with (answered / layout.LAST_COMMIT).open("r+b") as file:
+        file.write(bytes(4096))
+
+    def stop(operation: Operation) -> None:
+        if operation.done and operation.path.endswith(layout.LAST_COMMIT):
+            raise KeyboardInterrupt
+
+    with suppress(KeyboardInterrupt), opened(answered, Disk(stop)):
+        pass
+    assert LastCommit(answered, Disk()).read()[0].found
+    with opened(answered) as archive:
+        assert archive.commit(new_instance("1.1", "1.3", "9.9.9")) == [Status.STORED]
+    log.write_bytes(before)
+    assert reindex(answered).damaged == []
+    with opened(answered) as archive:
+        assert all(archive.holds(new) for new in [*BEFORE, BIG, *MORE])
+
+
+def test_a_log_that_cannot_be_opened_to_set_its_end_aside(answered: Path) -> None:
+    """Too much is open by then: it is not cut off either."""
+    logs = [answered / layout.log_path("1.1", "1.3"), answered / layout.log_path("2.1", "2.2")]
+    for log in logs:
+        damaged_part(log)
+    sizes = [log.stat().st_size for log in logs]
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    def too_much(operation: Operation) -> None:
+        if operation.done and operation.name == "syncfs":
+            links = {int(link.name): os.path.realpath(link) for link in Path("/proc/self/fd").iterdir()}
+            lowest = min(number for number, path in links.items() if path.endswith("records.log"))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, limit[1]))
+
+    try:
+        with pytest.raises(PacsError), opened(answered, Disk(too_much)):
+            pass
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limit)
+    assert [log.stat().st_size for log in logs] == sizes
 
 
 def test_a_log_that_could_not_be_cut_off(fast_disk: Path) -> None:

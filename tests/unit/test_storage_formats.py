@@ -218,6 +218,21 @@ def test_last_commit_survives_a_torn_write(tmp_path: Path) -> None:
     assert last.read()[0].sequence == 4
 
 
+@pytest.mark.parametrize("sequence", [2, 5, 8])
+def test_an_archive_known_to_stand_at_a_commit_has_both_slots(sequence: int, tmp_path: Path) -> None:
+    """Otherwise every opening would look at the end of every log."""
+    last = LastCommit(tmp_path, Disk())
+    last.create()
+    last.write(1, [("1.1", "1.2")])
+    assert not last.complete
+    last.stand_at(sequence)
+    assert last.complete
+    assert last.read()[0].sequence == sequence
+    last.renew(sequence + 3, sequence)
+    assert last.complete
+    assert last.read()[0].sequence == sequence + 3
+
+
 def test_the_uids_of_the_largest_batch_fit(tmp_path: Path) -> None:
     from pacs.storage.files.last_commit import LARGEST_BATCH
 

@@ -158,7 +158,7 @@ class _Backup:
             with self._new.reading(log):
                 self._files.copy_stretch(log.study, log.series, log.copied, end)
                 log.copied = end
-        self._last.write(sequence, [])
+        self._last.stand_at(sequence)
         self._disk.syncfs(str(self._target))
         self._disk.step("copied")
         self._enter(heads, ends, sequence)

@@ -3,10 +3,10 @@
     slot 0 at 0, slot 1 at 65,536    magic 8 | payload length u32 | crc32c of the payload u32 | payload
     settled at 131,072               sequence u64 | crc32c of it u32
 
-The payload is a msgpack array [sequence, [[Study Instance UID, Series Instance UID], …], [[n, k], …]]: the logs that
-the batch grows, and the arrays that it makes, `frames-<k>` of the n-th of these series. A batch writes the slot of its
-sequence's parity before it touches a log, so a torn write leaves the slot before it. The file has its full length from
-the beginning: writing it needs no new space on a full disk.
+The payload is a msgpack array [sequence, [[Study Instance UID, Series Instance UID], …], [[n, k], …], found]: the logs
+that the batch grows, the arrays that it makes, `frames-<k>` of the n-th of these series, and whether it is no batch. A
+batch writes the slot of its sequence's parity before it touches a log, so a torn write leaves the slot before it. The
+file has its full length from the beginning: writing it needs no new space on a full disk.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ class LastCommitState(msgspec.Struct, array_like=True):
     series: list[tuple[str, str]] = []
     arrays: list[tuple[int, int]] = []
     """(place in `series`, k) of the arrays that the batch makes: none of these names was taken before it."""
+    found: bool = False
+    """No batch, but what an opening found behind the ends of logs: it may have been answered."""
 
     @property
     def made(self) -> list[tuple[str, str, int]]:
@@ -63,7 +65,7 @@ class LastCommit:
     def renew(self, sequence: int, settled: int) -> None:
         """A new file in its place, or the old one when it cannot be written."""
         content = bytearray(_LENGTH)
-        for offset, data in ((SLOT * (sequence % 2), _slot(sequence, [])), (2 * SLOT, _packed(settled))):
+        for offset, data in (*_slots_up_to(sequence), (2 * SLOT, _packed(settled))):
             content[offset : offset + len(data)] = data
         self._disk.replace(self.path, bytes(content))
 
@@ -106,8 +108,16 @@ class LastCommit:
                 return newest, sequence
         return newest, 0
 
-    def write(self, sequence: int, series: Sequence[tuple[str, str]], arrays: Sequence[tuple[int, int]] = ()) -> None:
-        self._disk.write(self.path, SLOT * (sequence % 2), [_slot(sequence, series, arrays)])
+    def write(
+        self, sequence: int, series: Sequence[tuple[str, str]], arrays: Sequence[tuple[int, int]] = (), *,
+        found: bool = False,
+    ) -> None:  # fmt: skip
+        self._disk.write(self.path, SLOT * (sequence % 2), [_slot(sequence, series, arrays, found)])
+
+    def stand_at(self, sequence: int) -> None:
+        """Say in both slots that `sequence` is the newest commit, and that nothing of it is going on."""
+        for offset, data in _slots_up_to(sequence):
+            self._disk.write(self.path, offset, [data])
 
     def erase(self, sequence: int) -> None:
         """Take back `write`: the batch before is the newest again."""
@@ -118,11 +128,18 @@ class LastCommit:
         self._disk.write(self.path, 2 * SLOT, [_packed(sequence)])
 
 
-def _slot(sequence: int, series: Sequence[tuple[str, str]], arrays: Sequence[tuple[int, int]] = ()) -> bytes:
-    payload = _encode(LastCommitState(sequence, list(series), list(arrays)))
+def _slot(
+    sequence: int, series: Sequence[tuple[str, str]], arrays: Sequence[tuple[int, int]] = (), found: bool = False
+) -> bytes:
+    payload = _encode(LastCommitState(sequence, list(series), list(arrays), found))
     if _HEAD.size + len(payload) > SLOT:
         raise ValueError(f"{len(series)} series do not fit a slot")
     return _HEAD.pack(_MAGIC, len(payload), crc32c(payload)) + payload
+
+
+def _slots_up_to(sequence: int) -> list[tuple[int, bytes]]:
+    """(offset, content) of the slots of a commit and of the one before it, which are `complete`."""
+    return [(SLOT * (each % 2), _slot(each, [])) for each in (sequence - 1, sequence) if each > 0]
 
 
 def _packed(settled: int) -> bytes:

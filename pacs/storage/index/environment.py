@@ -133,10 +133,6 @@ class Index:
         """When the file was written last, or put where it is: nanoseconds of the file system's clock."""
         return os.stat(self._data).st_ctime_ns
 
-    def touch(self) -> None:
-        """Let `written` be now."""
-        os.utime(self._data)
-
     @property
     def failed(self) -> bool:
         """Whether LMDB does nothing more in this process: its meta page could not be written, and it does not know

@@ -54,7 +54,6 @@ def undo(root: layout.Root, index: Index, disk: Disk) -> None:
                 disk.truncate(log, committed)
     last = LastCommit(root, disk)
     last.create()
-    if sequence:
-        last.write(sequence, [])
+    last.stand_at(sequence)
     disk.syncfs(str(root))
     end(root, disk)

@@ -88,7 +88,9 @@ def put_aside(root: Root, disk: Disk, tail: Tail, never_ended: int) -> None:
     """
     try:
         descriptor, path = records.open_log(root, *tail.series)
-    except LogError:
+    except LogError as error:
+        if not error.missing:
+            raise StorageError(error.message) from None
         if never_ended < 0 and os.path.isdir(f"{root}/{layout.series_path(*tail.series)}"):
             tail.arrays = 0
         return

@@ -201,9 +201,8 @@ def adopt_tails(
         log_tails.put_aside(root, disk, tail, never_ended)
     kept = {tail.series: tail.arrays for tail in tails if tail.arrays is not None}
     if newest.sequence != sequence:
-        last.write(sequence, suspects[:LARGEST_BATCH])
-    if never_ended < 0:
-        index.touch()  # if this is cut short, who finishes it must not take the slot for a proof that the index is not
+        # If this is cut short, who finishes it must not take the slot for a proof.
+        last.write(sequence, suspects[:LARGEST_BATCH], found=never_ended < 0)
     if kept:
         with index.write() as view:  # before the logs are cut: then nothing else would tell of these frames
             _keep(view, kept)
@@ -249,7 +248,9 @@ def _never_ended(index: Index, last: LastCommit, sequence: int, *, booted: bool)
     state, settled = last.read()
     if not sound or settled >= sequence or not (last.complete or state.sequence == 1):
         return False
-    return (booted and state.sequence == sequence - 1) or (state.sequence == sequence and index.written <= told)
+    if state.sequence == sequence:
+        return not state.found and index.written <= told
+    return booted and state.sequence == sequence - 1
 
 
 # --- what is derived ------------------------------------------------------------------------------------------
