@@ -84,7 +84,6 @@ class StagedArray:
         self.table = bytearray()
         """Rows of the chunk table."""
         self.count = 0
-        self.stored_bytes = 0
         self._entries = bytearray()
         self._sealed = False
         disk.mkdir(path)
@@ -104,10 +103,9 @@ class StagedArray:
         try:
             if not self._entries:
                 self._disk.create(path)
-            written = self._disk.write(path, row.offset, [chunk.data, *chunk.more, shard.CHECKSUM.pack(chunk.crc32c)])
+            self._disk.write(path, row.offset, [chunk.data, *chunk.more, shard.CHECKSUM.pack(chunk.crc32c)])
             self.table += packed
             self.count += 1
-            self.stored_bytes += written
             self._entries += shard.entry(row)
             if len(self._entries) == capacity * shard.ENTRY.size:
                 self._finish_shard(path)
