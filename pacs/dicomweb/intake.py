@@ -159,7 +159,7 @@ def begin(http: Any, first: memoryview) -> tuple[Taken | None, memoryview]:
         not length.isdecimal()
         or not _SMALLEST <= int(length) <= min(_LARGEST, _TOGETHER - Intake.held)
         or message.chunked
-        or message.compression
+        or message.headers.get("Content-Encoding", "identity").strip().lower() != "identity"
         or message.upgrade
         or http._reading_paused
         or http._buffer_paused

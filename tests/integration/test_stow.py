@@ -19,7 +19,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from pacs import demo
-from pacs.dicomweb import stow
+from pacs.dicomweb import intake, stow
 from tests.conftest import Server, StartServer
 
 BOUNDARY = "part-boundary"
@@ -183,6 +183,14 @@ def test_a_body_cut_off_inside_a_part(server: Server) -> None:
     assert (status, reasons(module, "0008119A")) == (202, [0xC000])
     assert download(server, first)[0] == 200
     assert download(server, second)[0] == 404
+
+
+@pytest.mark.parametrize("coding", ["gzip", "x-gzip", "X-GZIP", "identity"])
+def test_a_coded_body_as_long_as_those_that_are_read_past_aiohttp(server: Server, coding: str) -> None:
+    body = body_of(*slices(f"long {coding}", 24))
+    sent = gzip.compress(body, 0) if "zip" in coding.lower() else body
+    assert len(sent) > intake._SMALLEST
+    assert post(server, sent, headers={"Content-Encoding": coding})[0] == 200
 
 
 def test_chunked_compressed_and_expecting_uploads(server: Server) -> None:
