@@ -25,7 +25,7 @@ def test_a_file_is_read_without_the_rest_of_pydicom() -> None:
     """A guard of start-up time, by what is loaded; elements of the public, a repeating and a private group."""
     program = (
         "import struct, sys\n"
-        "from pacs import dictionary, part10\n"
+        "from pacs.dicom import dictionary, part10\n"
         "values = ((0x0008, 0x0060, b'CT'), (0x6002, 0x0010, bytes(2)), (0x0029, 0x0010, b'SIEMENS CSA HEADER'),\n"
         "          (0x0029, 0x1008, b'IMAGE NUM 4 '), (0x7FE1, 0x0010, b'NOBODY KNOWS'), (0x7FE1, 0x1001, b'x '))\n"
         "data = b''.join(struct.pack('<HHI', group, element, len(v)) + v for group, element, v in sorted(values))\n"
