@@ -856,6 +856,25 @@ def test_one_instance_that_cannot_be_written_leaves_its_neighbours(root: Path, f
         assert archive.errors() == []
 
 
+@pytest.mark.parametrize("place", ["records.log", "frames-0"])
+def test_a_series_of_which_files_are_gone_leaves_its_neighbours(root: Path, place: str) -> None:
+    with opened(root) as archive:
+        archive.commit(new_instance("1.1", "1.2", "1.2.1"), new_instance("1.1", "1.3", "1.3.1"))
+        gone = root / layout.series_path("1.1", "1.2") / place
+        gone.rename(root / "aside")
+        own, more = new_instance("1.1", "1.3", "1.3.3", key=FOUR, chunks=9), new_instance("1.1", "1.3", "1.3.2")
+        batch = [new_instance("1.1", "1.2", "1.2.2"), more, stage(archive.committer, own)]
+        assert archive.commit(*batch) == [FAILED, STORED, STORED]
+        assert archive.holds(more)
+        assert archive.holds(own)
+        assert archive.uids() == {"1.2.1", "1.3.1", "1.3.2", "1.3.3"}
+        archive.committer.settle()
+        (root / "aside").rename(gone)
+        assert archive.commit(batch[0]) == [STORED]
+        archive.committer.settle()
+        assert archive.errors() == []
+
+
 def test_after_a_start_of_the_machine_every_tail_is_looked_at(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with opened(root) as archive:
         for uid in ("1.2.1", "1.2.2"):  # the two slots of `last-commit` tell of two in a row

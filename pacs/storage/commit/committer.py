@@ -5,6 +5,7 @@ See `Committer._commit` for the order, and for what a crash at each step leaves.
 
 from __future__ import annotations
 
+import errno
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -44,6 +45,14 @@ class Status(StrEnum):
     """Other bytes are stored under this SOP Instance UID; they stay."""
     FAILED = "failed"
     """The disk or the index refused; nothing of it is left."""
+
+
+_OF_ONE_PATH = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EACCES, errno.EPERM}
+
+
+def _of_one(cause: BaseException | None) -> bool:
+    """Whether a batch failed for one of its instances: a key too long, a file of its series that is gone."""
+    return isinstance(cause, lmdb.BadValsizeError) or (isinstance(cause, OSError) and cause.errno in _OF_ONE_PATH)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +135,7 @@ class Committer:
             self._check_writable()
             return self._commit_over_tails(batch)
         except PacsError as error:
-            if isinstance(error.__cause__, lmdb.BadValsizeError) and len(batch) > 1:
+            if len(batch) > 1 and self._refusal is None and _of_one(error.__cause__):
                 return self._one_by_one(batch)
             failure = error
             if isinstance(error.__cause__, lmdb.Error) and self._refusal is None and self.index.failed:
