@@ -106,6 +106,7 @@ def strays(arguments: argparse.Namespace) -> int:
 def info(arguments: argparse.Namespace) -> int:
     root: Path = arguments.archive
     with reading(root) as index:
+        readers.check_newest(root, index)
         with index.read() as view:
             counters = view.counters()
         description = layout.read_description(root)

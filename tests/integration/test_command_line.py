@@ -92,19 +92,23 @@ def test_import_info_check_export_reindex(folder: Path, archive_dir: Path, pacs_
     assert _exported(pacs_command, archive_dir, folder, tmp_path / "out 2") == before
 
 
-def test_no_backup_by_an_index_of_yesterday(folder: Path, archive_dir: Path, pacs_command: Run, tmp_path: Path) -> None:
-    """The copy would end where the index does, and pass for the archive."""
+def test_an_index_of_yesterday_is_not_believed(
+    folder: Path, archive_dir: Path, pacs_command: Run, tmp_path: Path
+) -> None:
+    """A copy by it would end where it does, and pass for the archive; so would its counts."""
     pacs_command("import", folder / "a" / "0", "--archive", archive_dir)
     shutil.copytree(archive_dir / "index", tmp_path / "index")
     for path in sorted((folder / "a").iterdir())[1:3]:
         pacs_command("import", path, "--archive", archive_dir)
     shutil.rmtree(archive_dir / "index")
     (tmp_path / "index").rename(archive_dir / "index")
-    run = pacs_command("backup", "--archive", archive_dir, "--to", tmp_path / "copy")
-    assert run.returncode == 1 and "[STO-03]" in run.stderr and "pacs reindex" in run.stderr
+    for words in (("backup", "--to", tmp_path / "copy"), ("info",)):
+        run = pacs_command(*words, "--archive", archive_dir)
+        assert run.returncode == 1 and "[STO-03]" in run.stderr and "pacs reindex" in run.stderr
     assert not (tmp_path / "copy").exists()
     assert pacs_command("reindex", "--archive", archive_dir).returncode == 0
     assert pacs_command("backup", "--archive", archive_dir, "--to", tmp_path / "copy").returncode == 0
+    assert pacs_command("info", "--archive", archive_dir).returncode == 0
 
 
 def _exported(pacs_command: Run, archive: Path, folder: Path, out: Path) -> set[bytes]:
