@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 
 from pacs.cli import OK, WRONG
@@ -22,8 +21,7 @@ def backup(arguments: argparse.Namespace) -> int:
     began = time.monotonic()
     with reading(root) as index, Progress("backing up", 0, "instance") as progress:
         # A copy that ends at an earlier commit than the archive would pass for a whole one.
-        with suppress(OSError):  # of a disk that fails: save what can be read
-            check_newest(root, index)
+        check_newest(root, index)
         done = back_up(
             root, index, arguments.to,
             progress=lambda count, total, size: progress.show(count, total, size_text(size)),

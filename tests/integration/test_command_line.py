@@ -26,6 +26,7 @@ import pytest
 
 from pacs import demo
 from pacs.archive import Archive
+from pacs.storage.layout import LAST_COMMIT
 from pacs.storage.locks import ArchiveLock
 from tests.conftest import ROOT, CtSlices, Server, StartServer
 from tests.forked import Forked
@@ -109,6 +110,18 @@ def test_an_index_of_yesterday_is_not_believed(
     assert pacs_command("reindex", "--archive", archive_dir).returncode == 0
     assert pacs_command("backup", "--archive", archive_dir, "--to", tmp_path / "copy").returncode == 0
     assert pacs_command("info", "--archive", archive_dir).returncode == 0
+
+
+def test_a_last_commit_that_cannot_be_read(folder: Path, archive_dir: Path, pacs_command: Run, tmp_path: Path) -> None:
+    """Of a disk that fails: what it still reads is told, and saved."""
+    pacs_command("import", folder / "a" / "0", "--archive", archive_dir)
+    last = archive_dir / LAST_COMMIT
+    last.unlink()
+    last.symlink_to(last.name)  # ELOOP, for root too
+    study = pydicom.dcmread(folder / "a" / "0", stop_before_pixels=True).StudyInstanceUID
+    for words in (("info",), ("export", study, "--out", tmp_path / "out"), ("backup", "--to", tmp_path / "copy")):
+        run = pacs_command(*words, "--archive", archive_dir)
+        assert run.returncode == 0, run.stderr
 
 
 def _exported(pacs_command: Run, archive: Path, folder: Path, out: Path) -> set[bytes]:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 
 from pacs.errors import ArchiveLockedError, IndexMismatchError
 from pacs.storage import layout
@@ -105,8 +105,10 @@ def _locked(root: layout.Root) -> Iterator[bool]:
 
 def check_newest(root: layout.Root, index: Index) -> None:
     """Raises IndexMismatchError when an index is not of this archive, or not of its newest commit: what was stored
-    later would be missing without a word. The newest may be under way."""
-    newest = LastCommit(root, Disk()).read()[0].sequence
+    later would be missing without a word. The newest may be under way; a disk that cannot tell it says nothing."""
+    newest = 0
+    with suppress(OSError):  # what such a disk still reads is to be saved
+        newest = LastCommit(root, Disk()).read()[0].sequence
     with index.read() as view:
         state = view.state()
     if state.archive_id != layout.read_description(root).archive_id:
