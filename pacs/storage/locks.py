@@ -7,7 +7,8 @@ import fcntl
 import os
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from types import TracebackType
 
 from pacs.errors import ArchiveLockedError, StorageError
@@ -88,3 +89,10 @@ class WriterLock:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+@contextmanager
+def alone(root: layout.Root) -> Iterator[None]:
+    """Hold both, so that nobody else has the archive open. Raises ArchiveLockedError, StorageError."""
+    with closing(ArchiveLock(root, exclusive=True)), closing(WriterLock(root)) as writer, writer:
+        yield

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -29,7 +29,7 @@ from pacs.storage.files.records import Record
 from pacs.storage.index import Index, WriteView, entering
 from pacs.storage.index.entries import Entries
 from pacs.storage.layout import Root
-from pacs.storage.locks import ArchiveLock, WriterLock
+from pacs.storage.locks import alone
 from pacs.storage.recovery import copying, recovery, settling
 
 BATCH_BYTES: Final = 256 << 20
@@ -65,22 +65,17 @@ def backup(
     """
     _check_apart(source, target)
     description = layout.read_description(source)
-    with ExitStack() as closing:
+    with ExitStack() as opened:
         if disk is None:
             disk = Disk()
-            closing.callback(disk.close)
+            opened.callback(disk.close)
         if not layout.is_archive(target):
             layout.create(disk, target, description)
         elif layout.read_description(target).archive_id != description.archive_id:
             raise BackupError(f"{target} is another archive than {source}")
-        lock = ArchiveLock(target, exclusive=True)
-        closing.callback(lock.close)
-        writer = WriterLock(target)
-        closing.callback(writer.close)
-        with writer:
-            copy = recovery.open_index(target, disk)
-            closing.callback(copy.close)
-            return _Backup(source, index, target, copy, disk, batch_bytes, progress or (lambda *_: None)).run()
+        opened.enter_context(alone(target))
+        copy = opened.enter_context(closing(recovery.open_index(target, disk)))
+        return _Backup(source, index, target, copy, disk, batch_bytes, progress or (lambda *_: None)).run()
 
 
 def _check_apart(source: Root, target: Root) -> None:

@@ -28,7 +28,7 @@ from pacs.storage.index import Index, ReadView, entering
 from pacs.storage.index.entries import Entries
 from pacs.storage.index.rows import Dirty, IndexState
 from pacs.storage.layout import Root
-from pacs.storage.locks import ArchiveLock, WriterLock
+from pacs.storage.locks import alone
 from pacs.storage.recovery import known_before, recovery, set_aside, settling
 
 _log = logging.getLogger(__name__)
@@ -63,15 +63,11 @@ def reindex(
     written over: it may be readable again, and is entered then.
     """
     with ExitStack() as opened:
-        lock = ArchiveLock(root, exclusive=True)
-        opened.callback(lock.close)
+        opened.enter_context(alone(root))
         if disk is None:
             disk = Disk()
             opened.callback(disk.close)
-        writer = WriterLock(root)
-        opened.callback(writer.close)
-        with writer:
-            return _Reindex(root, disk, verify_frames, progress or (lambda *_: None)).run()
+        return _Reindex(root, disk, verify_frames, progress or (lambda *_: None)).run()
 
 
 class _Reindex:

@@ -19,7 +19,7 @@ from pacs.storage.files.records import LogError, RecordError
 from pacs.storage.files.walking import walk_damaged
 from pacs.storage.index import Index, ReadView
 from pacs.storage.layout import Root
-from pacs.storage.locks import ArchiveLock, WriterLock
+from pacs.storage.locks import alone
 from pacs.storage.recovery import recovery, set_aside
 
 
@@ -48,19 +48,16 @@ def strays(root: Root, *, move: bool = False, disk: Disk | None = None) -> list[
     Raises ArchiveLockedError while anybody else has the archive open, IndexMismatchError, StorageError.
     """
     with ExitStack() as opened:
-        lock = ArchiveLock(root, exclusive=True)
-        opened.callback(lock.close)
+        opened.enter_context(alone(root))
         if disk is None:
             disk = Disk()
             opened.callback(disk.close)
-        writer = WriterLock(root)
-        opened.callback(writer.close)
-        with writer, closing(recovery.open_index(root, disk)) as index:
-            with index.read() as view:
-                found = list(_find(root, view))
-            if move:
-                _move(root, disk, index, [stray for stray in found if not stray.doubt])
-            return found
+        index = opened.enter_context(closing(recovery.open_index(root, disk)))
+        with index.read() as view:
+            found = list(_find(root, view))
+        if move:
+            _move(root, disk, index, [stray for stray in found if not stray.doubt])
+        return found
 
 
 def _find(root: Root, view: ReadView) -> Iterator[StrayArray]:
