@@ -24,6 +24,8 @@ from pacs.renditions.available import Stored
 from pacs.storage.model import InstanceEntry
 from pacs.transcode import Rendition
 
+_AT_ONCE: Final = 100
+"""Frames of a list whose answer is put together faster than a thread is entered."""
 KEEP: Final[Headers] = (("Cache-Control", "private, max-age=31536000, immutable"),)
 """What a SOP Instance UID names never changes here (another file of that UID is refused): kept for ever, as RFC 9111
 and RFC 8246 say it. `private`: a cache that readers share would answer without the access log."""
@@ -218,7 +220,8 @@ async def frame_list(
     if direct:
         if located and is_native(located[0]):
             await service.outgoing.hold(request, located[0].length)
-        return Answer(200, content_type, await service.offload.read(entity), KEEP, etag, "Accept")
+        body = entity() if len(located) <= _AT_ONCE else await service.offload.read(entity)
+        return Answer(200, content_type, body, KEEP, etag, "Accept")
 
     await service.outgoing.hold(request, outgoing.of_frame(entry))
 
